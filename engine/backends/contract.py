@@ -1,0 +1,79 @@
+"""What every backend promises.
+
+Shape suffixes: B samples of the fixed batch, Z latent dimensions, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Lane(Protocol):
+    """One line of work through the generator. Used by one thread.
+
+    Batches are submitted in order and collected in the same order, with at most :attr:`depth` of them between.
+    """
+
+    @property
+    def depth(self) -> int:
+        """How many batches may be submitted before one is collected; at least 1."""
+        ...
+
+    def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
+        """Start one batch of exactly the backend's size. The arrays must not change until it is collected.
+
+        Raises:
+            BackendError: the runtime failed; its own error is the cause.
+        """
+        ...
+
+    def collect(self) -> NDArray[np.uint8]:
+        """Wait for the oldest batch and return its pixels, uint8 [B, H, W, C].
+
+        The array is the lane's: it is valid until the next call of :meth:`collect` or :meth:`close`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the lane holds. Batches in flight are lost."""
+        ...
+
+
+class Backend(Protocol):
+    """A generator opened in a runtime, for one device, precision and batch. Lanes may run in parallel.
+
+    A row of a batch is a function of its own latents and label, of the batch's size and of its place in it: not of
+    the other rows, of the lane, or of how many lanes there are.
+    """
+
+    @property
+    def name(self) -> str:
+        """What ``--backend`` calls it."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Version of the runtime, which belongs to the job's identity."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda:N``: the device that is really used."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """The precision that is really used."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """Samples a call."""
+        ...
+
+    def lane(self) -> Lane:
+        """Open one more lane."""
+        ...

@@ -1,0 +1,297 @@
+"""The bundle: a directory that holds a generator and says everything that sampling needs to know of it.
+
+``NAME.gen/bundle.json`` lists every other file with its size and SHA-256, and carries a digest of itself, so a
+flipped byte anywhere is found before anything is run. ``generator.onnx`` is the canonical fp32 graph:
+
+- input ``latents``, float32 [batch, dim]; and for a conditional generator ``labels``, int64 [batch];
+- output ``images``, float32 NCHW in [-1, 1]; and ``pixels``, uint8 NHWC, converted inside the graph.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gen_engine.engine.digests import canonical_json, seal, sha256_bytes, sha256_file, unseal
+from gen_engine.engine.durable import fsync_directory, write_file
+from gen_engine.engine.errors import BundleError, OutputError
+from gen_engine.engine.latents import DISTRIBUTIONS
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+GENERATOR = "generator.onnx"
+SHIPPED = Path(__file__).parent / "shipped" / "fashion-mnist.gen"
+"""The bundle that comes with the package: the default of every command that takes one."""
+
+LATENTS_INPUT, LABELS_INPUT = "latents", "labels"
+IMAGES_OUTPUT, PIXELS_OUTPUT = "images", "pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSpec:
+    """What the generator is driven by."""
+
+    dim: int
+    """Dimensions a sample."""
+
+    distribution: str
+    """One of :data:`gen_engine.engine.latents.DISTRIBUTIONS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpec:
+    """The classes of a conditional generator."""
+
+    names: tuple[str, ...]
+    """Class names; a class's id is its place here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """What a sample is: ``pixels`` of uint8, 0 to 255."""
+
+    modality: str
+    """``image``."""
+
+    shape: tuple[int, int, int]
+    """Height, width, channels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleFile:
+    """One file of the bundle, as the manifest lists it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    path: Path
+    name: str
+    latent: LatentSpec
+    labels: LabelSpec | None
+    output: OutputSpec
+    files: Mapping[str, BundleFile]
+    digest: str
+    """SHA-256 of the manifest, and through it of every file."""
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How the generator was trained and on what."""
+
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """How far the exported graph is from the framework's own results."""
+
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    """What was measured of its samples."""
+
+    @property
+    def generator_id(self) -> str:
+        """SHA-256 over the graph and the meaning of its inputs and outputs: all that a sample depends on.
+
+        Adding a quality figure or a compiled variant to the bundle leaves it as it is.
+        """
+        semantics = {
+            "generator": self.files[GENERATOR].sha256,
+            "latent": _latent_json(self.latent),
+            "labels": _labels_json(self.labels),
+            "output": _output_json(self.output),
+        }
+        return sha256_bytes(canonical_json(semantics))
+
+    def load(self, name: str) -> bytes:
+        """Return a file's bytes, checked again: what is run is what was verified.
+
+        Raises:
+            BundleError: the file changed after the bundle was read, or cannot be read.
+        """
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"bundle {self.path}: {name} cannot be read ({error.strerror})") from error
+        if sha256_bytes(data) != self.files[name].sha256:
+            raise BundleError(f"bundle {self.path}: {name} changed after the bundle was verified; export it again")
+        return data
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and verify every file in it.
+
+    Raises:
+        BundleError: not there, not a bundle, of a newer schema, or damaged (naming the file).
+    """
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise BundleError(f"bundle {path}: {what}; a bundle is a directory NAME.gen made by 'gen-engine export'")
+    document = _read_manifest(path / MANIFEST)
+    try:
+        bundle = _from_json(path, document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"bundle {path}: {MANIFEST} lacks or mistypes a field ({error})") from error
+    _verify_files(bundle)
+    return bundle
+
+
+def write_bundle(
+    path: Path,
+    *,
+    name: str,
+    latent: LatentSpec,
+    labels: LabelSpec | None,
+    output: OutputSpec,
+    generator: bytes,
+    training: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    quality: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle whole or not at all, and return it as read back.
+
+    Raises:
+        OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
+    """
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another --out, or --overwrite it")
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise OutputError(f"{path} exists and is not a bundle, so it is not overwritten; choose another --out")
+    document = {
+        "schema": SCHEMA,
+        "name": name,
+        "latent": _latent_json(latent),
+        "labels": _labels_json(labels),
+        "output": _output_json(output),
+        "training": dict(training),
+        "parity": dict(parity),
+        "quality": dict(quality or {}),
+        "files": {GENERATOR: {"bytes": len(generator), "sha256": sha256_bytes(generator)}},
+    }
+    try:
+        _put_directory(path, {GENERATOR: generator, MANIFEST: seal(document)})
+    except OSError as error:
+        raise OutputError(f"bundle {path}: cannot be written ({error.strerror}: {error.filename})") from error
+    return read_bundle(path)
+
+
+def _put_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Build the directory beside its place, then rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name, data in files.items():
+            write_file(temporary / name, data)
+        fsync_directory(temporary)
+        if path.exists():
+            # A directory cannot be renamed over a full one: for a moment the old bundle is gone.
+            shutil.rmtree(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    fsync_directory(path.parent)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"bundle {path.parent}: holds no {MANIFEST}, so it is not a bundle") from None
+    except OSError as error:
+        raise BundleError(f"bundle {path.parent}: {MANIFEST} cannot be read ({error.strerror})") from error
+    _refuse_newer_schema(path, data)
+    try:
+        return unseal(data)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}; export the bundle again") from error
+
+
+def _refuse_newer_schema(path: Path, data: bytes) -> None:
+    """Look at the schema before the digest: a newer one may be sealed in another way."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # what is damaged is told by its digest
+        schema = json.loads(data)["schema"]
+        if schema > SCHEMA:
+            raise BundleError(
+                f"bundle {path.parent}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine"
+            )
+
+
+def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
+    labels, latent, output = document["labels"], document["latent"], document["output"]
+    height, width, channels = (int(size) for size in output["shape"])
+    if latent["distribution"] not in DISTRIBUTIONS:
+        raise ValueError(f"latent distribution {latent['distribution']!r}")
+    return Bundle(
+        path=path,
+        name=str(document["name"]),
+        latent=LatentSpec(dim=int(latent["dim"]), distribution=latent["distribution"]),
+        labels=None if labels is None else LabelSpec(names=tuple(map(str, labels["names"]))),
+        output=OutputSpec(modality=str(output["modality"]), shape=(height, width, channels)),
+        files={
+            name: BundleFile(bytes=int(entry["bytes"]), sha256=str(entry["sha256"]))
+            for name, entry in document["files"].items()
+        },
+        digest=str(document["digest"]),
+        training=document["training"],
+        parity=document["parity"],
+        quality=document["quality"],
+    )
+
+
+def _verify_files(bundle: Bundle) -> None:
+    """Every listed file is here with its digest, nothing else is, and none of it leads outside."""
+    if GENERATOR not in bundle.files:
+        raise BundleError(f"bundle {bundle.path}: its manifest lists no {GENERATOR}")
+    for name, entry in bundle.files.items():
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
+            raise BundleError(f"bundle {bundle.path}: the file name {name!r} leads outside of it")
+        _verify_file(bundle.path, name, entry)
+    found = {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if not p.is_dir()}
+    if strangers := sorted(found - set(bundle.files) - {MANIFEST}):
+        raise BundleError(f"bundle {bundle.path}: {strangers[0]} is not listed in {MANIFEST}; remove it")
+
+
+def _verify_file(root: Path, name: str, entry: BundleFile) -> None:
+    path = root / name
+    if any(part.is_symlink() for part in (path, *path.parents) if part != root and root in part.parents):
+        raise BundleError(f"bundle {root}: {name} is a symbolic link; a bundle holds its own files")
+    if not path.is_file():
+        raise BundleError(f"bundle {root}: {name} is missing; export it again")
+    try:
+        size, digest = path.stat().st_size, sha256_file(path)
+    except OSError as error:
+        raise BundleError(f"bundle {root}: {name} cannot be read ({error.strerror})") from error
+    if size != entry.bytes:
+        raise BundleError(f"bundle {root}: {name} has {size} bytes, its manifest says {entry.bytes}; export it again")
+    if digest != entry.sha256:
+        raise BundleError(
+            f"bundle {root}: {name} is damaged: sha256 {digest[:12]}…, its manifest says {entry.sha256[:12]}…; "
+            "export it again"
+        )
+
+
+def _latent_json(latent: LatentSpec) -> dict[str, Any]:
+    return {"dim": latent.dim, "distribution": latent.distribution}
+
+
+def _labels_json(labels: LabelSpec | None) -> dict[str, Any] | None:
+    return None if labels is None else {"count": len(labels.names), "names": list(labels.names)}
+
+
+def _output_json(output: OutputSpec) -> dict[str, Any]:
+    return {
+        "modality": output.modality,
+        "shape": list(output.shape),
+        "layout": "NHWC",
+        "range": [0, 255],
+        "dtype": "uint8",
+    }

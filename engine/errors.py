@@ -1,0 +1,89 @@
+"""What can go wrong in the engine.
+
+::
+
+    EngineError
+    ├── RequestError          the user asked for something impossible            exit 2
+    ├── BundleError           a bundle is missing, damaged or of another schema  exit 3
+    ├── DatasetError          a dataset directory cannot be read as one          exit 3
+    ├── BackendError          a backend failed while it ran                      exit 4
+    │   └── BackendUnavailable  a backend, device or precision is not here       exit 4
+    ├── OutputError           the output directory was refused                   exit 5
+    │   ├── PlanMismatch      it holds a job with another plan                   exit 5
+    │   ├── OutputLocked      another process is writing there                   exit 5
+    │   └── WriterError       a shard could not be written                       exit 5
+    │       └── WriterUnavailable  the format's library is not installed         exit 4
+    └── VerifyError           a dataset is not what its manifest says            exit 6
+
+Every message says what was wrong, with the value, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EngineError(Exception):
+    """Base of everything the engine raises on purpose; anything else is a bug."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class RequestError(EngineError):
+    """The request cannot be met: a count of 0, an unknown class, a flag the bundle has no use for."""
+
+    exit_code = 2
+
+
+class BundleError(EngineError):
+    """The bundle is missing, damaged, or of a schema this version cannot read."""
+
+    exit_code = 3
+
+
+class DatasetError(EngineError):
+    """The directory is not a finished gen-engine dataset, or its manifest is damaged."""
+
+    exit_code = 3
+
+
+class BackendError(EngineError):
+    """A backend failed while opening or running the generator."""
+
+    exit_code = 4
+
+
+class BackendUnavailable(BackendError):
+    """The backend, device or precision that was asked for does not work on this machine."""
+
+    exit_code = 4
+
+
+class OutputError(EngineError):
+    """The output directory cannot be used: not ours, not writable, or full."""
+
+    exit_code = 5
+
+
+class PlanMismatch(OutputError):
+    """The directory holds a job with another plan."""
+
+
+class OutputLocked(OutputError):
+    """Another process is writing to the directory."""
+
+
+class WriterError(OutputError):
+    """A shard could not be written."""
+
+
+class WriterUnavailable(WriterError):
+    """The library that a format or codec needs is not installed."""
+
+    exit_code = 4
+
+
+class VerifyError(EngineError):
+    """A dataset differs from its manifest, or from what its generator makes."""
+
+    exit_code = 6

@@ -1,0 +1,79 @@
+"""Share-nothing lanes: each takes a shard at a time until none is left, and the first error stops them all."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+
+class Stopped(Exception):
+    """Raised inside a lane to leave a shard unfinished, because the job is being stopped."""
+
+
+class StopSignal:
+    """Tells lanes to stop. Checked between batches."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask all lanes to stop."""
+        self._event.set()
+
+    def check(self) -> None:
+        """Raise Stopped if lanes were asked to stop."""
+        if self._event.is_set():
+            raise Stopped
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_lanes(works: Sequence[Callable[[int], None]], items: Iterator[int], stop: StopSignal) -> None:
+    """Run ``work(item)`` for every item, one thread a member of ``works``; each thread calls only its own.
+
+    ``items`` is consumed lazily, under a lock. Returns when every item is done. The first exception of any lane
+    stops the others and is raised here with its traceback; so is KeyboardInterrupt in the calling thread.
+    """
+    lock = threading.Lock()
+    ended: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def lane(work: Callable[[int], None]) -> None:
+        try:
+            while True:
+                stop.check()
+                with lock:
+                    item = next(items, None)
+                if item is None:
+                    break
+                work(item)
+        except Stopped:
+            ended.put(None)
+        except BaseException as error:
+            stop.set()
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threads = [threading.Thread(target=lane, args=(work,), name=f"lane-{i}") for i, work in enumerate(works)]
+    errors: list[BaseException] = []
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in threads:
+            error = ended.get()
+            if error is not None:
+                errors.append(error)
+    finally:  # also on KeyboardInterrupt: no lane outlives the job
+        stop.set()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+    if errors:
+        raise errors[0]

@@ -1,0 +1,108 @@
+"""The plan of a job: everything that its bytes depend on, and nothing else.
+
+Pure functions, no I/O. How many workers run it, where it is written and how often it is interrupted are no part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gen_engine.engine.labels import LabelPlan
+from gen_engine.engine.latents import ALGORITHM
+from gen_engine.engine.writers.contract import Layout, Shard
+
+PLAN_SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """What computed the pixels. Kernels round differently elsewhere, so it belongs to the job's identity."""
+
+    backend: str
+    version: str
+    device: str
+    precision: str
+    batch: int
+
+    fingerprint: str
+    """SHA-256 of the first batch's pixels: equal on machines whose kernels round alike."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A job that is settled in every detail."""
+
+    bundle_name: str
+    bundle_digest: str
+
+    generator_id: str
+    """:attr:`gen_engine.engine.bundle.Bundle.generator_id`."""
+
+    count: int
+    seed: int
+    distribution: str
+    truncation: float | None
+
+    labels: LabelPlan | None
+    """None for a generator without classes."""
+
+    layout: Layout
+    format: str
+
+    format_id: str
+    """The format's and its library's version."""
+
+    codec_id: str | None
+    """The codec with its settings and its library's version; None for formats that hold arrays."""
+
+    shard_size: int
+    compute: Compute
+
+    def shard(self, number: int) -> Shard:
+        """Return shard ``number``, 0 to ``layout.shards - 1``."""
+        start = number * self.shard_size
+        return Shard(number=number, start=start, stop=min(start + self.shard_size, self.count))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as JSON: equal for equal plans."""
+        return {
+            "schema": PLAN_SCHEMA,
+            "bundle": {"name": self.bundle_name, "digest": self.bundle_digest, "generator": self.generator_id},
+            "count": self.count,
+            "seed": self.seed,
+            "latents": {
+                "algorithm": ALGORITHM,
+                "distribution": self.distribution,
+                "truncation": self.truncation,
+            },
+            "labels": None if self.labels is None else self.labels.to_json(),
+            "format": {"name": self.format, "version": self.format_id, "codec": self.codec_id},
+            "shard_size": self.shard_size,
+            "compute": {
+                "backend": self.compute.backend,
+                "version": self.compute.version,
+                "device": self.compute.device,
+                "precision": self.compute.precision,
+                "batch": self.compute.batch,
+                "fingerprint": self.compute.fingerprint,
+            },
+        }
+
+
+def shard_count(count: int, shard_size: int) -> int:
+    """Return how many shards of at most ``shard_size`` samples hold ``count`` samples."""
+    return -(-count // shard_size)
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Return ``(dotted field, old value, new value)`` wherever two plans in JSON form differ."""
+    found: list[tuple[str, Any, Any]] = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append((f"{prefix}{key}", a, b))
+    return found

@@ -1,0 +1,71 @@
+"""Render samples: the only hot loop.
+
+A shard's samples are a pure function of its range. Batches lie on a fixed grid over the whole dataset: batch b is
+always samples ``[b * B, (b + 1) * B)``, whatever shard wants some of them, and whatever the count is. So a sample is
+always computed in the same row beside the same neighbours, and cannot depend on how the job was cut up. Batches
+that a shard's edges cut are computed for both sides: at most one extra batch a shard, none if B divides the shard size.
+
+Shape suffixes: B samples, Z latent dimensions, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends.contract import Lane
+from gen_engine.engine.labels import Labels
+from gen_engine.engine.latents import Latents
+from gen_engine.engine.writers.contract import Batch
+
+
+class Renderer:
+    """Turns ranges of sample indices into pixels on one lane. Used by one thread.
+
+    Args:
+        lane: where the generator runs.
+        batch: the lane's fixed batch.
+        latents: what drives it.
+        labels: the classes, for a generator that has them.
+    """
+
+    def __init__(self, lane: Lane, batch: int, latents: Latents, labels: Labels | None) -> None:
+        self._lane, self._batch = lane, batch
+        self._latents, self._labels = latents, labels
+
+    def render(self, start: int, stop: int) -> Iterator[Batch]:
+        """Yield samples ``[start, stop)`` in order, at most a batch at a time.
+
+        The pixels are the lane's: valid until the next step of the iteration.
+        """
+        in_flight: deque[tuple[int, NDArray[np.int64] | None]] = deque()
+        for first in range(start - start % self._batch, stop, self._batch):
+            if len(in_flight) == self._lane.depth:
+                yield self._collect(*in_flight.popleft(), start, stop)
+            labels_B = None if self._labels is None else self._labels.draw(first, first + self._batch)
+            self._lane.submit(self._latents.draw(first, first + self._batch), labels_B)
+            in_flight.append((first, labels_B))
+        while in_flight:
+            yield self._collect(*in_flight.popleft(), start, stop)
+
+    def _collect(self, first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int) -> Batch:
+        """Take the oldest batch from the lane and cut it to ``[start, stop)``."""
+        wanted = slice(max(start - first, 0), min(stop - first, self._batch))
+        pixels_BHWC = self._lane.collect()[wanted]
+        return Batch(first + wanted.start, pixels_BHWC, None if labels_B is None else labels_B[wanted])
+
+    def array(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
+        """Return the pixels, uint8 [stop - start, H, W, C], and labels of samples ``[start, stop)`` at once."""
+        pixels, labels = [], []
+        for batch in self.render(start, stop):
+            pixels.append(batch.pixels_BHWC.copy())
+            if batch.labels_B is not None:
+                labels.append(batch.labels_B)
+        return np.concatenate(pixels), np.concatenate(labels) if labels else None
+
+    def close(self) -> None:
+        """Close the lane."""
+        self._lane.close()

@@ -1,0 +1,64 @@
+"""What the user asks of a sampling job, checked before anything is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gen_engine.engine.errors import RequestError
+from gen_engine.engine.latents import check_seed
+
+MAX_COUNT = 10**12
+"""Sample indices are written with twelve digits."""
+
+DEFAULT_SHARD_SIZE = 10_000
+DEFAULT_BATCH = 100
+"""Divides the default shard, and no batch was more than a few percent faster on a CPU (benchmarks/test_backends.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """One job. Two requests with equal fields make equal datasets from one bundle.
+
+    Raises:
+        RequestError: a number is out of range.
+    """
+
+    count: int
+    """Samples to write."""
+
+    seed: int = 0
+    """Which of the generator's 2**64 sample sequences."""
+
+    labels: str | None = None
+    """``balanced``, a class, ``A=0.9,B=0.1`` or ``file:labels.npy``; None is balanced if there are classes."""
+
+    truncation: float | None = None
+    """Keep every normal latent within ±truncation; None for no truncation."""
+
+    format: str = "npy"
+    """One of :data:`gen_engine.engine.writers.FORMATS`."""
+
+    codec: str | None = None
+    """One of :data:`gen_engine.engine.codecs.CODECS`; None is png where the format has a place for one."""
+
+    shard_size: int = DEFAULT_SHARD_SIZE
+    """Samples a shard; the last shard may be smaller."""
+
+    backend: str = "auto"
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    batch: int | None = None
+    """Samples a call of the backend, part of the job's identity; None for :data:`DEFAULT_BATCH`."""
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        _check_range("count", self.count, MAX_COUNT)
+        _check_range("shard size", self.shard_size, MAX_COUNT)
+        if self.batch is not None:
+            _check_range("batch", self.batch, 1 << 20)
+
+
+def _check_range(what: str, value: int, most: int) -> None:
+    if not 1 <= value <= most:
+        raise RequestError(f"{what} {value}: it must be between 1 and {most:,}")

@@ -1,0 +1,307 @@
+"""A sampling job from request to finished dataset: shards over lanes."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from gen_engine.engine import card
+from gen_engine.engine.backends import open_backend
+from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.codecs.contract import Codec
+from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.errors import RequestError
+from gen_engine.engine.labels import LabelPlan, Labels, parse_labels
+from gen_engine.engine.lanes import StopSignal, run_lanes, usable_cpus
+from gen_engine.engine.latents import Latents, check_truncation
+from gen_engine.engine.ledger import Ledger
+from gen_engine.engine.plan import Compute, Plan, shard_count
+from gen_engine.engine.render import Renderer
+from gen_engine.engine.request import DEFAULT_BATCH, SampleRequest
+from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers.contract import Format, Layout, Shard, ShardWriter, WrittenFile
+
+PROBE_SECONDS = 1.0
+
+
+class Monitor(Protocol):
+    """Hears how a job goes on. Called from any lane, so it must be quick and thread-safe."""
+
+    def started(self, total: int, done: int, lanes: int) -> None:
+        """``done`` of ``total`` samples were finished by an earlier run; ``lanes`` lanes go on from there."""
+        ...
+
+    def rendered(self, samples: int) -> None:
+        """So many more samples were rendered."""
+        ...
+
+    def committed(self, samples: int, size: int) -> None:
+        """A shard of so many samples and bytes is finished."""
+        ...
+
+    def note(self, message: str) -> None:
+        """Something the user should know and need not act on."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a job did."""
+
+    out: Path
+    samples: int
+    bytes: int
+
+    rendered: int
+    """Samples made by this run; the rest was there."""
+
+    seconds: float
+    """Wall-clock time of the run, opening and finishing included."""
+
+    plan: Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a job would take, from a short run of it."""
+
+    plan: Plan
+    lanes: int
+    bytes_total: int
+
+    samples_a_second: float
+    """Measured: all lanes at once, for about :data:`PROBE_SECONDS`."""
+
+    @property
+    def seconds(self) -> float:
+        """Time for the whole job."""
+        return self.plan.count / self.samples_a_second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An opened request: everything that lanes share."""
+
+    plan: Plan
+    bundle: Bundle
+    backend: Backend
+    format: Format
+    codec: Codec
+    new_labels: Callable[[], Labels | None] = field(repr=False)
+
+    def renderer(self) -> Renderer:
+        """Open a lane."""
+        return _renderer(self.backend, self.bundle, self.plan.seed, self.plan.truncation, self.new_labels())
+
+
+def open_job(request: SampleRequest, bundle: Bundle) -> Job:
+    """Open the backend and settle the plan. Touches no output.
+
+    Raises:
+        RequestError: the request does not fit the bundle.
+        BackendUnavailable, WriterUnavailable: something it needs does not work here.
+    """
+    form = open_format(request.format)
+    codec = _choose_codec(request, form)
+    check_truncation(bundle.latent.distribution, request.truncation)
+    label_plan, new_labels = _open_labels(request, bundle)
+    batch = request.batch or DEFAULT_BATCH
+    backend = open_backend(request.backend, bundle, device=request.device, precision=request.precision, batch=batch)
+    with contextlib.closing(_renderer(backend, bundle, request.seed, request.truncation, new_labels())) as first:
+        first_batch, _ = first.array(0, batch)
+    codec.encode(first_batch[:1])  # a codec that cannot hold such pictures says so before anything is written
+    layout = Layout(
+        shape=bundle.output.shape,
+        class_names=None if bundle.labels is None else bundle.labels.names,
+        shards=shard_count(request.count, request.shard_size),
+    )
+    plan = Plan(
+        bundle_name=bundle.name,
+        bundle_digest=bundle.digest,
+        generator_id=bundle.generator_id,
+        count=request.count,
+        seed=request.seed,
+        distribution=bundle.latent.distribution,
+        truncation=request.truncation,
+        labels=label_plan,
+        layout=layout,
+        format=form.name,
+        format_id=form.identity,
+        codec_id=None if form.holds_arrays else codec.identity,
+        shard_size=request.shard_size,
+        compute=Compute(
+            backend=backend.name,
+            version=backend.version,
+            device=backend.device,
+            precision=backend.precision,
+            batch=batch,
+            fingerprint=sha256_bytes(first_batch.tobytes()),
+        ),
+    )
+    return Job(plan=plan, bundle=bundle, backend=backend, format=form, codec=codec, new_labels=new_labels)
+
+
+def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor) -> Outcome:
+    """Run a job into a directory, or go on with it there.
+
+    Args:
+        job: what to do.
+        out: the dataset directory.
+        workers: lanes that run in parallel, at least 1; None for one a processor. Cannot change a byte.
+        monitor: hears how it goes.
+
+    Raises:
+        OutputError: the directory is refused, or a write failed; what is finished stays.
+        BackendError: the generator failed.
+        KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
+    """
+    began = time.monotonic()
+    lanes = _lane_count(workers, job.plan.layout.shards)
+    with Ledger(out, job.plan.to_json()) as ledger:
+        for damage in ledger.damage:
+            monitor.note(f"shard {damage.shard} is made again: {damage.reason}")
+        todo = [n for n in range(job.plan.layout.shards) if not ledger.is_done(n)]
+        samples = sum(_size(job.plan.shard(n)) for n in todo)
+        monitor.started(job.plan.count, job.plan.count - samples, lanes)
+        if not ledger.complete:
+            _write_shards(job, ledger, todo, lanes, monitor)
+            _finish(job, ledger)
+        return Outcome(
+            out=out,
+            samples=job.plan.count,
+            bytes=ledger.bytes_done,
+            rendered=samples,
+            seconds=time.monotonic() - began,
+            plan=job.plan,
+        )
+
+
+def estimate(job: Job, *, workers: int | None) -> Estimate:
+    """Run the job for about a second into a temporary directory and extrapolate."""
+    lanes = _lane_count(workers, job.plan.layout.shards)
+    probes: list[_Probe] = []
+    with tempfile.TemporaryDirectory(prefix="gen-engine-probe-") as scratch, _renderers(job, lanes) as renderers:
+
+        def probe(renderer: Renderer) -> Callable[[int], None]:
+            return lambda lane: probes.append(_probe(job, renderer, Path(scratch), lane))
+
+        run_lanes([probe(renderer) for renderer in renderers], iter(range(lanes)), StopSignal())
+    return Estimate(
+        plan=job.plan,
+        lanes=lanes,
+        bytes_total=round(sum(p.bytes for p in probes) / sum(p.samples for p in probes) * job.plan.count),
+        samples_a_second=sum(p.samples / p.seconds for p in probes),
+    )
+
+
+class _Probe(NamedTuple):
+    samples: int
+    bytes: int
+    seconds: float
+
+
+def _probe(job: Job, renderer: Renderer, scratch: Path, lane: int) -> _Probe:
+    """Write one batch to learn how many samples make a probe of :data:`PROBE_SECONDS`, then write those."""
+
+    def write(samples: int) -> _Probe:
+        began = time.monotonic()
+        files = _write_shard(job, renderer, Shard(number=lane, start=0, stop=samples), scratch, lambda _: None)
+        seconds = time.monotonic() - began
+        for file in files:
+            file.temporary.unlink()
+        return _Probe(samples, sum(file.bytes for file in files), seconds)
+
+    most = _size(job.plan.shard(0))
+    first = write(min(job.plan.compute.batch, most))
+    return write(max(1, min(most, round(first.samples * PROBE_SECONDS / first.seconds))))
+
+
+def _write_shards(job: Job, ledger: Ledger, todo: list[int], lanes: int, monitor: Monitor) -> None:
+    stop = StopSignal()
+
+    def work_on(renderer: Renderer) -> Callable[[int], None]:
+        def heard(samples: int) -> None:
+            monitor.rendered(samples)
+            stop.check()
+
+        def work(number: int) -> None:
+            shard = job.plan.shard(number)
+            files = _write_shard(job, renderer, shard, ledger.scratch, heard)
+            ledger.commit(number, files)
+            monitor.committed(_size(shard), sum(file.bytes for file in files))
+
+        return work
+
+    with _renderers(job, min(lanes, len(todo))) as renderers:
+        run_lanes([work_on(renderer) for renderer in renderers], iter(todo), stop)
+
+
+def _write_shard(
+    job: Job, renderer: Renderer, shard: Shard, scratch: Path, heard: Callable[[int], None]
+) -> list[WrittenFile]:
+    """Render a shard into temporary files; nothing of it stays if that fails."""
+    writer: ShardWriter = job.format.open(scratch, job.plan.layout, shard, job.codec)
+    try:
+        for batch in renderer.render(shard.start, shard.stop):
+            writer.append(batch)
+            heard(batch.pixels_BHWC.shape[0])
+        return writer.commit()
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def _finish(job: Job, ledger: Ledger) -> None:
+    with contextlib.closing(job.renderer()) as renderer:
+        pixels_BHWC, _ = renderer.array(0, min(job.plan.count, card.PREVIEW_SAMPLES))
+    text = card.readme(job.plan, job.bundle, job.format, ledger.bytes_done)
+    ledger.finish(card.manifest(job.plan), text, card.preview(pixels_BHWC))
+
+
+def _renderer(backend: Backend, bundle: Bundle, seed: int, truncation: float | None, labels: Labels | None) -> Renderer:
+    latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution, seed=seed, truncation=truncation)
+    return Renderer(backend.lane(), backend.batch, latents, labels)
+
+
+@contextlib.contextmanager
+def _renderers(job: Job, lanes: int) -> Iterator[list[Renderer]]:
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(contextlib.closing(job.renderer())) for _ in range(lanes)]
+
+
+def _choose_codec(request: SampleRequest, form: Format) -> Codec:
+    if not form.holds_arrays:
+        return open_codec(request.codec or "png")
+    if request.codec not in (None, "raw"):
+        raise RequestError(
+            f"codec {request.codec!r}: format {form.name} holds arrays, not encoded pictures; "
+            "leave --codec out, or choose --format webdataset or parquet"
+        )
+    return open_codec("raw")
+
+
+def _open_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | None, Callable[[], Labels | None]]:
+    if bundle.labels is None:
+        if request.labels is not None:
+            raise RequestError(f"labels {request.labels!r}: bundle {bundle.name} has no classes; leave --labels out")
+        return None, lambda: None
+    names = bundle.labels.names
+    plan, file = parse_labels(request.labels or "balanced", names, request.count)
+    return plan, lambda: Labels(plan, names, request.seed, file)
+
+
+def _lane_count(workers: int | None, shards: int) -> int:
+    if workers is not None and workers < 1:
+        raise RequestError(f"workers {workers}: it must be at least 1; leave it out for one a processor")
+    return min(workers or usable_cpus(), shards)
+
+
+def _size(shard: Shard) -> int:
+    return shard.stop - shard.start

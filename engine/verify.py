@@ -1,0 +1,198 @@
+"""Is a dataset what its manifest says, and what its generator makes?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends import open_backend
+from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.digests import sha256_bytes, sha256_file
+from gen_engine.engine.errors import DatasetError, RequestError, VerifyError
+from gen_engine.engine.labels import LabelPlan, Labels
+from gen_engine.engine.latents import ALGORITHM, Latents
+from gen_engine.engine.ledger import read_manifest
+from gen_engine.engine.render import Renderer
+from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers.contract import StoredSample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What was checked and found right."""
+
+    shards: int
+    files: int
+    bytes: int
+
+
+def hash_shards(out: Path, heard: Callable[[int], None]) -> Verified:
+    """Hash every file of a finished dataset and compare with the manifest.
+
+    Args:
+        out: the dataset directory.
+        heard: called with the number of bytes after each file.
+
+    Raises:
+        DatasetError: no finished dataset is there.
+        VerifyError: names the first shard that differs, and how.
+    """
+    shards = _shards(read_manifest(out))
+    files = size = 0
+    for shard in shards:
+        for file in shard["files"]:
+            _check_file(out, shard["shard"], file)
+            files, size = files + 1, size + file["bytes"]
+            heard(file["bytes"])
+    return Verified(shards=len(shards), files=files, bytes=size)
+
+
+def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[[int], None]) -> int:
+    """Make randomly chosen samples of a dataset again and compare them with what is stored.
+
+    The choice is seeded by the dataset's own digest, so the same dataset is always asked for the same samples.
+
+    Args:
+        out: the dataset directory.
+        bundle: the generator that made it.
+        samples: how many to make again; at most all.
+        heard: called with the number of samples after each shard.
+
+    Returns:
+        How many were compared.
+
+    Raises:
+        DatasetError: no finished dataset is there, or this version draws other latents.
+        RequestError: another generator made it.
+        VerifyError: names the first sample that differs.
+    """
+    manifest = read_manifest(out)
+    plan = manifest["plan"]
+    _check_generator(out, plan, bundle)
+    count: int = min(samples, manifest["samples"])
+    rng = np.random.default_rng(int(manifest["digest"], 16))
+    chosen = np.sort(rng.choice(manifest["samples"], size=count, replace=False))
+    compute = plan["compute"]
+    backend = open_backend(
+        compute["backend"],
+        bundle,
+        device=compute["device"],
+        precision=compute["precision"],
+        batch=compute["batch"],
+    )
+    latents = Latents(
+        dim=bundle.latent.dim,
+        distribution=plan["latents"]["distribution"],
+        seed=plan["seed"],
+        truncation=plan["latents"]["truncation"],
+    )
+    labels, label_file = _plan_labels(manifest, bundle)
+    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels)) as renderer:
+        first_batch, _ = renderer.array(0, backend.batch)
+        same_kernels = sha256_bytes(first_batch.tobytes()) == compute["fingerprint"]
+        for number in np.unique(chosen // plan["shard_size"]).tolist():
+            wanted = chosen[chosen // plan["shard_size"] == number].tolist()
+            _compare(out, manifest, number, wanted, renderer, same_kernels, label_file)
+            heard(len(wanted))
+    return count
+
+
+def _compare(
+    out: Path,
+    manifest: Mapping[str, Any],
+    number: int,
+    wanted: list[int],
+    renderer: Renderer,
+    same_kernels: bool,
+    label_file: NDArray[np.int64] | None,
+) -> None:
+    plan = manifest["plan"]
+    form = open_format(plan["format"]["name"])
+    codec = open_codec(plan["format"]["codec"].split("/")[0] if plan["format"]["codec"] else "raw")
+    shard = _shards(manifest)[number]
+    for stored in form.read([out / file["name"] for file in shard["files"]], wanted):
+        if label_file is not None and stored.label is not None:
+            label_file[stored.index] = stored.label
+        pixels, labels = renderer.array(stored.index, stored.index + 1)
+        payload = pixels.tobytes() if form.holds_arrays else codec.encode(pixels)[0]
+        again = StoredSample(stored.index, None if labels is None else int(labels[0]), payload)
+        if again != stored:
+            raise VerifyError(_difference(out, shard["shard"], stored, again, same_kernels))
+
+
+def _difference(out: Path, shard: int, stored: StoredSample, again: StoredSample, same_kernels: bool) -> str:
+    what = "pixels" if stored.label == again.label else f"label ({stored.label} stored, {again.label} generated)"
+    why = (
+        ""
+        if same_kernels
+        else "; this machine's kernels round differently from those of the machine that wrote it (another "
+        "processor or runtime version), so compare there"
+    )
+    return f"{out}: sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ{why}"
+
+
+def _check_file(out: Path, shard: int, file: Mapping[str, Any]) -> None:
+    path = out / file["name"]
+    try:
+        size = path.stat().st_size
+        digest = sha256_file(path)
+    except OSError as error:
+        raise VerifyError(f"{out}: shard {shard} differs: {file['name']} cannot be read ({error.strerror})") from error
+    if size != file["bytes"]:
+        raise VerifyError(
+            f"{out}: shard {shard} differs: {file['name']} has {size} bytes, {file['bytes']} were written; "
+            "the command that made the dataset makes it again"
+        )
+    if digest != file["sha256"]:
+        raise VerifyError(
+            f"{out}: shard {shard} differs: {file['name']} has sha256 {digest[:12]}…, {file['sha256'][:12]}… was "
+            "written; remove the file, and the command that made the dataset makes it again"
+        )
+
+
+def _check_generator(out: Path, plan: Mapping[str, Any], bundle: Bundle) -> None:
+    if plan["latents"]["algorithm"] != ALGORITHM:
+        raise DatasetError(
+            f"{out}: its latents are {plan['latents']['algorithm']}, this gen-engine draws {ALGORITHM}; "
+            "verify it with the version that made it"
+        )
+    if plan["bundle"]["generator"] != bundle.generator_id:
+        raise RequestError(
+            f"{out} was made by generator {plan['bundle']['name']} ({plan['bundle']['generator'][:12]}…), and "
+            f"{bundle.path} holds {bundle.name} ({bundle.generator_id[:12]}…); give the right one with --bundle"
+        )
+
+
+def _plan_labels(manifest: Mapping[str, Any], bundle: Bundle) -> tuple[Labels | None, NDArray[np.int64] | None]:
+    """Return the labels of the dataset's plan; for those of a file, also the array to put stored labels into.
+
+    The file itself is not at hand. A sample depends on its own label alone, so the stored ones stand for it; the
+    array is as long as the dataset, but memory is used only where it is written.
+    """
+    plan = manifest["plan"]["labels"]
+    if plan is None or bundle.labels is None:
+        return None, None
+    weights = tuple(plan["weights"]) if "weights" in plan else None
+    label_plan = LabelPlan(
+        kind=plan["kind"], constant=plan.get("constant"), weights=weights, file_sha256=plan.get("file_sha256")
+    )
+    file = np.zeros(manifest["samples"], np.int64) if plan["kind"] == "file" else None
+    return Labels(label_plan, bundle.labels.names, manifest["plan"]["seed"], file), file
+
+
+def _shards(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the manifest's shards, after a look that no file name leads out of the directory."""
+    shards: list[dict[str, Any]] = manifest["shards"]
+    for shard in shards:
+        for file in shard["files"]:
+            name = PurePosixPath(file["name"])
+            if name.is_absolute() or ".." in name.parts:
+                raise DatasetError(f"the manifest names a file outside of the dataset: {file['name']!r}")
+    return shards

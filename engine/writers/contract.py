@@ -1,0 +1,141 @@
+"""What every output format promises.
+
+Shape suffixes: B samples, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.codecs.contract import Codec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What all shards of a dataset have in common."""
+
+    shape: tuple[int, int, int]
+    """Height, width, channels of a sample."""
+
+    class_names: tuple[str, ...] | None
+    """Class names in order of their ids; None for a dataset without labels."""
+
+    shards: int
+    """How many shards the dataset has; some formats state it in every file's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """The samples ``[start, stop)``, which are written together. Knows nothing of the format."""
+
+    number: int
+    start: int
+    stop: int
+
+
+class Batch(NamedTuple):
+    """Consecutive samples of a shard."""
+
+    start: int
+    """Index of the first one in the dataset."""
+
+    pixels_BHWC: NDArray[np.uint8]
+    labels_B: NDArray[np.int64] | None
+
+
+class WrittenFile(NamedTuple):
+    """A file of a finished shard, still under its temporary name, its bytes on the disk."""
+
+    name: str
+    """Where it belongs, relative to the dataset directory: ``data/train-00000-of-00010.parquet``."""
+
+    temporary: Path
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """One sample as its shard holds it."""
+
+    index: int
+    label: int | None
+    payload: bytes
+    """Encoded by the dataset's codec; C-order pixel bytes for formats that hold arrays."""
+
+
+class ShardWriter(Protocol):
+    """Writes one shard into temporary files. Used by one thread."""
+
+    def append(self, batch: Batch) -> None:
+        """Write the next samples. The arrays are the caller's and may change after the call.
+
+        Raises:
+            WriterError: a write failed; the shard is lost and :meth:`abort` is due.
+        """
+        ...
+
+    def commit(self) -> list[WrittenFile]:
+        """Finish the files and fsync them. The caller renames them into place.
+
+        Raises:
+            WriterError: a write failed, or samples are missing.
+        """
+        ...
+
+    def abort(self) -> None:
+        """Close and remove the temporary files. Never raises, and may follow a failed commit."""
+        ...
+
+
+class Format(Protocol):
+    """An output format: names its files, opens writers, reads its own shards back. Stateless."""
+
+    @property
+    def name(self) -> str:
+        """What ``--format`` calls it."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Name, version and the library that makes the bytes: equal identities, of the codec too, give equal files."""
+        ...
+
+    @property
+    def holds_arrays(self) -> bool:
+        """True if pixels are stored as they are, and no codec has a place."""
+        ...
+
+    def check_available(self) -> None:
+        """Raise WriterUnavailable, saying what to install, if a library is missing."""
+        ...
+
+    def file_names(self, layout: Layout, number: int) -> list[str]:
+        """Return the names, relative to the dataset directory, of the files of shard ``number``."""
+        ...
+
+    def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> ShardWriter:
+        """Start a shard whose temporary files stand in the directory ``scratch``."""
+        ...
+
+    def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
+        """Yield the samples with these dataset indices, in ascending order, from one shard's files.
+
+        Raises:
+            VerifyError: one of the indices is not there.
+        """
+        ...
+
+    def card(self, layout: Layout) -> Mapping[str, Any]:
+        """Return what the dataset card's YAML head says of this format: ``configs`` for Hugging Face, or nothing."""
+        ...
+
+    def example(self, layout: Layout) -> str:
+        """Return Python code for the card that reads the dataset, with ``PATH`` for its directory."""
+        ...

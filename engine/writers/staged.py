@@ -1,0 +1,95 @@
+"""A temporary file of a shard that is hashed as it is written."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from gen_engine.engine.errors import WriterError
+from gen_engine.engine.writers.contract import WrittenFile
+
+
+class StagedFile:
+    """Append-only; a file-like object as far as libraries that write to one need it.
+
+    Args:
+        scratch: the directory for temporary files, on the file system of the dataset.
+        name: the file's final name, relative to the dataset directory.
+
+    Raises:
+        WriterError: it cannot be created, written or made durable.
+    """
+
+    closed = False
+    mode = "wb"
+
+    def __init__(self, scratch: Path, name: str) -> None:
+        self.name = name
+        self._path = scratch / name.replace("/", "__")
+        self._bytes = 0
+        self._sha256 = hashlib.sha256()
+        try:
+            self._file = self._path.open("wb", buffering=0)
+        except OSError as error:
+            self._fail(error)
+
+    def write(self, data: bytes | bytearray | memoryview) -> int:
+        """Append ``data`` (any C-contiguous buffer) and return its length in bytes."""
+        view = memoryview(data).cast("B")
+        rest = view
+        try:
+            while rest:  # an unbuffered write may be a short one
+                rest = rest[self._file.write(rest) or 0 :]
+        except OSError as error:
+            self._fail(error)
+        self._sha256.update(view)
+        self._bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        """Return the number of bytes written so far."""
+        return self._bytes
+
+    def flush(self) -> None:
+        """Do nothing: there is no buffer."""
+
+    def close(self) -> None:
+        """Do nothing: only :meth:`finish` and :meth:`discard` end the file, not a library that wrote to it."""
+
+    def finish(self) -> WrittenFile:
+        """Make the bytes durable, close, and say what was written."""
+        try:
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            self._fail(error)
+        return WrittenFile(self.name, self._path, self._bytes, self._sha256.hexdigest())
+
+    def discard(self) -> None:
+        """Close and remove the file. Never raises."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def _fail(self, error: OSError) -> NoReturn:
+        raise write_error(self.name, self._bytes, error) from error
+
+
+def write_error(name: str, written: int, error: OSError) -> WriterError:
+    """Return the error for a failed write, with the fix for the usual causes."""
+    fix = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "raise the quota",
+        errno.EROFS: "choose a directory that can be written",
+        errno.EACCES: "choose a directory that can be written",
+        errno.EFBIG: "choose a smaller --shard-size",
+    }.get(error.errno or 0, "see to the disk")
+    return WriterError(
+        f"{name}: cannot be written after {written:,} bytes ({error.strerror}); {fix} and run the same command "
+        "again: finished shards are kept"
+    )
