@@ -1,0 +1,63 @@
+"""Codecs against the usual library, on one core."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gen_engine.engine.codecs import open_codec
+
+
+def generated(count: int, height: int, width: int, channels: int) -> NDArray[np.uint8]:
+    """Return pictures like a generator's: smooth, with noise of about two grey levels."""
+    rng = np.random.default_rng(0)
+    pictures = []
+    for coarse in rng.integers(0, 256, (count, 7, 7, channels), dtype=np.uint8):
+        planes = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in coarse.T]
+        pictures.append(np.stack([np.asarray(plane) for plane in planes], axis=2))
+    noisy = np.stack(pictures) + rng.normal(0, 2, (count, height, width, channels))
+    return noisy.clip(0, 255).astype(np.uint8)
+
+
+def pillow(pixels: NDArray[np.uint8], kind: str, **options: Any) -> list[bytes]:
+    files = []
+    for picture in pixels:
+        file = io.BytesIO()
+        Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, kind, **options)
+        files.append(file.getvalue())
+    return files
+
+
+@pytest.mark.parametrize(("shape", "at_least"), [((28, 28, 1), 1.5), ((64, 64, 3), 2.5)])
+def test_png(against, shape: tuple[int, int, int], at_least: float) -> None:
+    """Unit: 500 pictures a round. Peer: Pillow at level 1, whose sizes count too."""
+    pixels = generated(500 if against.real else 20, *shape)
+    codec = open_codec("png")
+    ratios = against(lambda: codec.encode(pixels), lambda: pillow(pixels, "PNG", compress_level=1), rounds=10)
+    against.require_ratio("PNG speed over Pillow's, level 1", ratios, at_least=at_least)
+    ours, theirs = codec.encode(pixels), pillow(pixels, "PNG", compress_level=1)
+    against.require("PNG size over Pillow's, level 1", sum(map(len, ours)) / sum(map(len, theirs)), at_most=1.2)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3)])
+def test_jpeg(against, shape: tuple[int, int, int]) -> None:
+    """Unit: 500 pictures a round. Peer: Pillow at the same quality, 95, and with no chroma subsampling either."""
+    pixels = generated(500 if against.real else 20, *shape)
+    codec = open_codec("jpeg")
+    options = {"quality": 95, "subsampling": 0}
+    ratios = against(lambda: codec.encode(pixels), lambda: pillow(pixels, "JPEG", **options), rounds=10)
+    against.require_ratio("JPEG speed over Pillow's, quality 95", ratios, at_least=1.5)
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3)])
+def test_raw(against, shape: tuple[int, int, int]) -> None:
+    """Unit: 500 pictures a round. Peer: np.save into memory."""
+    pixels = generated(500 if against.real else 20, *shape)
+    codec = open_codec("raw")
+    ratios = against(lambda: codec.encode(pixels), lambda: [np.save(io.BytesIO(), p) for p in pixels], rounds=10)
+    against.require_ratio("raw speed over np.save's", ratios, at_least=1.5)

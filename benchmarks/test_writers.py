@@ -1,0 +1,111 @@
+"""Shard writers against the usual library, with the pictures encoded before.
+
+Ours hash what they write and make it durable; so that the work is the same, the others are hashed and synced after.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import webdataset
+from numpy.typing import NDArray
+
+from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers.contract import Batch, Layout, Shard
+
+SHAPE = (28, 28, 1)
+BATCH = 500
+
+
+class Encoded:
+    """A codec whose work is done: it hands out these files in turn."""
+
+    name = identity = extension = "png"
+
+    def __init__(self, files: list[bytes]) -> None:
+        self._rest = iter(files)
+
+    def encode(self, pixels_BHWC: NDArray[np.uint8]) -> list[bytes]:
+        """Return as many files as there are pictures."""
+        return list(islice(self._rest, len(pixels_BHWC)))
+
+
+class Job:
+    """One shard of noise with labels."""
+
+    def __init__(self, real: bool, scratch: Path, name: str) -> None:
+        self.count = BATCH * (20 if real else 1)
+        self.scratch = scratch
+        self.pixels = np.random.default_rng(0).integers(0, 256, (self.count, *SHAPE), dtype=np.uint8)
+        self.labels = np.arange(self.count) % 10
+        self.files = open_codec("png").encode(self.pixels)
+        self.format = open_format(name)
+        self.layout = Layout(shape=SHAPE, class_names=tuple("0123456789"), shards=1)
+
+    def write(self) -> None:
+        """Write the shard and remove it."""
+        shard = Shard(number=0, start=0, stop=self.count)
+        writer = self.format.open(self.scratch, self.layout, shard, Encoded(self.files))
+        for start in range(0, self.count, BATCH):
+            stop = start + BATCH
+            writer.append(Batch(start, self.pixels[start:stop], self.labels[start:stop]))
+        writer.commit()
+        writer.abort()
+
+
+def seal(*paths: Path) -> None:
+    """Hash the files and make them durable."""
+    for path in paths:
+        with path.open("r+b") as file:
+            hashlib.sha256(file.read()).hexdigest()
+            os.fsync(file.fileno())
+
+
+def test_webdataset(against, tmp_path: Path) -> None:
+    """Unit: 10,000 samples a round, a tar with png and cls. Peer: webdataset.TarWriter."""
+    job = Job(against.real, tmp_path, "webdataset")
+
+    def tar_writer() -> None:
+        with webdataset.TarWriter(str(tmp_path / "theirs.tar"), mtime=0) as tar:
+            for index in range(job.count):
+                tar.write({"__key__": f"{index:012d}", "png": job.files[index], "cls": int(job.labels[index])})
+        seal(tmp_path / "theirs.tar")
+
+    ratios = against(job.write, tar_writer, rounds=10)
+    against.require_ratio("WebDataset speed over webdataset.TarWriter's", ratios, at_least=3)
+
+
+def test_npy(against, tmp_path: Path) -> None:
+    """Unit: 10,000 samples a round. Peer: np.save of the same arrays, which it has in memory as a whole."""
+    job = Job(against.real, tmp_path, "npy")
+
+    def save() -> None:
+        paths = [tmp_path / f"{name}.npy" for name in ("images", "labels", "index")]
+        np.save(paths[0], job.pixels)
+        np.save(paths[1], job.labels)
+        np.save(paths[2], np.arange(job.count))
+        seal(*paths)
+
+    ratios = against(job.write, save, rounds=10)
+    against.require_ratio("npy speed over np.save's", ratios, at_least=0.5)
+
+
+def test_parquet(against, tmp_path: Path) -> None:
+    """Unit: 10,000 samples a round, with the image struct. Peer: pyarrow's own write_table at its defaults."""
+    job = Job(against.real, tmp_path, "parquet")
+
+    def write_table() -> None:
+        images = [{"bytes": file, "path": f"{index:012d}.png"} for index, file in enumerate(job.files)]
+        columns = {"image": images, "label": job.labels, "index": np.arange(job.count)}
+        pq.write_table(pa.table(columns), tmp_path / "theirs.parquet")
+        seal(tmp_path / "theirs.parquet")
+
+    ratios = against(job.write, write_table, rounds=10)
+    against.require_ratio("Parquet speed over pyarrow's write_table", ratios, at_least=0.7)

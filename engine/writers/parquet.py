@@ -1,0 +1,207 @@
+"""Parquet shards as Hugging Face ``datasets`` reads them, through pyarrow.
+
+Shape suffixes: B samples, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.codecs.contract import Codec
+from gen_engine.engine.codecs.raw import RawCodec
+from gen_engine.engine.errors import VerifyError, WriterUnavailable
+from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
+from gen_engine.engine.writers.shard import StagedShard, missing, numbered
+
+GROUP_ROWS = 1_000
+GROUP_BYTES = 32 * 2**20
+"""A row group is written at this many rows or, for large pictures, at as many as have this many bytes of pixels."""
+
+
+class ParquetFormat:
+    """``data/train-00000-of-00010.parquet`` with the columns ``image``, ``label`` (if there are labels), ``index``."""
+
+    name = "parquet"
+    holds_arrays = False
+
+    @property
+    def identity(self) -> str:
+        """Name, version and the version of pyarrow, which states itself in every file."""
+        return f"parquet/1/pyarrow-{_pyarrow().__version__}"
+
+    def check_available(self) -> None:
+        """Raise WriterUnavailable if pyarrow is missing."""
+        _pyarrow()
+
+    def file_names(self, layout: Layout, number: int) -> list[str]:
+        """Return the shard's one name."""
+        return [f"{numbered(layout, number)}.parquet"]
+
+    def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> ParquetWriter:
+        """Start a shard. The codec raw makes the column an array instead of a file a picture."""
+        return ParquetWriter(scratch, self.file_names(layout, shard.number), layout, shard, codec)
+
+    def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
+        """Yield samples; of the row groups that hold none of them only the indices are read."""
+        import pyarrow.parquet as pq
+
+        (path,) = files
+        wanted = set(indices)
+        try:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    stored = file.read_row_group(group, ["index"])["index"].to_numpy()
+                    rows = np.flatnonzero(np.isin(stored, list(wanted)))
+                    if len(rows):
+                        wanted.difference_update(stored[rows].tolist())
+                        yield from _samples(file.read_row_group(group).take(rows))
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are subclasses of these
+            raise VerifyError(f"{path}: cannot be read as a Parquet shard ({error})") from error
+        if wanted:
+            raise missing(path, min(wanted))
+
+    def card(self, layout: Layout) -> Mapping[str, Any]:
+        """Return where Hugging Face finds the shards."""
+        return {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}]}
+
+    def example(self, layout: Layout) -> str:
+        """Return code that loads the dataset."""
+        lines = [
+            "from datasets import load_dataset",
+            "",
+            'dataset = load_dataset("PATH", split="train")',
+            "print(dataset.features, dataset[0])",
+        ]
+        return "\n".join(lines)
+
+
+class ParquetWriter(StagedShard):
+    """Gathers the samples of a row group and writes it, so that bytes do not depend on the batches."""
+
+    def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard, codec: Codec) -> None:
+        self._codec = codec
+        self._raw = codec.name == RawCodec.name
+        self._schema = _schema(layout, self._raw)
+        self._group_rows = max(1, min(GROUP_ROWS, GROUP_BYTES // int(np.prod(layout.shape))))
+        self._images: list[Any] = []
+        """Encoded files; with the codec raw, arrays [H, W, C]."""
+        self._labels: list[int] = []
+        self._writer: Any = None
+        super().__init__(scratch, names, layout, shard)
+
+    def _begin(self) -> None:
+        import pyarrow.parquet as pq
+
+        # PNG and JPEG do not shrink again, and statistics over them would copy whole pictures into the footer. An
+        # array's bytes take four each unless there is a dictionary, since Parquet has no smaller integer.
+        leaf = "image" + ".list.element" * 3
+        self._writer = pq.ParquetWriter(
+            self._files[0],
+            self._schema,
+            compression={
+                "image.bytes": "NONE",
+                "image.path": "SNAPPY",
+                leaf: "SNAPPY",
+                "label": "SNAPPY",
+                "index": "SNAPPY",
+            },
+            use_dictionary=[leaf, "label"],
+            write_statistics=["label", "index"],
+        )
+
+    def _append(self, batch: Batch) -> None:
+        self._images.extend(batch.pixels_BHWC.copy() if self._raw else self._codec.encode(batch.pixels_BHWC))
+        if batch.labels_B is not None:
+            self._labels += batch.labels_B.tolist()
+        start = batch.start + len(batch.pixels_BHWC) - len(self._images)
+        while len(self._images) >= self._group_rows:
+            self._write_group(start, self._group_rows)
+            start += self._group_rows
+
+    def _finish(self) -> None:
+        if self._images:
+            self._write_group(self._shard.stop - len(self._images), len(self._images))
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Close and remove the temporary file. Never raises."""
+        # pyarrow would write the footer when the writer is collected, to a file that is closed by then.
+        with contextlib.suppress(Exception):
+            self._writer.close()
+        super().abort()
+
+    def _write_group(self, start: int, rows: int) -> None:
+        pa = _pyarrow()
+        images, self._images = self._images[:rows], self._images[rows:]
+        labels, self._labels = self._labels[:rows], self._labels[rows:]
+        indices = range(start, start + rows)
+        if self._raw:
+            columns = [_nested(np.stack(images))]
+        else:
+            paths = [f"{index:012d}.{self._codec.extension}" for index in indices]
+            kind = self._schema.field("image").type
+            columns = [pa.StructArray.from_arrays([pa.array(images, pa.binary()), pa.array(paths)], fields=list(kind))]
+        if labels:
+            columns.append(pa.array(labels, pa.int64()))
+        columns.append(pa.array(indices, pa.int64()))
+        self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=rows)
+
+
+def _samples(table: Any) -> Iterator[StoredSample]:
+    labels = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
+    for index, label, image in zip(table["index"].to_pylist(), labels, table["image"].to_pylist(), strict=True):
+        if isinstance(image, dict):
+            yield StoredSample(index, label, image["bytes"])
+        else:
+            yield StoredSample(index, label, RawCodec().encode(np.array([image], np.uint8))[0])
+
+
+def _schema(layout: Layout, raw: bool) -> Any:
+    """Return the columns, and under the key ``huggingface`` what ``datasets`` makes of them."""
+    pa = _pyarrow()
+    image: dict[str, Any] = {"_type": "Image"}
+    field = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    if raw:
+        image = {"shape": list(layout.shape), "dtype": "uint8", "_type": "Array3D"}
+        # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not know it see lists.
+        mark = {
+            "ARROW:extension:name": "datasets.features.features.Array3DExtensionType",
+            "ARROW:extension:metadata": json.dumps([layout.shape, "uint8"]),
+        }
+        field = pa.field("image", pa.list_(pa.list_(pa.list_(pa.uint8()))), metadata=mark)
+    fields = [field]
+    features = {"image": image}
+    if layout.class_names is not None:
+        features["label"] = {"names": list(layout.class_names), "_type": "ClassLabel"}
+        fields.append(pa.field("label", pa.int64()))
+    features["index"] = {"dtype": "int64", "_type": "Value"}
+    fields.append(pa.field("index", pa.int64()))
+    return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _nested(pixels_BHWC: NDArray[np.uint8]) -> Any:
+    """Return the pictures as Arrow lists of lists of lists, which is how ``datasets`` stores an Array3D."""
+    pa = _pyarrow()
+    array = pa.array(pixels_BHWC.reshape(-1))
+    for axis in (3, 2, 1):
+        size = pixels_BHWC.shape[axis]
+        offsets = np.arange(0, len(array) + 1, size, dtype=np.int32)
+        array = pa.ListArray.from_arrays(pa.array(offsets), array)
+    return array
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise WriterUnavailable(
+            f"format parquet needs pyarrow ({error}): pip install 'gen-engine[parquet]', or use --format webdataset"
+        ) from error
+    return pyarrow

@@ -1,0 +1,198 @@
+"""The formats: their contract, and what is special about each."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from format_contract import CLASS_NAMES, START, STOP, Data, Decoded, FormatContract
+from PIL import Image
+
+from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.errors import RequestError, WriterUnavailable
+from gen_engine.engine.writers import FORMATS, open_format, parquet
+from gen_engine.engine.writers.contract import Batch, Layout, Shard
+
+
+def load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return ``tmp_path/out`` through Hugging Face's own reader, with no network and no cache but ours."""
+    for variable in ("HF_DATASETS_OFFLINE", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    import datasets
+
+    datasets.disable_progress_bars()
+    return datasets.load_dataset(str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))
+
+
+class TestNpy(FormatContract):
+    name = "npy"
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        for images in sorted(out.glob("data/*.images.npy")):
+            pixels = np.load(images, mmap_mode="r")
+            index = np.load(str(images).replace("images", "index"), mmap_mode="r")
+            labels = None
+            if data.labels is not None:
+                labels = np.load(str(images).replace("images", "labels"), mmap_mode="r")
+                assert labels.dtype == np.int64
+            assert (pixels.dtype, index.dtype) == (np.uint8, np.int64)
+            for row, i in enumerate(index):
+                yield int(i), None if labels is None else int(labels[row]), pixels[row]
+
+    def test_is_what_numpy_saves(self, tmp_path: Path) -> None:
+        data = Data(CLASS_NAMES)
+        arrays = (data.pixels[START:], np.asarray(data.labels)[START:], np.arange(START, STOP))
+        for file, array in zip(self.write_dataset(tmp_path / "out", data), arrays, strict=True):
+            saved = io.BytesIO()
+            np.save(saved, array)
+            assert file.read_bytes() == saved.getvalue()
+
+
+class TestWebDataset(FormatContract):
+    name = "webdataset"
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        urls = [str(path) for path in sorted(out.glob("data/*.tar"))]
+        for sample in webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"):
+            assert ("cls" in sample) == (data.labels is not None)
+            yield int(sample["__key__"]), sample.get("cls"), sample["npy" if self.codec == "raw" else "png"]
+
+    def test_tar_and_tarfile_list_it(self, tmp_path: Path) -> None:
+        (path,) = self.write_dataset(tmp_path / "out", Data(CLASS_NAMES))
+        listed = subprocess.run(["tar", "tf", path], capture_output=True, text=True, check=True)
+        assert listed.stderr == ""
+        with tarfile.open(path, "r:") as tar:
+            members = tar.getmembers()
+        extension = open_codec(self.codec).extension
+        expected = [f"{index:012d}.{kind}" for index in range(START, STOP) for kind in (extension, "cls")]
+        assert listed.stdout.split() == [member.name for member in members] == expected
+        attributes = {(m.mode, m.uid, m.gid, m.mtime, m.type, m.uname, m.gname, m.linkname) for m in members}
+        assert attributes == {(0o644, 0, 0, 0, tarfile.REGTYPE, "", "", "")}
+
+    def test_hugging_face_reads_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = Data(CLASS_NAMES)
+        self.write_dataset(tmp_path / "out", data)
+        for row in load_dataset(tmp_path, monkeypatch):
+            index = int(row["__key__"])
+            assert row["cls"] == data.label(index)
+            pixels = row["npy"] if self.codec == "raw" else row["png"]
+            np.testing.assert_array_equal(np.asarray(pixels), data.pixels[index])
+
+    def test_large_members_and_indices(self, tmp_path: Path) -> None:
+        layout = Layout(shape=(300, 300, 4), class_names=None, shards=1)
+        shard = Shard(number=0, start=10**12 - 1, stop=10**12)
+        pixels = np.random.default_rng(0).integers(0, 256, (1, *layout.shape), dtype=np.uint8)
+        writer = self.format.open(tmp_path, layout, shard, open_codec(self.codec))
+        writer.append(Batch(shard.start, pixels, None))
+        (file,) = writer.commit()
+        with tarfile.open(file.temporary) as tar:
+            (member,) = tar.getmembers()
+            assert member.name.startswith("999999999999.")
+            assert member.size == len(self.payload(pixels[0]))
+
+
+class TestWebDatasetOfArrays(TestWebDataset):
+    codec = "raw"
+
+
+class TestParquet(FormatContract):
+    name = "parquet"
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            dataset = load_dataset(out.parent, monkeypatch)
+        self.check_features(dataset.features, data)
+        for row in dataset:
+            yield row["index"], row.get("label"), np.asarray(row["image"], np.uint8)
+
+    def check_features(self, features: Any, data: Data) -> None:
+        if data.labels is not None:
+            assert tuple(features["label"].names) == data.layout.class_names
+        assert list(features) == (["image", "index"] if data.labels is None else ["image", "label", "index"])
+        if self.codec == "raw":
+            assert (features["image"].shape, features["image"].dtype) == (data.layout.shape, "uint8")
+        else:
+            assert type(features["image"]).__name__ == "Image"
+
+    def test_row_groups_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def group_rows(out: Path) -> list[int]:
+            (path,) = self.write_dataset(out, Data(CLASS_NAMES))
+            metadata = pq.read_metadata(path)
+            return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+        assert group_rows(tmp_path / "rows") == [8, 8, 8, 2]
+        monkeypatch.setattr(parquet, "GROUP_BYTES", 10 * 6 * 5 * 3 // 2)
+        assert group_rows(tmp_path / "bytes") == [5, 5, 5, 5, 5, 1]
+        monkeypatch.setattr(parquet, "GROUP_BYTES", 1)
+        assert group_rows(tmp_path / "one") == [1] * (STOP - START)
+
+    def test_columns(self, tmp_path: Path) -> None:
+        (path,) = self.write_dataset(tmp_path / "out", Data(CLASS_NAMES))
+        group = pq.read_metadata(path).row_group(0)
+        columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+        image = next(column for name, column in columns.items() if name.startswith("image"))
+        assert not image.is_stats_set
+        assert columns["index"].statistics.min == START
+        if self.codec != "raw":
+            assert image.compression == "UNCOMPRESSED"
+            assert not image.has_dictionary_page
+            table = pq.read_table(path)
+            assert table["image"][0]["path"].as_py() == "000000000005.png"
+            assert table["index"].to_pylist() == list(range(START, STOP))
+
+    def test_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        true_import = builtins.__import__
+
+        def without(name: str, *args: Any, **kwargs: Any) -> Any:
+            if name.split(".")[0] == "pyarrow":
+                raise ModuleNotFoundError("No module named 'pyarrow'")
+            return true_import(name, *args, **kwargs)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+        with pytest.raises(WriterUnavailable, match=r"pip install 'gen-engine\[parquet\]'"):
+            open_format("parquet")
+
+
+class TestParquetOfArrays(TestParquet):
+    codec = "raw"
+
+    def test_a_byte_of_pixels_is_about_a_byte(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parquet, "GROUP_ROWS", 1000)
+        data = Data(None, (64, 64, 3))
+        (path,) = self.write_dataset(tmp_path / "out", data)
+        assert path.stat().st_size < 1.05 * data.pixels[START:].nbytes
+
+
+def test_every_format_has_a_contract_test() -> None:
+    assert set(FORMATS) == {contract.name for contract in FormatContract.__subclasses__()}
+
+
+def test_an_unknown_format_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(RequestError, match="unknown format 'hdf5': choose one of npy, webdataset, parquet"):
+        open_format("hdf5")
+
+
+def test_features_for_hugging_face_are_pinned(tmp_path: Path) -> None:
+    data = Data(CLASS_NAMES)
+    (path,) = TestParquet().write_dataset(tmp_path / "out", data)
+    assert json.loads(pq.read_schema(path).metadata[b"huggingface"]) == {
+        "info": {
+            "features": {
+                "image": {"_type": "Image"},
+                "label": {"names": list(CLASS_NAMES), "_type": "ClassLabel"},
+                "index": {"dtype": "int64", "_type": "Value"},
+            }
+        }
+    }
+    assert Image.open(io.BytesIO(pq.read_table(path)["image"][3]["bytes"].as_py())).size == (5, 6)
