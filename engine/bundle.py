@@ -158,10 +158,7 @@ def write_bundle(
     Raises:
         OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
     """
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another --out, or --overwrite it")
-    if path.exists() and not (path / MANIFEST).is_file():
-        raise OutputError(f"{path} exists and is not a bundle, so it is not overwritten; choose another --out")
+    refuse_existing(path, overwrite=overwrite)
     document = {
         "schema": SCHEMA,
         "name": name,
@@ -178,6 +175,14 @@ def write_bundle(
     except OSError as error:
         raise OutputError(f"bundle {path}: cannot be written ({error.strerror}: {error.filename})") from error
     return read_bundle(path)
+
+
+def refuse_existing(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if something stands at ``path`` that :func:`write_bundle` would not replace."""
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists; choose another --out, or --overwrite it")
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise OutputError(f"{path} exists and is not a bundle, so it is not overwritten; choose another --out")
 
 
 def _put_directory(path: Path, files: Mapping[str, bytes]) -> None:
@@ -216,7 +221,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _refuse_newer_schema(path: Path, data: bytes) -> None:
     """Look at the schema before the digest: a newer one may be sealed in another way."""
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # what is damaged is told by its digest
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):  # what is damaged is told by its digest
         schema = json.loads(data)["schema"]
         if schema > SCHEMA:
             raise BundleError(
@@ -255,7 +260,7 @@ def _verify_files(bundle: Bundle) -> None:
         if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
             raise BundleError(f"bundle {bundle.path}: the file name {name!r} leads outside of it")
         _verify_file(bundle.path, name, entry)
-    found = {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if not p.is_dir()}
+    found = {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_symlink() or not p.is_dir()}
     if strangers := sorted(found - set(bundle.files) - {MANIFEST}):
         raise BundleError(f"bundle {bundle.path}: {strangers[0]} is not listed in {MANIFEST}; remove it")
 

@@ -45,7 +45,10 @@ def unseal(data: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is not JSON, not an object, or not byte for byte what was sealed.
     """
-    document = json.loads(data)
+    try:
+        document = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     body = {key: value for key, value in document.items() if key != "digest"}

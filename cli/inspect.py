@@ -1,0 +1,241 @@
+"""``gen-engine inspect``: what is in this directory?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+Findings = tuple[dict[str, Any], list[tuple[str, str]]]
+"""The record for ``--json``, and what is shown: a title line first, then pairs of a name and its value."""
+
+
+class NothingKnownError(Exception):
+    """The path is neither a bundle nor a run nor a dataset."""
+
+    exit_code: ClassVar[int] = 3
+
+
+@click.command()
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--json", "json_", is_flag=True, help="Print one JSON record, for scripts.")
+def inspect(path: Path | None, json_: bool) -> None:
+    """Say what PATH is: a bundle, a training run or a dataset; by default, the bundle that ships with the package.
+
+    Every file of a bundle and of a run's newest checkpoint is checked against its digest on the way; a dataset's shards
+    are checked by 'gen-engine verify'.
+
+    \b
+    Examples:
+      gen-engine inspect
+      gen-engine inspect faces.gen
+      gen-engine inspect out/faces --json
+    """
+    from gen_engine.engine.bundle import SHIPPED
+
+    path = path or SHIPPED
+    record, shown = _reader(path)(path)
+    if json_:
+        click.echo(json.dumps({"path": str(path)} | record, ensure_ascii=False))
+        return
+    click.echo(f"{path}: {shown[0][1]}")
+    width = max(len(name) for name, _ in shown[1:])
+    for name, value in shown[1:]:
+        click.echo(f"  {name:<{width}}  {value}")
+
+
+def _reader(path: Path) -> Callable[[Path], Findings]:
+    """Tell by the files that each kind of directory always has."""
+    from gen_engine.engine.bundle import MANIFEST
+    from gen_engine.engine.ledger import MANIFEST as DATASET_MANIFEST
+    from gen_engine.engine.ledger import STATE
+
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise NothingKnownError(f"{path} {what}; give a bundle, a training run or a dataset, each a directory")
+    signs: dict[str, Callable[[Path], Findings]] = {
+        MANIFEST: _bundle,
+        DATASET_MANIFEST: _dataset,
+        STATE: _unfinished_dataset,
+        "checkpoints": _run,
+        "checkpoint.json": _checkpoint,
+    }
+    for name, reader in signs.items():
+        if (path / name).exists():
+            return reader
+    raise NothingKnownError(
+        f"{path} is neither a bundle nor a training run nor a dataset: it holds none of {', '.join(signs)}"
+    )
+
+
+def _bundle(path: Path) -> Findings:
+    from gen_engine.engine.bundle import read_bundle
+
+    bundle = read_bundle(path)
+    document = json.loads((path / "bundle.json").read_bytes())
+    size = sum(file.bytes for file in bundle.files.values())
+    shown = [
+        ("", f"bundle {bundle.name}, schema {document['schema']}, {_size(size)}, every file as its manifest says"),
+        ("output", f"{bundle.output.modality} {_shape(bundle.output.shape)}, uint8"),
+        ("latents", f"{bundle.latent.dim}, {bundle.latent.distribution}"),
+        ("classes", "none" if bundle.labels is None else _classes(bundle.labels.names)),
+        *_training_lines(bundle.training),
+        *_parity_lines(bundle.parity),
+        *((f"quality {name}", _value(value)) for name, value in bundle.quality.items()),
+        ("generator", bundle.generator_id),
+        ("digest", bundle.digest),
+    ]
+    return {"kind": "bundle", "generator_id": bundle.generator_id, "bytes": size} | document, shown
+
+
+def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say how a generator came to be. A bundle of other origin may lack any of it."""
+    lines = []
+    if model := training.get("model"):
+        lines.append(("model", ", ".join(f"{name} {value}" for name, value in model.items())))
+    if data := training.get("data"):
+        lines.append(("trained on", f"{data.get('name')} (sha256 {str(data.get('sha256'))[:12]}…)"))
+    if "epochs" in training and "steps" in training:
+        lines.append(("trained for", f"{training['epochs']:,} epochs, {training['steps']:,} steps"))
+    if metrics := training.get("metrics"):
+        lines.append(("metrics", ", ".join(f"{name} {_value(value)}" for name, value in metrics.items())))
+    if versions := training.get("exported_with"):
+        lines.append(("exported with", ", ".join(f"{name} {value}" for name, value in versions.items())))
+    return lines
+
+
+def _parity_lines(parity: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not parity:
+        return [("parity", "not recorded")]
+    if _PARITY_FIELDS - parity.keys():
+        return [("parity", ", ".join(f"{name} {_value(value)}" for name, value in parity.items()))]
+    said = (
+        f"within {parity['max_abs_error']:.2g} of {parity['reference']} over {parity['samples']} samples in "
+        f"{parity['runtime']} (tolerance {parity['tolerance']:g}); {100 * parity['pixels_differing']:.2g} % of the "
+        f"pixel values differ, by at most {parity['pixels_max_difference']} of 255"
+    )
+    return [("parity", said)]
+
+
+_PARITY_FIELDS = frozenset(
+    {"max_abs_error", "reference", "samples", "runtime", "tolerance", "pixels_differing", "pixels_max_difference"}
+)
+"""What 'gen-engine export' records; another exporter may record something else."""
+
+
+def _dataset(path: Path) -> Findings:
+    from gen_engine.engine.ledger import read_manifest
+
+    manifest = read_manifest(path)
+    plan, shards = manifest["plan"], manifest["shards"]
+    files = [file for shard in shards for file in shard["files"]]
+    size = sum(file["bytes"] for file in files)
+    title = f"finished dataset of {manifest['samples']:,} samples in {len(shards):,} shards, {_size(size)}"
+    classes = manifest["classes"]
+    shown = [
+        ("", title),
+        ("sample", f"{_shape(manifest['shape'])}, uint8"),
+        ("classes", "none" if classes is None else _classes(classes)),
+        *_plan_lines(plan),
+        ("digest", manifest["digest"]),
+        ("check it", f"gen-engine verify {path}"),
+    ]
+    record = {name: value for name, value in manifest.items() if name != "shards"}
+    return {"kind": "dataset", "finished": True, "shards": len(shards), "bytes": size} | record, shown
+
+
+def _unfinished_dataset(path: Path) -> Findings:
+    """Read the plan of a job that is running or was interrupted. Its shards are looked at by the job itself."""
+    from gen_engine.engine.ledger import STATE
+    from gen_engine.engine.plan import shard_count
+
+    plan_file = path / STATE / "plan.json"
+    try:
+        plan = json.loads(plan_file.read_bytes())
+        total = shard_count(plan["count"], plan["shard_size"])
+        lines = _plan_lines(plan)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NothingKnownError(
+            f"{plan_file} cannot be read as a job's plan ({error}); that job cannot be resumed"
+        ) from error
+    done = sum(1 for _ in (path / STATE / "shards").glob("*.json"))
+    shown = [
+        ("", f"unfinished dataset: {done:,} of {total:,} shards are finished; its command, run again, resumes it"),
+        ("samples", f"{plan['count']:,} wanted"),
+        *lines,
+    ]
+    return {"kind": "dataset", "finished": False, "shards_done": done, "shards": total, "plan": plan}, shown
+
+
+def _plan_lines(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
+    bundle, form, compute = plan["bundle"], plan["format"], plan["compute"]
+    computed_by = (
+        f"{compute['backend']} {compute['version']} on {compute['device']}, {compute['precision']}, "
+        f"batch {compute['batch']}"
+    )
+    lines = [
+        ("generator", f"{bundle['name']} ({bundle['generator']})"),
+        ("seed", str(plan["seed"])),
+        ("latents", ", ".join(f"{name} {value}" for name, value in plan["latents"].items() if value is not None)),
+        ("format", f"{form['version']}, codec {form['codec']}" if form["codec"] else str(form["version"])),
+        ("shard size", f"{plan['shard_size']:,}"),
+        ("computed by", computed_by),
+    ]
+    if plan["labels"] is not None:
+        lines.insert(3, ("labels", ", ".join(f"{name} {value}" for name, value in plan["labels"].items())))
+    return lines
+
+
+def _run(path: Path) -> Findings:
+    from gen_engine.train.checkpoint import load_checkpoint, newest_checkpoint
+
+    newest = newest_checkpoint(path)
+    record = load_checkpoint(path).record
+    files = sorted(file for file in newest.iterdir() if file.is_file())
+    size = sum(file.stat().st_size for file in files)
+    config, data = record["config"], record["data"]
+    names = data["class_names"] if config["model"]["num_classes"] else None
+    settings = {name: value for name, value in config.items() if not isinstance(value, dict)}
+    shown = [
+        ("", f"training run; its newest checkpoint {newest.name} ({_size(size)}) is whole, every file as recorded"),
+        ("model", ", ".join(f"{name} {value}" for name, value in config["model"].items())),
+        ("classes", "none" if names is None else _classes(names)),
+        ("trained on", f"{data['name']} (sha256 {data['digest'][:12]}…)"),
+        ("trained for", f"{record['epoch']:,} epochs of {config['epochs']:,}, {record['step']:,} steps"),
+        ("settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
+        ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in record["metrics"].items()) or "none yet"),
+        ("export it", f"gen-engine export {path} --out NAME.gen"),
+    ]
+    kept = {name: record[name] for name in ("format", "config", "data", "step", "epoch", "metrics")}
+    return {"kind": "run", "checkpoint": str(newest), "bytes": size} | kept, shown
+
+
+def _checkpoint(path: Path) -> Findings:
+    """Inspect a run by its newest checkpoint's own directory; the older ones are kept only to fall back on."""
+    from gen_engine.train.checkpoint import newest_checkpoint
+
+    run = path.absolute().parent.parent
+    if newest_checkpoint(run) != path.absolute():
+        raise NothingKnownError(f"{path} is an older checkpoint of a run; inspect the run, {run}, for its newest one")
+    return _run(run)
+
+
+def _shape(shape: Any) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _classes(names: Any) -> str:
+    from gen_engine.engine.labels import describe_classes
+
+    return f"{len(names)}: {describe_classes(names)}"
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size:,} bytes"

@@ -1,0 +1,210 @@
+"""``gen-engine doctor``: every line is of something that was tried, and a failure names its fix."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from tiny_bundle import make_tiny_bundle
+
+from gen_engine.cli.main import main
+from gen_engine.engine import doctor as doctor_module
+from gen_engine.engine.backends import BACKENDS, PRECISIONS
+from gen_engine.engine.codecs import CODECS
+from gen_engine.engine.errors import BackendError
+from gen_engine.engine.writers import FORMATS
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny.gen").path
+
+
+@pytest.fixture
+def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """Run ``doctor --json`` and return its exit code and its rows by (group, name)."""
+    monkeypatch.setattr(doctor_module, "PROBE_SECONDS", 0.01)
+
+    def examined(*args: object) -> tuple[int, dict[tuple[str, str], dict]]:
+        code = main(["doctor", "--json", *map(str, args)])
+        record = json.loads(capsys.readouterr().out)
+        assert record["default_works"] is (code == 0)
+        return code, {(row["group"], row["name"]): row for row in record["rows"]}
+
+    return examined
+
+
+def test_everything_that_can_be_chosen_has_a_row(doctor, bundle: Path) -> None:
+    _, rows = doctor(bundle)
+    for group, names in (("format", FORMATS), ("codec", CODECS), ("runtime", ("openvino", "tensorrt"))):
+        assert {name for kind, name in rows if kind == group} >= set(names)
+    backends = {name for kind, name in rows if kind == "backend"}
+    assert backends == {f"{b} {d} {p}" for b in BACKENDS for d in ("cpu", "cuda:0") for p in PRECISIONS}
+
+
+def test_the_processor_runs_it_at_a_rate_that_was_measured(doctor, bundle: Path, monkeypatch) -> None:
+    code, rows = doctor(bundle)
+    assert code == 0
+    row = rows["backend", "onnxruntime cpu fp32"]
+    assert row["works"] is True
+    assert row["fix"] is None
+    rate = int(row["detail"].partition(": ")[2].partition(" samples/s of tiny")[0].replace(",", ""))
+    assert rate > 1000
+    frozen = iter([0.0, 0.0, 50.0])
+    monkeypatch.setattr(doctor_module.time, "perf_counter", lambda: next(frozen))
+    rate = doctor_module._measure(doctor_module.read_bundle(bundle), "onnxruntime", "cpu", "fp32")[0]
+    assert rate == pytest.approx(doctor_module.DEFAULT_BATCH / 50.0)
+
+
+def test_a_device_that_does_not_work_says_why(doctor, bundle: Path) -> None:
+    _, rows = doctor(bundle)
+    row = rows["backend", "onnxruntime cuda:0 fp32"]
+    if row["works"]:
+        pytest.skip("CUDA works here")
+    assert "CUDA provider" in row["detail"]
+    assert row["fix"]
+
+
+def test_a_wheel_without_cuda_is_told_from_a_machine_without_it(
+    doctor, bundle: Path, monkeypatch, tmp_path: Path
+) -> None:
+    class Elsewhere:
+        origin = str(tmp_path / "__init__.py")
+
+    monkeypatch.setattr(doctor_module, "find_spec", lambda name: Elsewhere)
+    _, rows = doctor(bundle)
+    row = rows["backend", "onnxruntime cuda:0 fp32"]
+    if row["works"]:
+        pytest.skip("CUDA works here")
+    assert row["detail"] == "the installed onnxruntime has no CUDA provider"
+    assert "pip install onnxruntime-gpu" in row["fix"]
+
+
+def test_a_default_backend_that_fails_ends_with_4(doctor, bundle: Path, monkeypatch, capsys) -> None:
+    def broken(*args: object, **options: object) -> None:
+        raise BackendError("the runtime\nrefuses")
+
+    monkeypatch.setattr(doctor_module, "open_backend", broken)
+    code, rows = doctor(bundle)
+    assert code == 4
+    assert rows["backend", "onnxruntime cpu fp32"]["detail"] == "the runtime refuses"
+    assert main(["doctor", str(bundle)]) == 4
+    assert capsys.readouterr().out.endswith("gen-engine sample does not work here.\n")
+
+
+def test_without_a_bundle_nothing_is_claimed(doctor, tmp_path: Path) -> None:
+    code, rows = doctor(tmp_path / "missing.gen")
+    assert code == 4
+    for (group, _), row in rows.items():
+        if group == "backend":
+            assert row["works"] is None
+            assert row["detail"].startswith("not tried: ")
+            assert "gen-engine doctor NAME.gen" in row["fix"]
+
+
+def test_the_shipped_bundle_is_the_default(doctor, bundle: Path, monkeypatch) -> None:
+    monkeypatch.setattr("gen_engine.engine.bundle.SHIPPED", bundle)
+    assert "samples/s of tiny" in doctor()[1]["backend", "onnxruntime cpu fp32"]["detail"]
+
+
+def test_two_wheels_of_one_runtime_are_a_fault(doctor, bundle: Path, monkeypatch) -> None:
+    assert ("runtime", "onnxruntime") not in doctor(bundle)[1]
+    monkeypatch.setattr(doctor_module, "installed", lambda name: "1.31.1")
+    row = doctor(bundle)[1]["runtime", "onnxruntime"]
+    assert row["works"] is False
+    assert row["detail"].startswith("onnxruntime 1.31.1 and onnxruntime-gpu 1.31.1 are both installed")
+    assert row["fix"].startswith("pip uninstall onnxruntime onnxruntime-gpu")
+
+
+def test_runtimes_to_come_are_not_said_to_work(doctor, bundle: Path, monkeypatch) -> None:
+    monkeypatch.setattr(doctor_module, "installed", lambda name: "9.9" if name == "openvino" else None)
+    _, rows = doctor(bundle)
+    yet = "this version of gen-engine does not run on it yet"
+    assert rows["runtime", "openvino"]["detail"] == f"openvino 9.9 is installed; {yet}"
+    assert rows["runtime", "tensorrt"]["detail"] == f"tensorrt is not installed; {yet}"
+    assert not rows["runtime", "openvino"]["works"]
+
+
+@pytest.mark.parametrize(
+    ("library", "group", "name"), [("simplejpeg", "codec", "jpeg"), ("pyarrow", "format", "parquet")]
+)
+def test_a_missing_library_is_named_with_its_extra(
+    doctor, bundle: Path, monkeypatch, library: str, group: str, name: str
+) -> None:
+    assert doctor(bundle)[1][group, name]["works"] is True
+    monkeypatch.setitem(sys.modules, library, None)
+    row = doctor(bundle)[1][group, name]
+    assert row["works"] is False
+    assert library in row["detail"]
+    assert row["fix"] == f"pip install 'gen-engine[{name}]'"
+
+
+def test_training_libraries_are_read_from_their_metadata(doctor, bundle: Path, monkeypatch) -> None:
+    _, rows = doctor(bundle)
+    assert rows["training", "libraries"]["works"] is True
+    assert f"torch {version('torch')}" in rows["training", "libraries"]["detail"]
+    assert rows["training", "devices"]["works"] is None
+    monkeypatch.setattr(doctor_module, "installed", lambda name: None)
+    _, rows = doctor(bundle)
+    row = rows["training", "libraries"]
+    assert row["detail"].startswith("not installed: torch, safetensors")
+    assert row["fix"] == "pip install 'gen-engine[train]'"
+    assert ("training", "devices") not in rows
+
+
+def test_all_tries_what_torch_can_do(doctor, bundle: Path) -> None:
+    import torch
+
+    _, rows = doctor(bundle, "--all")
+    assert rows["training", "torch cpu fp32"]["works"] is True
+    assert rows["training", "torch cuda fp32"]["works"] is torch.cuda.is_available()
+    assert "torch cpu bf16" in {name for _, name in rows}
+
+
+def test_what_people_read(bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    monkeypatch.setattr(doctor_module, "PROBE_SECONDS", 0.01)
+    assert main(["doctor", str(bundle)]) == 0
+    out = capsys.readouterr().out
+    for group in ("processor", "backend", "runtime", "format", "codec", "training"):
+        assert f"\n{group}\n" in f"\n{out}"
+    assert "onnxruntime cpu fp32     yes  onnxruntime" in out
+    assert out.endswith("gen-engine sample works here.\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "simd"),
+    [
+        ("model name\t: Fast CPU\nflags\t\t: fpu avx2 fma\n\nmodel name: Other\n", "Fast CPU", "avx2 fma"),
+        ("processor\t: 0\nFeatures\t: asimd sve\n", None, "asimd sve"),
+        (None, None, "unknown: this system does not list them"),
+    ],
+)
+def test_the_processor(monkeypatch, text: str | None, name: str | None, simd: str) -> None:
+    def read(path: Path, **options: object) -> str:
+        if text is None:
+            raise FileNotFoundError
+        return text
+
+    monkeypatch.setattr(Path, "read_text", read)
+    rows = {row.name: row for row in doctor_module._processor()}
+    assert rows["simd"].detail == simd
+    assert rows["name"].detail
+    assert name is None or rows["name"].detail == name
+    assert {row.works for row in rows.values()} == {None}
+
+
+def test_it_answers_at_once_and_without_torch(bundle: Path) -> None:
+    program = (
+        "import sys; from gen_engine.cli.main import main\n"
+        f"code = main(['doctor', {str(bundle)!r}])\n"
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert time.monotonic() - began < 10, "seconds at most, however loaded this machine is"

@@ -1,0 +1,205 @@
+"""``gen-engine inspect`` on each kind of directory, and on what is none of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_bundle import make_tiny_bundle
+from tiny_run import make_tiny_run
+
+from gen_engine.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundle") / "tiny.gen", size=32, channels=3).path
+
+
+@pytest.fixture(scope="module")
+def dataset(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("data") / "set"
+    assert main(["sample", str(bundle), "-n", "250", "--shard-size", "100", "-o", str(out), "--seed", "7", "-q"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def inspect(capsys: pytest.CaptureFixture[str]):
+    """Run the command and return its exit code, output and errors."""
+
+    def inspected(*args: object) -> tuple[int, str, str]:
+        code = main(["inspect", *map(str, args)])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return inspected
+
+
+def test_a_bundle(inspect, bundle: Path) -> None:
+    code, out, err = inspect(bundle)
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{bundle}: bundle tiny, schema 1, ")
+    for said in ("image 32 × 32 × 3", "8, normal", "3: 0 = circle, 1 = square, 2 = star", "parity", "not recorded"):
+        assert said in out
+
+
+def test_a_bundle_as_json(inspect, bundle: Path) -> None:
+    record = json.loads(inspect(bundle, "--json")[1])
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    assert record["kind"] == "bundle"
+    assert record["path"] == str(bundle)
+    assert {name: record[name] for name in manifest} == manifest
+    assert len(record["generator_id"]) == 64
+
+
+def test_an_exported_bundle_says_how_it_was_trained_and_checked(inspect, run: Path, tmp_path: Path, capsys) -> None:
+    (tmp_path / "quality.json").write_text('{"cnn_accuracy": 0.79123}')
+    out = tmp_path / "tiny.gen"
+    assert main(["export", str(run), "-o", str(out), "--quality", str(tmp_path / "quality.json")]) == 0
+    capsys.readouterr()
+    shown = inspect(out)[1]
+    for said in ("family dcgan", "tiny (sha256 ", "2 epochs, 4 steps", "d 1.25, g 0.75", "within ", "tolerance 0.0001"):
+        assert said in shown
+    assert "quality cnn_accuracy  0.7912\n" in shown
+
+
+def test_a_damaged_bundle_is_found_on_the_way(inspect, bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "tiny.gen"))
+    with (copy / "generator.onnx").open("ab") as file:
+        file.write(b"!")
+    code, out, err = inspect(copy)
+    assert (code, out) == (3, "")
+    assert "generator.onnx has" in err
+
+
+def test_the_shipped_bundle_is_the_default(inspect, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gen_engine.engine.bundle.SHIPPED", bundle)
+    assert inspect()[1].startswith(f"{bundle}: bundle tiny")
+
+
+def test_a_dataset(inspect, dataset: Path) -> None:
+    code, out, _ = inspect(dataset)
+    assert code == 0
+    assert "finished dataset of 250 samples in 3 shards" in out
+    for said in ("32 × 32 × 3", "0 = circle", "seed", "kind balanced", f"gen-engine verify {dataset}"):
+        assert said in out
+
+
+def test_a_dataset_as_json(inspect, dataset: Path) -> None:
+    record = json.loads(inspect(dataset, "--json")[1])
+    assert (record["kind"], record["finished"]) == ("dataset", True)
+    assert (record["samples"], record["shards"], record["plan"]["seed"]) == (250, 3, 7)
+    assert record["bytes"] >= 250 * 32 * 32 * 3
+
+
+def test_a_damaged_dataset_ends_with_3(inspect, dataset: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(dataset, tmp_path / "set"))
+    (copy / "dataset.json").write_text("{}")
+    code, _, err = inspect(copy)
+    assert code == 3
+    assert "dataset.json" in err
+
+
+def unfinished(dataset: Path, to: Path, done: int) -> Path:
+    """The state of a job that was killed after ``done`` shards."""
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    (to / ".gen-engine" / "shards").mkdir(parents=True)
+    (to / ".gen-engine" / "plan.json").write_text(json.dumps(manifest["plan"]))
+    for number in range(done):
+        (to / ".gen-engine" / "shards" / f"{number}.json").write_text("[]")
+    return to
+
+
+def test_an_unfinished_dataset(inspect, dataset: Path, tmp_path: Path) -> None:
+    killed = unfinished(dataset, tmp_path / "killed", 2)
+    code, out, _ = inspect(killed)
+    assert code == 0
+    assert "unfinished dataset: 2 of 3 shards are finished; its command, run again, resumes it" in out
+    record = json.loads(inspect(killed, "--json")[1])
+    assert (record["finished"], record["shards_done"], record["shards"]) == (False, 2, 3)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", None])
+def test_an_unfinished_dataset_with_no_plan_ends_with_3(inspect, tmp_path: Path, text: str | None) -> None:
+    (tmp_path / ".gen-engine").mkdir()
+    if text is not None:
+        (tmp_path / ".gen-engine" / "plan.json").write_text(text)
+    code, _, err = inspect(tmp_path)
+    assert code == 3
+    assert "cannot be read as a job's plan" in err
+
+
+def test_a_run(inspect, run: Path) -> None:
+    code, out, _ = inspect(run)
+    assert code == 0
+    assert f"{run}: training run; its newest checkpoint step-00000004" in out
+    for said in (
+        "family dcgan",
+        "0 = circle",
+        "2 epochs of 2, 4 steps",
+        "non-saturating",
+        "d 1.25",
+        "gen-engine export",
+    ):
+        assert said in out
+
+
+def test_a_run_as_json(inspect, run: Path) -> None:
+    record = json.loads(inspect(run, "--json")[1])
+    assert (record["kind"], record["step"], record["epoch"]) == ("run", 4, 2)
+    assert record["config"]["model"]["family"] == "dcgan"
+    assert record["checkpoint"] == str(run / "checkpoints" / "step-00000004")
+
+
+def test_a_run_by_its_newest_checkpoint(inspect, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "training run" in inspect(run / "checkpoints" / "step-00000004")[1]
+    monkeypatch.chdir(run / "checkpoints")
+    assert "training run" in inspect("step-00000004")[1]
+
+
+def test_an_older_checkpoint_is_not_passed_off_as_the_newest(inspect, run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    shutil.copytree(copy / "checkpoints" / "step-00000004", copy / "checkpoints" / "step-00000009")
+    code, _, err = inspect(copy / "checkpoints" / "step-00000004")
+    assert code == 3
+    assert "older checkpoint" in err
+
+
+@pytest.mark.parametrize("name", ["partner.safetensors", "generator.safetensors", "rng.safetensors", "checkpoint.json"])
+def test_a_damaged_checkpoint_is_found_in_any_of_its_files(inspect, run: Path, tmp_path: Path, name: str) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    (file,) = copy.rglob(name)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    code, _, err = inspect(copy)
+    assert code == 3
+    assert name in err
+
+
+def test_what_is_none_of_them(inspect, tmp_path: Path) -> None:
+    code, _, err = inspect(tmp_path)
+    assert code == 3
+    assert "neither a bundle nor a training run nor a dataset" in err
+    assert inspect(tmp_path / "nowhere")[0] == 3
+    (tmp_path / "file").write_text("")
+    assert "is not a directory" in inspect(tmp_path / "file")[2]
+
+
+def test_bundles_and_datasets_need_no_torch(bundle: Path, dataset: Path) -> None:
+    program = (
+        "import sys; from gen_engine.cli.main import main\n"
+        f"codes = [main(['inspect', path]) for path in ({str(bundle)!r}, {str(dataset)!r})]\n"
+        'sys.exit(f\'{codes} {sorted({"torch", "onnx", "onnxruntime"} & set(sys.modules))}\')'
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "[0, 0] []\n"
