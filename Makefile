@@ -1,0 +1,64 @@
+# `make sample` and `make test` work from a bare checkout: they make .venv and install what they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# A room is a top-level folder of the package; each is marked as typed.
+ROOMS := $(patsubst %/py.typed,%,$(wildcard */py.typed))
+
+BASE := $(VENV)/.base-installed
+DEV := $(VENV)/.dev-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help sample test test-fast lint bench hooks clean
+.DELETE_ON_ERROR:
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+sample: $(BASE) ## Write 100,000 samples of the shipped generator to out/demo
+	$(BIN)/gen-engine sample --count 100000 --out out/demo
+	@echo "Look at out/demo/preview.png"
+
+test: lint ## Run all that CI runs: linters, types, import rules, every test with coverage
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+test-fast: $(DEV) ## Run the tests that take seconds
+	$(BIN)/pytest -m "not slow"
+
+lint: $(DEV) ## Run ruff, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+bench: $(DEV) ## Measure: the benchmarks, with real timing
+	$(BIN)/pytest benchmarks --benchmark-enable
+
+hooks: $(DEV) ## Run the linters before every commit
+	$(BIN)/pre-commit install
+
+clean: ## Remove the environment, caches and build outputs (out/ and runs/ stay)
+	rm -rf $(VENV) .typing build dist *.egg-info .coverage .coverage.*
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip is the last thing that venv puts there, so a venv that failed half-way is made again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "gen-engine needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(BASE): pyproject.toml | $(BIN)/pip
+	@echo "Installing gen-engine into $(VENV)"
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+# The development set-up includes the base one. Type checkers cannot follow an editable install, so they get a folder of links.
+$(DEV): pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing gen-engine and its development tools into $(VENV): minutes, the first time"
+	@$(PIP) install --quiet --editable '.[dev]' --constraint constraints.txt
+	@rm -rf .typing && mkdir -p .typing/gen_engine
+	@for room in $(ROOMS); do ln -s ../../$$room .typing/gen_engine/$$room; done
+	@touch $(BASE) $@

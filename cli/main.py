@@ -1,0 +1,227 @@
+"""The ``gen-engine`` command: a table of subcommands, loaded when called, and the way errors become exit codes.
+
+Every command of the table is a module of its own. None is imported for ``gen-engine --help``, so help answers at once
+however heavy the libraries behind a command are.
+
+A command signals failure by raising: an exception with an integer ``exit_code`` (the error trees of the rooms) is an
+expected one and becomes one line; anything else is a bug and keeps its traceback. A command that is interrupted sees
+`KeyboardInterrupt` in its main thread, for SIGTERM as for Ctrl-C: a ``finally`` is the place to stop its workers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+from typing import Any, Final
+
+import click
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "train": ("gen_engine.cli.train:train", "Train a generator on real pictures: data and config to checkpoint."),
+    "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
+    "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
+    "verify": ("gen_engine.cli.verify:verify", "Check a dataset against its manifest and its generator."),
+    "inspect": ("gen_engine.cli.inspect:inspect", "Say what a bundle, a checkpoint or a dataset is."),
+    "doctor": ("gen_engine.cli.doctor:doctor", "Say what this machine can run, and why not the rest."),
+}
+"""Name → ("module:attribute", the line that ``gen-engine --help`` shows), in the order of the work."""
+
+EXTRAS: Final[dict[str, str]] = {
+    "torch": "train",
+    "safetensors": "train",
+    "PIL": "train",
+    "sklearn": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "tomli": "train",
+    "simplejpeg": "jpeg",
+    "pyarrow": "parquet",
+    "tensorrt": "tensorrt",
+    "openvino": "openvino",
+}
+"""Import name of an optional library → the extra that installs it."""
+
+EPILOG: Final = """\b
+Exit codes:
+  0    done
+  2    bad usage: an option, a value or a request that cannot be met
+  3    bad input: a bundle, checkpoint, dataset or data file
+  4    a backend, device or library is not available, or failed
+  5    output refused: another plan, locked, read-only or no space
+  6    a check failed: parity, verify or regression
+  130  interrupted (Ctrl-C); the same command resumes
+  143  terminated (SIGTERM); the same command resumes
+"""
+
+UNAVAILABLE: Final = 4
+INTERRUPTED: Final = 128 + signal.SIGINT
+TERMINATED: Final = 128 + signal.SIGTERM
+BROKEN_PIPE: Final = 128 + 13  # as if SIGPIPE had ended it; Windows has no such signal to take the number from
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. A kind of Ctrl-C, so whatever stops in order for one does so for the other."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when one is called, and listed without being imported.
+
+    ``table`` maps a command's name to ``("module:attribute", short help)``.
+    """
+
+    def __init__(self, *args: Any, table: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command, or return None for a name that the table lacks."""
+        if cmd_name not in self.table:
+            return None
+        module, _, attribute = self.table[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Refuse an unknown command with the nearest name, which click looks for among loaded commands only."""
+        name = args[0]
+        if name not in self.table and not name.startswith("-") and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, self.table, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(self.table)}."
+            ctx.fail(f"No such command '{name}': {hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_line) for name, (_, help_line) in self.table.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    table=COMMANDS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="gen-engine", prog_name="gen-engine", message="%(prog)s %(version)s")
+def cli() -> None:
+    """From a folder of real data to a verified dataset of synthetic samples.
+
+    \b
+    Examples:
+      gen-engine sample --count 100000 --out out/demo
+      gen-engine train --model dcgan --data fashion-mnist --out runs/fashion
+      gen-engine export runs/fashion --out fashion.gen
+      gen-engine sample fashion.gen --count 1000000 --out out/fashion
+    """
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; ``args`` defaults to the process's own.
+
+    A bug's exception passes through, with its traceback.
+    """
+    stdout = sys.stdout
+    try:
+        with _sigterm_raises():
+            result = cli.main(args=args, prog_name="gen-engine", standalone_mode=False)
+            sys.stdout.flush()  # here, where a closed pipe can still be told from a bug
+    except click.Abort as abort:  # click's name for KeyboardInterrupt
+        return _interrupted(isinstance(abort.__cause__, Terminated))
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(isinstance(interrupt, Terminated))
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SystemExit:
+        if sys.stdout is stdout:  # click has not met a closed pipe, which it muffles and leaves
+            raise
+        return _broken_pipe()
+    except BrokenPipeError:
+        return _broken_pipe()
+    except Exception as error:
+        code = _missing_library(error) if isinstance(error, ModuleNotFoundError) else _expected_error(error)
+        if code is None:
+            raise
+        return code
+    return result if isinstance(result, int) else 0  # an int is what ctx.exit() was given
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn the first SIGTERM into `Terminated` in the main thread, and ignore the next ones while work stops in order.
+
+    A scheduler may send several, and one in the middle of a ``finally`` would leave worker threads behind. Ctrl-C still
+    gets through.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupted(terminated: bool) -> int:
+    what = "terminated" if terminated else "interrupted"
+    click.echo(f"{what}: run the same command again and it resumes", err=True)
+    return TERMINATED if terminated else INTERRUPTED
+
+
+def _broken_pipe() -> int:
+    """The reader of our output has gone, as in ``gen-engine inspect x | head -1``. Say nothing, here or at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
+    return BROKEN_PIPE
+
+
+def _missing_library(error: ModuleNotFoundError) -> int | None:
+    """Name the extra to install for an optional library. One of our own modules missing is a bug: None."""
+    library = (error.name or "").partition(".")[0]
+    if library not in EXTRAS:
+        return None
+    click.echo(f"error: {library} is not installed: pip install 'gen-engine[{EXTRAS[library]}]'", err=True)
+    return UNAVAILABLE
+
+
+def _expected_error(error: Exception) -> int | None:
+    """Print an error that carries its exit code, with its cause if that says more. Any other is a bug: None."""
+    code = getattr(error, "exit_code", None)
+    if not isinstance(code, int):
+        return None
+    message = str(error) or type(error).__name__
+    stopped = code > 128  # by a signal, after saving: not an error
+    click.echo(message if stopped else f"error: {message}", err=True)
+    cause = error.__cause__
+    if cause is not None:
+        reason = " ".join(str(cause).split())
+        if not reason:
+            click.echo(f"  because: {type(cause).__name__}", err=True)
+        elif reason not in " ".join(message.split()):
+            click.echo(f"  because: {type(cause).__name__}: {reason}", err=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

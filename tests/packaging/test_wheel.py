@@ -1,0 +1,118 @@
+"""The built wheel and sdist: what is in them, and that the wheel works in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOMS = ("train", "export", "engine", "cli")
+CODE_AND_DATA = ("*.py", "py.typed", "shipped/*.gen/**/*", "recipes/*.toml")
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run it with nothing of the source tree on its path; return what it printed."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "COV"))}
+    done = subprocess.run(command, cwd=cwd, env=clean, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def shipped_files(root: Path) -> set[str]:
+    """Return the files of the rooms that users need, relative to the repository."""
+    return {
+        str(path.relative_to(root))
+        for room in ROOMS
+        for pattern in CODE_AND_DATA
+        for path in (root / room).rglob(pattern)
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def built(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build in a copy, decoys at its root included, so that no earlier build's leavings are picked up."""
+    tree, dist = tmp_path_factory.mktemp("tree") / "gen-engine", tmp_path_factory.mktemp("dist")
+    shutil.copytree(
+        root,
+        tree,
+        ignore=shutil.ignore_patterns(".*", "out", "runs", "build", "dist", "*.egg-info", "__pycache__"),
+    )
+    (tree / "decoy.py").write_text("raise RuntimeError\n")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, cwd=tree)
+    return dist
+
+
+def test_the_wheel_holds_the_rooms_and_nothing_else(root: Path, built: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert names == {f"gen_engine/{name}" for name in shipped_files(root)}
+
+
+def test_the_sdist_builds_the_same_and_carries_the_licence(root: Path, built: Path) -> None:
+    """The wheel above was built from this sdist, so here only what a wheel does not show."""
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert shipped_files(root) | {"pyproject.toml", "README.md", "LICENSE"} <= names
+    assert "decoy.py" not in names
+
+
+@pytest.fixture(scope="module")
+def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the wheel in a new environment, and lend it this one's libraries.
+
+    They come in through a plain path line. Python does not run the .pth files of a folder added like that, so this
+    environment's editable install does not come with them.
+    """
+    home = tmp_path_factory.mktemp("environment")
+    (wheel,) = built.glob("*.whl")
+    run(sys.executable, "-m", "venv", "--without-pip", home, cwd=home)
+    python = home / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--python", python, "--disable-pip-version-check")
+    run(*pip, "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=home)
+    site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=home).strip()
+    (Path(site) / "lent.pth").write_text("\n".join({sysconfig.get_path(p) for p in ("purelib", "platlib")}) + "\n")
+    return home
+
+
+IMPORT_ALL = """
+import importlib, json, pkgutil
+found = {}
+for room in ("cli", "engine", "train", "export"):
+    package = importlib.import_module(f"gen_engine.{room}")
+    for name in [package.__name__, *(m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + "."))]:
+        found[name] = importlib.import_module(name).__file__
+print(json.dumps(found))
+"""
+
+
+def test_every_module_imports_from_the_wheel(root: Path, environment: Path) -> None:
+    found = json.loads(run(environment / "bin" / "python", "-c", IMPORT_ALL, cwd=environment))
+    modules = [name for name in shipped_files(root) if name.endswith(".py")]
+    assert len(found) == len(modules)
+    assert all(Path(file).is_relative_to(environment) for file in found.values()), found
+
+
+def test_its_command_answers(environment: Path) -> None:
+    assert "Exit codes:" in run(environment / "bin" / "gen-engine", "--help", cwd=environment)
+    assert run(environment / "bin" / "gen-engine", "--version", cwd=environment).startswith("gen-engine ")
+
+
+def test_it_samples_what_it_ships(root: Path, environment: Path) -> None:
+    if not list((root / "engine" / "shipped").glob("*.gen")):
+        pytest.skip("no bundle in engine/shipped yet")
+    command = environment / "bin" / "gen-engine"
+    run(command, "sample", "--count", "20", "--out", "demo", "--quiet", cwd=environment)
+    assert (environment / "demo" / "dataset.json").is_file()
