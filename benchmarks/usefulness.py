@@ -85,7 +85,7 @@ def from_dataset(folder: Path, count: int) -> tuple[NDArray[np.uint8], NDArray[n
             break
     if total < count:
         sys.exit(f"error: {folder} holds {total} samples, --count asks for {count}")
-    return np.concatenate(images)[:count, ..., :28].reshape(count, 28, 28), np.concatenate(labels)[:count]
+    return np.concatenate(images)[:count].reshape(-1, 28, 28), np.concatenate(labels)[:count]
 
 
 def make_network() -> nn.Module:

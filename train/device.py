@@ -1,0 +1,68 @@
+"""Which device and precision a run uses: the ones asked for, or a refusal; "auto" is settled once and stated."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from gen_engine.train.errors import ConfigError, DeviceUnavailable
+
+
+def settle_device(asked: str) -> str:
+    """ "cpu" or "cuda" from "auto", "cpu" or "cuda"; DeviceUnavailable when there is no such device."""
+    if asked not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"unknown device {asked!r}: use auto, cpu or cuda")
+    present = torch.cuda.is_available()
+    if asked == "cuda" and not present:
+        built = torch.version.cuda
+        reason = "this torch is built without CUDA" if built is None else f"torch (CUDA {built}) finds no GPU"
+        raise DeviceUnavailable(
+            f"device cuda is not available: {reason}. Use --device cpu, or install a fitting torch."
+        )
+    if asked == "auto":
+        return "cuda" if present else "cpu"
+    return asked
+
+
+def settle_precision(asked: str, device: str) -> str:
+    """ "fp32" or "bf16" from "auto", "fp32" or "bf16"; DeviceUnavailable when bf16 would be emulated."""
+    if asked not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"unknown precision {asked!r}: use auto, fp32 or bf16")
+    native = has_bf16(device)
+    if asked == "bf16" and not native:
+        raise DeviceUnavailable(f"this {device} device has no bfloat16 arithmetic: use --precision fp32")
+    if asked == "auto":
+        return "bf16" if native else "fp32"
+    return asked
+
+
+def has_bf16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (CPU: AVX512_BF16 or AMX; GPU: Ampere or later)."""
+    if device == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
+@contextmanager
+def deterministic(device: str) -> Iterator[None]:
+    """Deterministic kernels inside, the caller's setting afterwards."""
+    if device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
+    before = torch.are_deterministic_algorithms_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def set_threads(count: int | None) -> None:
+    """Use this many CPU threads; None leaves torch's own choice."""
+    if count is not None:
+        torch.set_num_threads(count)

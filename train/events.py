@@ -1,0 +1,79 @@
+"""What the loop tells its caller, one frozen dataclass each; the loop itself never prints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStarted:
+    """Before the first step: what is about to happen."""
+
+    step: int
+    """Steps already taken (0 unless resumed)."""
+
+    steps_per_epoch: int
+    """Steps in one epoch."""
+
+    steps_total: int
+    """Steps at the end of the last epoch."""
+
+    batch: int
+    """Images a step."""
+
+    parameters: int
+    """Weights of the generator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """Something the user should know: a resume, a reader's note, a replaced run."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """After every step."""
+
+    step: int
+    """Steps taken so far, this one included."""
+
+    losses: dict[str, float]
+    """By name; NaN where the update was left out."""
+
+    samples: int
+    """Training images in this step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSkipped:
+    """An update was left out: a loss or gradient was not finite."""
+
+    step: int
+    losses: dict[str, float]
+    in_a_row: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochDone:
+    """After every epoch: the line that metrics.jsonl gets."""
+
+    metrics: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A checkpoint was committed or a preview written."""
+
+    what: str
+    """"checkpoint" or "preview"."""
+
+    path: Path
+
+
+Event = RunStarted | Notice | StepDone | StepSkipped | EpochDone | Saved
+OnEvent = Callable[[Event], None]

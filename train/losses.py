@@ -1,0 +1,114 @@
+"""Losses, each on float32 tensors and averaged over the batch. Legend: B batch, Z latent dimensions, C, H, W image.
+
+GAN losses take logits (before the sigmoid), positive meaning real. With σ the sigmoid,
+−log σ(t) = softplus(−t) and −log(1 − σ(t)) = softplus(t), which cannot overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gen_engine.train.errors import ConfigError
+
+
+class GanLoss(Protocol):
+    """A pair of scalar losses, one for each player."""
+
+    def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """What the discriminator minimises."""
+        ...
+
+    def generator(self, fake_B: Tensor) -> Tensor:
+        """What the generator minimises."""
+        ...
+
+
+@dataclass(frozen=True)
+class NonSaturating:
+    """Goodfellow et al. 2014, section 3: D minimises −log σ(real) − log(1 − σ(fake)), G minimises −log σ(fake)."""
+
+    def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """Mean of softplus(−real) plus mean of softplus(fake)."""
+        return functional.softplus(-real_B).mean() + functional.softplus(fake_B).mean()
+
+    def generator(self, fake_B: Tensor) -> Tensor:
+        """Mean of softplus(−fake)."""
+        return functional.softplus(-fake_B).mean()
+
+
+@dataclass(frozen=True)
+class Minimax(NonSaturating):
+    """Goodfellow et al. 2014, equation 1: G minimises log(1 − σ(fake)), whose gradient fades when D wins."""
+
+    def generator(self, fake_B: Tensor) -> Tensor:
+        """Mean of −softplus(fake)."""
+        return -functional.softplus(fake_B).mean()
+
+
+@dataclass(frozen=True)
+class SmoothedBce(NonSaturating):
+    """Binary cross-entropy with one-sided label smoothing (Salimans et al. 2016, section 3.4).
+
+    D's target for real images is 1 − smoothing, for fake ones 0; G's target is 1.
+    """
+
+    smoothing: float = 0.1
+
+    def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """Cross-entropy of the two halves, summed."""
+        target_B = torch.full_like(real_B, 1.0 - self.smoothing)
+        real = functional.binary_cross_entropy_with_logits(real_B, target_B)
+        return real + functional.softplus(fake_B).mean()
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """The negative evidence lower bound (Kingma & Welling 2013), its KL term weighted by β (Higgins et al. 2017).
+
+    The likelihood is a unit-variance Gaussian on images in [-1, 1] (its constant left out); with labels given to
+    both networks it is the conditional bound of Sohn et al. 2015. In nats per image.
+    """
+
+    beta: float = 1.0
+
+    def __call__(
+        self, decoded_BCHW: Tensor, images_BCHW: Tensor, mean_BZ: Tensor, log_variance_BZ: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(loss, reconstruction, KL), scalars, loss = reconstruction + β·KL."""
+        reconstruction = 0.5 * (decoded_BCHW - images_BCHW).square().flatten(1).sum(dim=1).mean()
+        kl_BZ = 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1.0 - log_variance_BZ)
+        kl = kl_BZ.sum(dim=1).mean()
+        return reconstruction + self.beta * kl, reconstruction, kl
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """The numbers that losses take."""
+
+    label_smoothing: float = 0.1
+    """How far below 1 the target of real images is, in [0, 0.5); `bce` only."""
+
+    beta: float = 1.0
+    """Weight of the KL term, ≥ 0; `elbo` only."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label-smoothing is {self.label_smoothing}: it must be in [0, 0.5)")
+        if not 0.0 <= self.beta < float("inf"):
+            raise ConfigError(f"beta is {self.beta}: it must be 0 or more")
+
+
+GAN_LOSSES: dict[str, Callable[[LossOptions], GanLoss]] = {
+    "non-saturating": lambda options: NonSaturating(),
+    "minimax": lambda options: Minimax(),
+    "bce": lambda options: SmoothedBce(options.label_smoothing),
+}
+VAE_LOSSES: dict[str, Callable[[LossOptions], Elbo]] = {"elbo": lambda options: Elbo(options.beta)}
+
+LOSSES: dict[str, Callable[[LossOptions], GanLoss | Elbo]] = {**GAN_LOSSES, **VAE_LOSSES}
