@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 @click.option("--backend", metavar="auto|onnxruntime", default="auto", show_default=True, help="The runtime.")
 @click.option("--device", metavar="cpu|cuda|cuda:N", default="cpu", show_default=True, help="Where it runs.")
 @click.option("--precision", metavar="fp32", default="fp32", show_default=True, help="In which arithmetic.")
-@click.option("--batch", type=int, metavar="B", help="Samples a call, part of the dataset's identity.  [default: 100]")
+@click.option("--batch", type=int, metavar="B", help="Samples a call, part of the dataset's identity.  [default: 50]")
 @click.option(
     "--workers", type=int, metavar="W", help="Lanes in parallel; cannot change a byte.  [default: one a processor]"
 )
@@ -107,7 +107,7 @@ class _Screen:
             self._progress.__exit__(*error)
 
     def started(self, total: int, done: int, lanes: int) -> None:
-        if done and not self._quiet:
+        if 0 < done < total and not self._quiet:
             click.echo(f"resuming: {done:,} of {total:,} samples are there", err=True)
         self._progress = Progress(total, label="sample", done=done, quiet=self._quiet)
         self._progress.__enter__()

@@ -14,7 +14,6 @@ from gen_engine.engine.codecs.png import PngCodec
 from gen_engine.engine.plan import Plan
 from gen_engine.engine.writers.contract import Format
 
-DATASET_SCHEMA = 1
 PREVIEW_COLUMNS = 10
 PREVIEW_SAMPLES = 100
 _MARGIN = 2
@@ -22,9 +21,8 @@ _SIDE = 56  # smaller pictures are enlarged by whole pixels to about this many
 
 
 def manifest(plan: Plan) -> dict[str, Any]:
-    """Return ``dataset.json`` without the plan and the shards, which the ledger adds."""
+    """Return what ``dataset.json`` says besides its schema, the plan and the shards, which the ledger adds."""
     return {
-        "schema": DATASET_SCHEMA,
         "samples": plan.count,
         "shape": list(plan.layout.shape),
         "classes": None if plan.layout.class_names is None else list(plan.layout.class_names),

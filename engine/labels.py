@@ -113,9 +113,18 @@ def parse_labels(text: str, names: Sequence[str], count: int) -> tuple[LabelPlan
 
 
 def class_id(text: str, names: Sequence[str]) -> int:
-    """Return the id of a class given by name (any case) or number; RequestError names the nearest ones."""
+    """Return the id of a class given by name (in any case, if that is clear) or number.
+
+    Raises:
+        RequestError: no class or several have that name; names the nearest ones.
+    """
+    if text in names:
+        return list(names).index(text)
     by_name = {name.casefold(): i for i, name in enumerate(names)}
-    if text.casefold() in by_name:
+    alike = [name for name in names if name.casefold() == text.casefold()]
+    if len(alike) > 1:
+        raise RequestError(f"class {text!r}: it could be {' or '.join(map(repr, alike))}; write it as the bundle does")
+    if alike:
         return by_name[text.casefold()]
     if text.isascii() and text.isdigit() and int(text) < len(names):
         return int(text)
@@ -154,20 +163,23 @@ def _parse_weight(value: str, text: str) -> float:
 
 
 def _normalise(weights: Mapping[int, float], classes: int, text: str) -> tuple[float, ...]:
-    total = math.fsum(weights.values())
-    if total <= 0 or not math.isfinite(total):
+    try:
+        total = math.fsum(weights.values())  # exact, so the order they are given in is no part of the plan
+    except OverflowError:
+        raise RequestError(f"labels {text!r}: the weights are too large to add up; give smaller ones") from None
+    if total <= 0:
         raise RequestError(f"labels {text!r}: the weights add up to {total:g}; give at least one above 0")
     return tuple(weights.get(i, 0.0) / total for i in range(classes))
 
 
 def _read_label_file(path: Path, names: Sequence[str], count: int) -> tuple[LabelPlan, NDArray[np.integer[Any]]]:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")  # takes no archive and no pickle
         digest = sha256_file(path)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise RequestError(f"labels file {path}: cannot be read as a .npy array ({error})") from error
-    if not isinstance(array, np.ndarray) or array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        found = f"{array.dtype} {list(array.shape)}"
         raise RequestError(f"labels file {path}: holds {found}; it must hold one row of integer class ids")
     if array.shape[0] < count:
         raise RequestError(f"labels file {path}: holds {array.shape[0]} labels for {count} samples")

@@ -25,9 +25,10 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -36,14 +37,18 @@ from typing import Any
 from gen_engine.engine.digests import canonical_json, seal, unseal
 from gen_engine.engine.durable import fsync_directory, replace_file
 from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, WriterError
-from gen_engine.engine.plan import differences
+from gen_engine.engine.plan import differences, shard_count
 from gen_engine.engine.writers.contract import WrittenFile
 
+SCHEMA = 1
 MANIFEST = "dataset.json"
 STATE = ".gen-engine"
 
 ShardFiles = list[dict[str, Any]]
 """``{"name": …, "bytes": …, "sha256": …}`` for each file of a shard."""
+
+_SHARD_FILE = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*")
+"""All that a manifest may name: a file right inside ``data``."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,10 @@ class Ledger:
         """True if the manifest stands and every shard in it is whole."""
         return self._complete
 
-    def is_done(self, shard: int) -> bool:
-        """True if the shard is finished."""
-        return shard in self._done
+    @property
+    def done(self) -> Collection[int]:
+        """The numbers of the finished shards."""
+        return self._done.keys()
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
         """Put a shard's finished files in place, then record it. Threads may commit different shards at once.
@@ -118,7 +124,7 @@ class Ledger:
             for file in files:
                 file.temporary.replace(self.out / file.name)
             fsync_directory(self.out / "data")
-            self._replace(self._records / f"{shard}.json", canonical_json(record))
+            self._replace(self._records / f"{shard}.json", seal({"files": record}))
         except OSError as error:
             raise WriterError(
                 f"shard {shard} cannot be put in place in {self.out} ({error.strerror}); "
@@ -129,10 +135,15 @@ class Ledger:
     def finish(self, manifest: Mapping[str, Any], card: bytes, preview: bytes) -> None:
         """Write the card, the preview and the manifest of a job whose shards are all finished.
 
-        ``manifest`` is completed with the plan and the shards in order.
+        ``manifest`` is completed with the schema, the plan and the shards in order.
         """
-        shards = [{"shard": number, "files": self._done[number]} for number in sorted(self._done)]
-        document = dict(manifest) | {"plan": self.plan, "shards": shards}
+        count, size = self.plan["count"], self.plan["shard_size"]
+        shards = [
+            {"shard": n, "first": n * size, "count": min(size, count - n * size), "files": self._done[n]}
+            for n in sorted(self._done)
+        ]
+        totals = {"schema": SCHEMA, "bytes": self.bytes_done}
+        document = dict(manifest) | totals | {"plan": self.plan, "shards": shards}
         with _output_errors(self.out):
             self._replace(self.out / "README.md", card)
             self._replace(self.out / "preview.png", preview)
@@ -150,7 +161,8 @@ class Ledger:
         if self._lock >= 0:
             if not (self._state / "plan.json").exists():
                 with contextlib.suppress(OSError):
-                    (self._state / "lock").unlink()
+                    if _is_held(self._state / "lock", self._lock):  # it may be another process's by now
+                        (self._state / "lock").unlink()
                     self._state.rmdir()
             os.close(self._lock)
             self._lock = -1
@@ -183,7 +195,16 @@ class Ledger:
         found = differences(other, self.plan)
         if not found:
             return
-        lines = "\n".join(f"  {name}: {_show(old)} there, {_show(new)} asked for" for name, old, new in found)
+        if [name for name, _, _ in found] == ["compute.fingerprint"]:
+            raise PlanMismatch(
+                f"{self.out} holds this job, begun on a machine whose kernels round differently (another processor or "
+                f"another build of {self.plan['compute']['backend']}): the first batch has sha256 "
+                f"{found[0][1][:12]}… there, {found[0][2][:12]}… here; resume it on a machine like the first, or "
+                "choose another --out"
+            )
+        # Where another field differs the fingerprint only follows it.
+        causes = [difference for difference in found if difference[0] != "compute.fingerprint"]
+        lines = "\n".join(f"  {name}: {_show(old)} there, {_show(new)} asked for" for name, old, new in causes)
         raise PlanMismatch(
             f"{self.out} holds a job with another plan:\n{lines}\n"
             "repeat its command to resume it, or choose another --out"
@@ -193,9 +214,7 @@ class Ledger:
         done: dict[int, ShardFiles] = {}
         for path in self._records.glob("*.json"):
             with contextlib.suppress(ValueError):  # a damaged record is a shard that is not finished
-                record = json.loads(path.read_bytes())
-                if all({"name", "bytes", "sha256"} == file.keys() for file in record):
-                    done[int(path.stem)] = record
+                done[int(path.stem)] = unseal(path.read_bytes())["files"]
         return done
 
     def _drop_damaged(self) -> None:
@@ -227,11 +246,13 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """Return a finished dataset's manifest.
 
     Raises:
-        DatasetError: it is not there or damaged.
+        DatasetError: it is not there, damaged, of a newer schema, or names files outside of the dataset.
     """
     path = out / MANIFEST
     try:
-        document = unseal(path.read_bytes())
+        data = path.read_bytes()
+        _refuse_newer_schema(path, data)
+        document = unseal(data)
     except FileNotFoundError:
         unfinished = (out / STATE).is_dir()
         hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
@@ -241,8 +262,38 @@ def read_manifest(out: Path) -> dict[str, Any]:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise DatasetError(f"{path}: {error}") from error
+        raise DatasetError(
+            f"{path}: {error}; restore it, or remove {out} and run the command that made it again"
+        ) from error
+    try:
+        _check_shards(document)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DatasetError(f"{path}: it was edited and sealed again, and makes no sense: {error}") from error
     return document
+
+
+def _refuse_newer_schema(path: Path, data: bytes) -> None:
+    """Look at the schema before the digest: a newer one may be sealed in another way."""
+    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):  # what is damaged is told by its digest
+        schema = json.loads(data)["schema"]
+        if schema > SCHEMA:
+            raise DatasetError(f"{path}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine")
+
+
+def _check_shards(document: Mapping[str, Any]) -> None:
+    """See that the manifest lists the shards of its plan, with files inside ``data``: a seal only shows no damage."""
+    plan, shards = document["plan"], document["shards"]
+    if document["samples"] != plan["count"]:
+        raise ValueError(f"{document['samples']} samples, of a plan for {plan['count']}")
+    numbers = [shard["shard"] for shard in shards]
+    if numbers != list(range(shard_count(plan["count"], plan["shard_size"]))):
+        raise ValueError(f"its {len(numbers)} shards are not those of its plan")
+    for shard in shards:
+        for file in shard["files"]:
+            if not _SHARD_FILE.fullmatch(file["name"]):
+                raise ValueError(f"the file name {file['name']!r} leads outside of the dataset")
+            if type(file["bytes"]) is not int or type(file["sha256"]) is not str:
+                raise TypeError(f"the size or digest of {file['name']}")
 
 
 def _refuse_strangers(out: Path) -> None:
@@ -269,6 +320,10 @@ def _lock(state: Path) -> int:
             continue  # another process finished just now and removed the directory
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_held(path, descriptor):
+                os.truncate(descriptor, 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                return descriptor
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip()
             os.close(descriptor)
@@ -276,15 +331,18 @@ def _lock(state: Path) -> int:
                 f"{state.parent} is being written by another process ({holder or 'unknown'}); "
                 "wait for it, or choose another --out"
             ) from None
-        except OSError:
+        except BaseException:
             os.close(descriptor)
             raise
-        with contextlib.suppress(FileNotFoundError):
-            if path.stat().st_ino == os.fstat(descriptor).st_ino:
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-                return descriptor
         os.close(descriptor)  # the file was removed between open and lock: this lock holds nothing
+
+
+def _is_held(path: Path, descriptor: int) -> bool:
+    """True if the lock file at ``path`` is the one that was opened, and not a later one of the same name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
@@ -325,4 +383,5 @@ def _output_errors(out: Path) -> Iterator[None]:
             errno.EPERM: "choose an --out that you may write to",
             errno.EROFS: "choose an --out on a file system that can be written",
         }.get(error.errno or 0, "see to the disk, or choose another --out")
-        raise OutputError(f"{out} cannot be used ({error.strerror}: {error.filename}); {fix}") from error
+        where = f": {error.filename}" if error.filename else ""
+        raise OutputError(f"{out} cannot be used ({error.strerror}{where}); {fix}") from error

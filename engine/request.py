@@ -11,8 +11,8 @@ MAX_COUNT = 10**12
 """Sample indices are written with twelve digits."""
 
 DEFAULT_SHARD_SIZE = 10_000
-DEFAULT_BATCH = 100
-"""Divides the default shard, and no batch was more than a few percent faster on a CPU (benchmarks/test_backends.py)."""
+DEFAULT_BATCH = 50
+"""Divides the default shard. Larger ones are no faster on a CPU (benchmarks/test_backends.py), and start later."""
 
 
 @dataclass(frozen=True, kw_only=True)

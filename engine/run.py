@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gen_engine.engine import card
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.backends.contract import Backend
@@ -29,6 +32,7 @@ from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format, Layout, Shard, ShardWriter, WrittenFile
 
 PROBE_SECONDS = 1.0
+MAX_WORKERS = 1024
 
 
 class Monitor(Protocol):
@@ -96,6 +100,9 @@ class Job:
     codec: Codec
     new_labels: Callable[[], Labels | None] = field(repr=False)
 
+    first_batch: NDArray[np.uint8] = field(repr=False)
+    """Pixels of samples 0 to batch - 1: made once, for the fingerprint and the preview."""
+
     def renderer(self) -> Renderer:
         """Open a lane."""
         return _renderer(self.backend, self.bundle, self.plan.seed, self.plan.truncation, self.new_labels())
@@ -145,7 +152,15 @@ def open_job(request: SampleRequest, bundle: Bundle) -> Job:
             fingerprint=sha256_bytes(first_batch.tobytes()),
         ),
     )
-    return Job(plan=plan, bundle=bundle, backend=backend, format=form, codec=codec, new_labels=new_labels)
+    return Job(
+        plan=plan,
+        bundle=bundle,
+        backend=backend,
+        format=form,
+        codec=codec,
+        new_labels=new_labels,
+        first_batch=first_batch,
+    )
 
 
 def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor) -> Outcome:
@@ -154,7 +169,7 @@ def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor)
     Args:
         job: what to do.
         out: the dataset directory.
-        workers: lanes that run in parallel, at least 1; None for one a processor. Cannot change a byte.
+        workers: lanes that run in parallel, 1 to :data:`MAX_WORKERS`; None for one a processor. Cannot change a byte.
         monitor: hears how it goes.
 
     Raises:
@@ -167,11 +182,10 @@ def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor)
     with Ledger(out, job.plan.to_json()) as ledger:
         for damage in ledger.damage:
             monitor.note(f"shard {damage.shard} is made again: {damage.reason}")
-        todo = [n for n in range(job.plan.layout.shards) if not ledger.is_done(n)]
-        samples = sum(_size(job.plan.shard(n)) for n in todo)
+        samples = job.plan.count - sum(_size(job.plan.shard(n)) for n in ledger.done)
         monitor.started(job.plan.count, job.plan.count - samples, lanes)
         if not ledger.complete:
-            _write_shards(job, ledger, todo, lanes, monitor)
+            _write_shards(job, ledger, lanes, monitor)
             _finish(job, ledger)
         return Outcome(
             out=out,
@@ -223,8 +237,11 @@ def _probe(job: Job, renderer: Renderer, scratch: Path, lane: int) -> _Probe:
     return write(max(1, min(most, round(first.samples * PROBE_SECONDS / first.seconds))))
 
 
-def _write_shards(job: Job, ledger: Ledger, todo: list[int], lanes: int, monitor: Monitor) -> None:
+def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor) -> None:
     stop = StopSignal()
+    done = frozenset(ledger.done)
+    shards = job.plan.layout.shards
+    todo = (number for number in range(shards) if number not in done)
 
     def work_on(renderer: Renderer) -> Callable[[int], None]:
         def heard(samples: int) -> None:
@@ -239,8 +256,8 @@ def _write_shards(job: Job, ledger: Ledger, todo: list[int], lanes: int, monitor
 
         return work
 
-    with _renderers(job, min(lanes, len(todo))) as renderers:
-        run_lanes([work_on(renderer) for renderer in renderers], iter(todo), stop)
+    with _renderers(job, min(lanes, shards - len(done))) as renderers:
+        run_lanes([work_on(renderer) for renderer in renderers], todo, stop)
 
 
 def _write_shard(
@@ -259,8 +276,11 @@ def _write_shard(
 
 
 def _finish(job: Job, ledger: Ledger) -> None:
-    with contextlib.closing(job.renderer()) as renderer:
-        pixels_BHWC, _ = renderer.array(0, min(job.plan.count, card.PREVIEW_SAMPLES))
+    shown = min(job.plan.count, card.PREVIEW_SAMPLES)
+    pixels_BHWC = job.first_batch[:shown]
+    if shown > len(pixels_BHWC):
+        with contextlib.closing(job.renderer()) as renderer:
+            pixels_BHWC, _ = renderer.array(0, shown)
     text = card.readme(job.plan, job.bundle, job.format, ledger.bytes_done)
     ledger.finish(card.manifest(job.plan), text, card.preview(pixels_BHWC))
 
@@ -278,7 +298,7 @@ def _renderers(job: Job, lanes: int) -> Iterator[list[Renderer]]:
 
 def _choose_codec(request: SampleRequest, form: Format) -> Codec:
     if not form.holds_arrays:
-        return open_codec(request.codec or "png")
+        return open_codec("png" if request.codec is None else request.codec)
     if request.codec not in (None, "raw"):
         raise RequestError(
             f"codec {request.codec!r}: format {form.name} holds arrays, not encoded pictures; "
@@ -293,13 +313,15 @@ def _open_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | No
             raise RequestError(f"labels {request.labels!r}: bundle {bundle.name} has no classes; leave --labels out")
         return None, lambda: None
     names = bundle.labels.names
-    plan, file = parse_labels(request.labels or "balanced", names, request.count)
+    plan, file = parse_labels("balanced" if request.labels is None else request.labels, names, request.count)
     return plan, lambda: Labels(plan, names, request.seed, file)
 
 
 def _lane_count(workers: int | None, shards: int) -> int:
-    if workers is not None and workers < 1:
-        raise RequestError(f"workers {workers}: it must be at least 1; leave it out for one a processor")
+    if workers is not None and not 1 <= workers <= MAX_WORKERS:
+        raise RequestError(
+            f"workers {workers}: it must be between 1 and {MAX_WORKERS}; leave it out for one a processor"
+        )
     return min(workers or usable_cpus(), shards)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from gen_engine.engine.latents import ALGORITHM, Latents
 from gen_engine.engine.ledger import read_manifest
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import StoredSample
+from gen_engine.engine.writers.contract import Format, StoredSample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,10 @@ def hash_shards(out: Path, heard: Callable[[int], None]) -> Verified:
 
     Raises:
         DatasetError: no finished dataset is there.
-        VerifyError: names the first shard that differs, and how.
+        VerifyError: names the first shard that differs, and how; or a file in ``data`` that is nobody's.
     """
-    shards = _shards(read_manifest(out))
+    shards = read_manifest(out)["shards"]
+    _refuse_strangers(out, {file["name"] for shard in shards for file in shard["files"]})
     files = size = 0
     for shard in shards:
         for file in shard["files"]:
@@ -94,48 +96,69 @@ def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[
         truncation=plan["latents"]["truncation"],
     )
     labels, label_file = _plan_labels(manifest, bundle)
+    form = open_format(plan["format"]["name"])
+    codec = open_codec("raw" if form.holds_arrays else plan["format"]["codec"].split("/")[0])
+    if label_file is not None:
+        _restore_labels(out, manifest, form, range(min(backend.batch, manifest["samples"])), label_file)
     with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels)) as renderer:
         first_batch, _ = renderer.array(0, backend.batch)
-        same_kernels = sha256_bytes(first_batch.tobytes()) == compute["fingerprint"]
+        excuse = _excuse(plan, sha256_bytes(first_batch.tobytes()), None if form.holds_arrays else codec.identity)
         for number in np.unique(chosen // plan["shard_size"]).tolist():
             wanted = chosen[chosen // plan["shard_size"] == number].tolist()
-            _compare(out, manifest, number, wanted, renderer, same_kernels, label_file)
+            if label_file is not None:
+                _restore_labels(out, manifest, form, wanted, label_file)
+            for stored in _read(out, manifest, form, number, wanted):
+                pixels, label = renderer.array(stored.index, stored.index + 1)
+                payload = pixels.tobytes() if form.holds_arrays else codec.encode(pixels)[0]
+                again = StoredSample(stored.index, None if label is None else int(label[0]), payload)
+                if again != stored:
+                    raise VerifyError(_difference(out, number, stored, again) + excuse)
             heard(len(wanted))
     return count
 
 
-def _compare(
-    out: Path,
-    manifest: Mapping[str, Any],
-    number: int,
-    wanted: list[int],
-    renderer: Renderer,
-    same_kernels: bool,
-    label_file: NDArray[np.int64] | None,
+def _read(
+    out: Path, manifest: Mapping[str, Any], form: Format, number: int, indices: Sequence[int]
+) -> Iterator[StoredSample]:
+    return form.read([out / file["name"] for file in manifest["shards"][number]["files"]], indices)
+
+
+def _restore_labels(
+    out: Path, manifest: Mapping[str, Any], form: Format, indices: Sequence[int], label_file: NDArray[np.int64]
 ) -> None:
-    plan = manifest["plan"]
-    form = open_format(plan["format"]["name"])
-    codec = open_codec(plan["format"]["codec"].split("/")[0] if plan["format"]["codec"] else "raw")
-    shard = _shards(manifest)[number]
-    for stored in form.read([out / file["name"] for file in shard["files"]], wanted):
-        if label_file is not None and stored.label is not None:
+    """Put the stored labels of these samples, in ascending order, into the array that stands for the label file."""
+    classes, size = len(manifest["classes"]), manifest["plan"]["shard_size"]
+    for number, group in itertools.groupby(indices, key=lambda index: index // size):
+        for stored in _read(out, manifest, form, number, list(group)):
+            if stored.label is None or not 0 <= stored.label < classes:
+                raise VerifyError(f"{out}: sample {stored.index} in shard {number} has no class: label {stored.label}")
             label_file[stored.index] = stored.label
-        pixels, labels = renderer.array(stored.index, stored.index + 1)
-        payload = pixels.tobytes() if form.holds_arrays else codec.encode(pixels)[0]
-        again = StoredSample(stored.index, None if labels is None else int(labels[0]), payload)
-        if again != stored:
-            raise VerifyError(_difference(out, shard["shard"], stored, again, same_kernels))
 
 
-def _difference(out: Path, shard: int, stored: StoredSample, again: StoredSample, same_kernels: bool) -> str:
+def _difference(out: Path, shard: int, stored: StoredSample, again: StoredSample) -> str:
     what = "pixels" if stored.label == again.label else f"label ({stored.label} stored, {again.label} generated)"
-    why = (
-        ""
-        if same_kernels
-        else "; this machine's kernels round differently from those of the machine that wrote it (another "
-        "processor or runtime version), so compare there"
-    )
-    return f"{out}: sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ{why}"
+    return f"{out}: sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ"
+
+
+def _excuse(plan: Mapping[str, Any], first_batch_sha256: str, codec: str | None) -> str:
+    """Say why this machine may make other bytes of a dataset that is sound, if it may."""
+    if first_batch_sha256 != plan["compute"]["fingerprint"]:
+        return (
+            "; this machine's kernels round differently from those of the machine that wrote it (another processor or "
+            "runtime version), so compare there"
+        )
+    if codec != plan["format"]["codec"]:
+        return f"; it was encoded by {plan['format']['codec']} and this machine has {codec}, so compare there"
+    return ""
+
+
+def _refuse_strangers(out: Path, names: Set[str]) -> None:
+    """Readers take all that is in ``data``, so a file there that no shard owns is a difference."""
+    for path in sorted((out / "data").rglob("*")):
+        if path.relative_to(out).as_posix() not in names:
+            raise VerifyError(
+                f"{out}: {path.relative_to(out)} belongs to no shard, and readers would read it; remove it"
+            )
 
 
 def _check_file(out: Path, shard: int, file: Mapping[str, Any]) -> None:
@@ -185,14 +208,3 @@ def _plan_labels(manifest: Mapping[str, Any], bundle: Bundle) -> tuple[Labels | 
     )
     file = np.zeros(manifest["samples"], np.int64) if plan["kind"] == "file" else None
     return Labels(label_plan, bundle.labels.names, manifest["plan"]["seed"], file), file
-
-
-def _shards(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the manifest's shards, after a look that no file name leads out of the directory."""
-    shards: list[dict[str, Any]] = manifest["shards"]
-    for shard in shards:
-        for file in shard["files"]:
-            name = PurePosixPath(file["name"])
-            if name.is_absolute() or ".." in name.parts:
-                raise DatasetError(f"the manifest names a file outside of the dataset: {file['name']!r}")
-    return shards

@@ -1,0 +1,257 @@
+"""``gen-engine sample`` as people and scripts meet it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jobs import reseal, tree
+from tiny_bundle import make_tiny_bundle
+
+from gen_engine.cli.main import main
+from gen_engine.engine import run
+from gen_engine.engine.bundle import Bundle
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny.gen", size=6)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def sample(bundle: Bundle | Path, *flags: object) -> int:
+    path = bundle.path if isinstance(bundle, Bundle) else bundle
+    return main(["sample", str(path), *map(str, flags)])
+
+
+def test_it_says_what_it_did(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(tiny, "-n", 25, "-o", out, "--shard-size", 10) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("25 samples in 0:0")
+    assert f"preview: {out / 'preview.png'}\n" in said.out
+    assert "resuming" not in said.err
+
+
+def test_a_finished_job_has_nothing_left_to_do(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(tiny, "-n", 25, "-o", out) == 0
+    before = tree(out)
+    capsys.readouterr()
+    assert sample(tiny, "-n", 25, "-o", out, "--workers", 1) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{out} is complete: 25 samples, nothing left to do\n")
+    assert said.err == ""
+    assert tree(out) == before
+
+
+def test_a_repair_is_noted(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = (tiny, "-n", 25, "-o", out, "--shard-size", 10)
+    assert sample(*command) == 0
+    before = tree(out)
+    (out / "data" / "train-00001-of-00003.index.npy").unlink()
+    capsys.readouterr()
+    assert sample(*command) == 0
+    said = capsys.readouterr()
+    assert "shard 1 is made again: data/train-00001-of-00003.index.npy cannot be found" in said.err
+    assert "resuming: 15 of 25 samples are there" in said.err
+    assert tree(out) == before
+
+
+def test_json_is_one_record_and_nothing_else(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(tiny, "-n", 25, "-o", out, "--json", "--seed", 2**64 - 1) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    record = json.loads(said)
+    assert record["samples"] == record["rendered"] == 25
+    assert record["bytes"] == sum(path.stat().st_size for path in (out / "data").iterdir())
+    assert record["plan"] == json.loads((out / "dataset.json").read_text())["plan"]
+    assert record["plan"]["seed"] == 2**64 - 1
+    assert Path(record["preview"]).is_file()
+    assert record["samples_per_second"] > 0
+    assert sample(tiny, "-n", 25, "-o", out, "--json", "--seed", 2**64 - 1) == 0
+    assert json.loads(capsys.readouterr().out)["rendered"] == 0
+
+
+def test_quiet_is_quiet(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(tiny, "-n", 25, "-o", out, "-q") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("json_", [False, True])
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], json_: bool
+) -> None:
+    monkeypatch.setattr(run, "PROBE_SECONDS", 0.02)
+    monkeypatch.chdir(tmp_path)
+    flags = ["-n", 10**6, "--dry-run", "--format", "webdataset", "--labels", "star", "--workers", 2]
+    assert sample(tiny, *flags, *(["--json"] if json_ else []), "-o", tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert list(tmp_path.iterdir()) == []
+    if json_:
+        record = json.loads(said.out)
+        assert (record["shards"], record["lanes"], record["plan"]["count"]) == (100, 2, 10**6)
+        assert record["bytes"] > 10**6 * 2048
+        assert record["seconds"] == pytest.approx(10**6 / record["samples_per_second"], rel=0.1)
+    else:
+        for word in (
+            "samples:  1,000,000, seed 0",
+            '"constant": 2',
+            "webdataset/1, png/",
+            "100 of at most 10,000",
+            "MB",
+        ):
+            assert word in said.out
+        assert "(measured just now)" in said.out
+        assert said.out.endswith("dry run: nothing was written\n")
+
+
+WRONG = [
+    (["-n", "0"], 2, "count 0: it must be between 1 and 1,000,000,000,000"),
+    (["-n", "-3"], 2, "count -3"),
+    (["-n", "1e6"], 2, "'1e6' is not a valid integer"),
+    (["-n", "many"], 2, "'many' is not a valid integer"),
+    (["-n", "5", "--shard-size", "0"], 2, "shard size 0: it must be between 1 and"),
+    (["-n", "5", "--seed", "-1"], 2, "seed -1: it must be between 0 and 18446744073709551615"),
+    (["-n", "5", "--seed", str(2**64)], 2, "seed 18446744073709551616"),
+    (["-n", "5", "--format", "zip"], 2, "unknown format 'zip': choose one of npy, webdataset, parquet"),
+    (["-n", "5", "--format", "parquet", "--codec", "bmp"], 2, "unknown codec 'bmp': choose one of png, jpeg, raw"),
+    (["-n", "5", "--codec", "png"], 2, "leave --codec out, or choose --format webdataset or parquet"),
+    (["-n", "5", "--labels", "sqare"], 2, "unknown class 'sqare': did you mean 'square' or 'star'?"),
+    (["-n", "5", "--labels", "star=x"], 2, "the weight 'x' is not a number"),
+    (["-n", "5", "--labels", "file:none.npy"], 2, "labels file none.npy: cannot be read"),
+    (["-n", "5", "--truncation", "0"], 2, "truncation 0: it must be above 0 and at most 10"),
+    (["-n", "5", "--truncation", "nan"], 2, "truncation nan"),
+    (["-n", "5", "--truncation", "x"], 2, "'x' is not a valid float"),
+    (["-n", "5", "--backend", "torch"], 2, "backend 'torch': known are auto, onnxruntime"),
+    (["-n", "5", "--device", "tpu"], 4, "device 'tpu': onnxruntime knows cpu, cuda and cuda:N"),
+    (["-n", "5", "--device", "cuda:999"], 4, "Use --device cpu to run on the processor"),
+    (["-n", "5", "--precision", "int4"], 4, "precision 'int4'"),
+    (["-n", "5", "--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
+    (["-n", "5", "--workers", "0"], 2, "workers 0: it must be between 1 and 1024"),
+    (["-n", "5", "--cuont", "3"], 2, "No such option"),
+    ([], 2, "Missing option '-n' / '--count'"),
+]
+
+
+@pytest.mark.parametrize(("flags", "code", "said"), WRONG, ids=[" ".join(flags) for flags, _, _ in WRONG])
+def test_a_wrong_flag_is_one_clear_message(
+    tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str], flags: list[str], code: int, said: str
+) -> None:
+    assert sample(tiny, *flags, "-o", out) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
+    assert not out.exists()
+
+
+def test_no_directory(tiny: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(tiny, "-n", 5) == 2
+    assert "Missing option '--out' / '-o'" in capsys.readouterr().err
+
+
+def test_labels_for_a_generator_without_classes(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=4)
+    assert sample(plain, "-n", 5, "-o", out, "--labels", "balanced") == 2
+    assert "bundle plain has no classes; leave --labels out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("harm", ["missing", "empty", "flipped", "newer"])
+def test_a_bundle_that_cannot_be_used(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], harm: str) -> None:
+    path = tmp_path / "bad.gen"
+    said = "does not exist"
+    if harm == "empty":
+        path.mkdir()
+        said = "holds no bundle.json, so it is not a bundle"
+    elif harm != "missing":
+        make_tiny_bundle(path, size=4)
+        graph = path / "generator.onnx"
+        if harm == "newer":
+            reseal(path / "bundle.json", {"schema": 99})
+            said = "schema 99, and this gen-engine reads up to 1; update gen-engine"
+        else:
+            graph.write_bytes(graph.read_bytes()[:-1] + b"\xff")
+            said = "generator.onnx is damaged"
+    assert sample(path, "-n", 5, "-o", out) == 3
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_refused_directory(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    assert sample(tiny, "-n", 5, "-o", out) == 5
+    assert (
+        "is not empty and holds no gen-engine job (it has 'mine.txt'); choose another --out" in capsys.readouterr().err
+    )
+    assert tree(out) == {"mine.txt": b"mine"}
+
+
+def test_another_plan_is_refused_with_both_values(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sample(tiny, "-n", 5, "-o", out) == 0
+    assert sample(tiny, "-n", 6, "-o", out, "--seed", 3) == 5
+    said = capsys.readouterr().err
+    assert "  count: 5 there, 6 asked for\n  seed: 0 there, 3 asked for\n" in said
+    assert "fingerprint" not in said
+
+
+def test_a_label_file_is_used(tiny: Bundle, tmp_path: Path, out: Path) -> None:
+    np.save(tmp_path / "labels.npy", np.array([2, 0, 1, 1, 2], np.int16))
+    assert sample(tiny, "-n", 5, "-o", out, "--labels", f"file:{tmp_path / 'labels.npy'}") == 0
+    stored = np.load(out / "data" / "train-00000-of-00001.labels.npy")
+    np.testing.assert_array_equal(stored, [2, 0, 1, 1, 2])
+
+
+IMPORTS = """
+import sys
+from gen_engine.cli.main import main
+assert main(sys.argv[1:]) == 0
+print(sorted({"torch", "onnx", "PIL", "pyarrow", "pandas", "webdataset", "gen_engine.train"} & set(sys.modules)))
+"""
+
+PEAK = """
+import resource, sys
+from gen_engine.cli.main import main
+assert main(sys.argv[1:]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def in_a_process(script: str, *flags: object) -> str:
+    command = [sys.executable, "-c", script, "sample", *map(str, flags), "--quiet"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("format_", ["npy", "webdataset"])
+def test_sampling_imports_no_heavy_library(tiny: Bundle, out: Path, format_: str) -> None:
+    assert in_a_process(IMPORTS, tiny.path, "-n", 5, "-o", out, "--format", format_) == "[]"
+
+
+def test_the_engine_itself_needs_no_click(tiny: Bundle, out: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from jobs import run_job
+from gen_engine.engine.bundle import read_bundle
+run_job(read_bundle(Path(sys.argv[1])), Path(sys.argv[2]), count=3)
+print(sorted({"torch", "onnx", "PIL", "click"} & set(sys.modules)))
+"""
+    support = Path(__file__).parents[1] / "support"
+    command = [sys.executable, "-c", script, str(tiny.path), str(out), str(support)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("format_", ["npy", "webdataset"])
+def test_memory_does_not_grow_with_the_count(tiny: Bundle, tmp_path: Path, format_: str) -> None:
+    peaks = []
+    for count in (20_000, 200_000):
+        flags = ["-n", count, "-o", tmp_path / f"{count}", "--format", format_, "--codec", "raw", "--workers", 2]
+        peaks.append(int(in_a_process(PEAK, tiny.path, *flags)))
+    assert peaks[1] < 1.1 * peaks[0]

@@ -1,0 +1,83 @@
+"""What a dataset says of itself."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from jobs import run_job
+from PIL import Image
+from tiny_bundle import CLASSES
+
+from gen_engine.engine import card
+from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.run import open_job
+
+
+def head(text: str) -> dict[str, object]:
+    _, yaml_text, _ = text.split("---\n", 2)
+    return yaml.safe_load(yaml_text)
+
+
+def test_the_card_says_what_it_is_and_where_from(tiny: Bundle, tmp_path: Path) -> None:
+    run_job(tiny, tmp_path / "out", count=1500, shard_size=400, format="parquet", seed=7, truncation=0.5)
+    text = (tmp_path / "out" / "README.md").read_text()
+    found = head(text)
+    assert found["pretty_name"] == "1,500 synthetic samples of tiny"
+    assert found["size_categories"] == ["1K<n<10K"]
+    assert found["task_categories"] == ["image-classification"]
+    assert found["configs"][0]["data_files"][0]["path"] == "data/*.parquet"
+    size = sum(path.stat().st_size for path in (tmp_path / "out" / "data").iterdir())
+    for fact in (
+        "| Seed | 7 |",
+        "| Truncation | 0.5 |",
+        "6 × 6 × 1",
+        f"{size:,} bytes",
+        "cpu, fp32, batch 50",
+        *CLASSES,
+    ):
+        assert fact in text
+
+
+def test_without_classes(unlabelled: Bundle, tmp_path: Path) -> None:
+    run_job(unlabelled, tmp_path / "out", count=3)
+    found = head((tmp_path / "out" / "README.md").read_text())
+    assert found["task_categories"] == ["unconditional-image-generation"]
+    assert found["size_categories"] == ["n<1K"]
+
+
+def test_awkward_names_and_figures_break_neither_yaml_nor_tables(tiny: Bundle) -> None:
+    job = open_job(SampleRequest(count=3, format="webdataset"), tiny)
+    bundle = replace(tiny, name='a: "b" #c', quality={"a|b": {"x": 1.5, "y": "two\nlines | more"}})
+    text = card.readme(job.plan, bundle, job.format, 1).decode()
+    assert head(text)["pretty_name"] == '3 synthetic samples of a: "b" #c'
+    assert r"two lines \| more" in text
+
+
+@pytest.mark.parametrize(
+    ("count", "channels", "mode"), [(1, 1, "L"), (7, 3, "RGB"), (100, 4, "RGBA"), (23, 2, "LA"), (11, 5, "L")]
+)
+def test_the_preview_shows_the_first_samples_in_rows_of_ten(count: int, channels: int, mode: str) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (count, 8, 6, channels), dtype=np.uint8)
+    picture = Image.open(io.BytesIO(card.preview(pixels)))
+    assert picture.mode == mode
+    sheet = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    columns, rows = min(count, 10), -(-count // 10)
+    assert sheet.shape[:2] == (rows * (56 + 2) + 2, columns * (42 + 2) + 2)
+    for i in range(count):
+        top, left = (i // 10) * 58 + 2, (i % 10) * 44 + 2
+        shown = sheet[top : top + 56 : 7, left : left + 42 : 7]
+        np.testing.assert_array_equal(shown, pixels[i][..., : sheet.shape[2]])
+
+
+def test_the_preview_is_of_the_dataset_itself(tiny: Bundle, tmp_path: Path) -> None:
+    for batch in (3, 50, 200):
+        run_job(tiny, tmp_path / f"{batch}", count=120, batch=batch)
+        stored = np.load(tmp_path / f"{batch}" / "data" / "train-00000-of-00001.images.npy")
+        assert (tmp_path / f"{batch}" / "preview.png").read_bytes() == card.preview(stored[:100])

@@ -1,0 +1,31 @@
+"""What the hostile tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tiny_bundle import make_tiny_bundle
+
+from gen_engine.engine.bundle import Bundle
+
+MEMORY = Path("/dev/shm")  # what a crash leaves behind is played, so the disk's own slowness proves nothing
+
+
+@pytest.fixture
+def fast_dir() -> Iterator[Path]:
+    """A directory in memory where there is one, since these jobs fsync thousands of times."""
+    parent = MEMORY if os.access(MEMORY, os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="gen-engine-test-", dir=parent)).resolve()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A conditional generator of 6×6 grey pictures."""
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny.gen", size=6)

@@ -1,0 +1,237 @@
+"""Run a job to every point at which it could die or fail, and see that the same job then finishes with the same bytes.
+
+Run by test_crash_points.py in a process of its own, since it forks hundreds of times:
+
+    python crash_driver.py BUNDLE WORK FORMAT HARM[+HARM]
+
+With two harms, the run that resumes after the first one meets the second.
+
+A point is a system call of the job under its directory: open, mkdir, rename, unlink, rmdir, truncate, lock (seen by
+Python's audit hook, so however it is called), fsync, and each write of a shard. At point N the harm is done *before*
+the call. ``kill`` is SIGKILL. ``powercut`` is SIGKILL, and the disk forgets what it was not told to keep: renames in
+directories that were not fsynced since, and the second half (now zeros) of files that were not. An errno's name
+(``ENOSPC``) makes the call fail with it. Prints one JSON record.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jobs import Heard, tree
+
+from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.errors import EngineError
+from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.run import Job, open_job, write_dataset
+from gen_engine.engine.writers.staged import StagedFile
+
+RAN_THROUGH, FAILED_CLEANLY, FAILED_AS_A_BUG = 0, 5, 70
+EVENTS = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "fcntl.flock")
+
+
+class Harm:
+    """Counts the points under ``root`` in this process, and does the harm at one of them."""
+
+    def __init__(self, root: Path, at: int, kind: str) -> None:
+        self.root, self.at, self.kind = root, at, kind
+        self.points = 0
+        self.off = False
+        self.unsynced: set[Path] = set()
+        """Files written and not yet fsynced."""
+        self.renamed: list[tuple[Path, Path, bytes | None]] = []
+        """From, to, and what stood there, of renames whose directory is not yet fsynced."""
+        sys.addaudithook(self.audited)
+        os.fsync = self.fsynced(os.fsync)
+        StagedFile.__init__ = self.counted(StagedFile.__init__)  # type: ignore[method-assign]
+
+    def audited(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.off or event not in EVENTS:
+            return
+        if event == "open" and not (args[2] & os.O_ACCMODE):
+            return
+        path = located(args[0], args[1] if event in ("os.remove", "os.rmdir") else None)
+        if self.root not in path.parents:
+            return
+        self.point()
+        if event == "open":
+            self.unsynced.add(path)
+        elif event == "os.rename":
+            self.note_rename(path, located(args[1], None))
+
+    def note_rename(self, old: Path, new: Path) -> None:
+        self.off = True  # our own reading is no point
+        self.renamed.append((old, new, new.read_bytes() if new.exists() else None))
+        self.off = False
+        if old in self.unsynced:
+            self.unsynced.remove(old)
+            self.unsynced.add(new)
+
+    def fsynced(self, fsync: Callable[[int], None]) -> Callable[[int], None]:
+        def wrapped(descriptor: int) -> None:
+            self.point()
+            fsync(descriptor)
+            path = located(descriptor, None)
+            self.unsynced.discard(path)
+            self.renamed = [rename for rename in self.renamed if rename[1].parent != path]
+
+        return wrapped
+
+    def counted(self, init: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(staged: StagedFile, scratch: Path, name: str) -> None:
+            init(staged, scratch, name)
+            staged._file = CountedFile(staged._file, self)  # type: ignore[assignment]
+
+        return wrapped
+
+    def point(self) -> None:
+        self.points += 1
+        if self.points != self.at:
+            return
+        self.off = True
+        if self.kind == "powercut":
+            self.cut_power()
+        if self.kind in ("kill", "powercut"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.off = False
+        code = getattr(errno, self.kind)
+        raise OSError(code, os.strerror(code))
+
+    def cut_power(self) -> None:
+        for old, new, stood in reversed(self.renamed):
+            new.rename(old)
+            if new in self.unsynced:
+                self.unsynced.add(old)
+            if stood is not None:
+                new.write_bytes(stood)
+        for path in filter(Path.exists, self.unsynced):
+            size = path.stat().st_size
+            os.truncate(path, size // 2)
+            os.truncate(path, size)  # of its full length, as a file system with delayed allocation leaves it
+
+
+class CountedFile:
+    """A shard's file whose writes are points."""
+
+    def __init__(self, file: Any, harm: Harm) -> None:
+        self.file, self.harm = file, harm
+        self.fileno, self.close = file.fileno, file.close
+
+    def write(self, data: Any) -> int:
+        self.harm.point()
+        return int(self.file.write(data))
+
+
+def located(path: str | bytes | int | os.PathLike[str], directory: int | None) -> Path:
+    """Return the path behind a descriptor, or behind a name that is relative to one."""
+    if isinstance(path, int):
+        return Path(f"/proc/self/fd/{path}").readlink()
+    base = Path() if directory in (None, -1) else Path(f"/proc/self/fd/{directory}").readlink()
+    return base / os.fsdecode(path)
+
+
+def in_child(body: Callable[[], int]) -> int:
+    """Fork, run ``body`` and return its exit code, or minus the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            code = body()
+        except BaseException:
+            traceback.print_exc()
+            code = FAILED_AS_A_BUG
+        sys.stderr.flush()
+        os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def attempt(job: Job, out: Path, at: int, kind: str) -> int:
+    """Run the job with harm at point ``at``, in a child."""
+
+    def body() -> int:
+        Harm(out, at, kind)
+        try:
+            write_dataset(job, out, workers=1, monitor=Heard())
+        except EngineError as error:
+            print(f"{type(error).__name__} {error.exit_code}: {error}", file=sys.stderr)
+            return error.exit_code
+        return RAN_THROUGH
+
+    return in_child(body)
+
+
+def count_points(job: Job, out: Path) -> int:
+    """Return how many points an undisturbed run has; leaves its directory at ``out``."""
+    reader, writer = os.pipe()
+
+    def body() -> int:
+        harm = Harm(out, 0, "none")
+        write_dataset(job, out, workers=1, monitor=Heard())
+        os.write(writer, str(harm.points).encode())
+        return RAN_THROUGH
+
+    assert in_child(body) == RAN_THROUGH
+    return int(os.read(reader, 20))
+
+
+class NumpyBackend:
+    """Stands for the runtime, which should not be forked: pixels from latents and labels by plain NumPy."""
+
+    name, version, device, precision, depth = "numpy", "1", "cpu", "fp32", 1
+
+    def __init__(self, batch: int, shape: tuple[int, int, int]) -> None:
+        self.batch, self.shape = batch, shape
+
+    def lane(self) -> NumpyBackend:
+        return NumpyBackend(self.batch, self.shape)
+
+    def submit(self, latents_BZ: Any, labels_B: Any) -> None:
+        size = int(np.prod(self.shape))
+        grey = np.resize(np.abs(latents_BZ) * 60.0, (self.batch, size)) + 10.0 * labels_B[:, None]
+        self.pixels = grey.astype(np.uint8).reshape(self.batch, *self.shape)
+
+    def collect(self) -> Any:
+        return self.pixels
+
+    def close(self) -> None:
+        pass
+
+
+def main(bundle: str, work: str, format_name: str, harms: str) -> None:
+    generator = read_bundle(Path(bundle))
+    if format_name == "parquet":
+        import pyarrow.parquet  # here once, and not in every child; so is pandas, which pyarrow imports on first use
+
+        pyarrow.array(np.zeros(1))
+    request = SampleRequest(count=14, shard_size=6, batch=4, seed=3, format=format_name)
+    job = open_job(request, generator)
+    job = replace(job, backend=NumpyBackend(4, generator.output.shape))
+    root = Path(work)
+    points = count_points(job, root / "whole")
+    expected = tree(root / "whole")
+    faults: list[str] = []
+    codes: dict[int, int] = {}
+    for at in range(1, points + 1):
+        out = root / "out"
+        ends = [attempt(job, out, 1 + (at - 1 + 37 * i) % points, kind) for i, kind in enumerate(harms.split("+"))]
+        ends.append(attempt(job, out, 0, "none"))
+        codes[ends[0]] = codes.get(ends[0], 0) + 1
+        if FAILED_AS_A_BUG in ends or ends[-1] != RAN_THROUGH:
+            faults.append(f"point {at}: the runs ended with {ends}")
+        elif tree(out) != expected:
+            faults.append(f"point {at}: the runs ended with {ends}, and the last one finished with other bytes")
+        shutil.rmtree(out)
+    print(json.dumps({"points": points, "codes": codes, "faults": faults}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,90 @@
+"""Small jobs for tests: run one, silence it, look at every byte and every sample of what it made."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.digests import seal
+from gen_engine.engine.ledger import read_manifest
+from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.run import Outcome, open_job, write_dataset
+from gen_engine.engine.writers import open_format
+
+
+class Heard:
+    """A monitor that remembers what it heard."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.starts: list[tuple[int, int, int]] = []
+        self.samples = 0
+        self.shards = 0
+
+    def started(self, total: int, done: int, lanes: int) -> None:
+        self.starts.append((total, done, lanes))
+
+    def rendered(self, samples: int) -> None:
+        self.samples += samples
+
+    def committed(self, samples: int, size: int) -> None:
+        self.shards += 1
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+def run_job(
+    bundle: Bundle, out: Path, *, workers: int | None = 1, monitor: Heard | None = None, **request: Any
+) -> Outcome:
+    """Run a job in this process."""
+    job = open_job(SampleRequest(**request), bundle)
+    return write_dataset(job, out, workers=workers, monitor=monitor or Heard())
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Return every file under ``root`` with its bytes, and every empty directory with none."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_file():
+            found[name] = path.read_bytes()
+        elif not any(path.iterdir()):
+            found[name + "/"] = b""
+    return found
+
+
+def samples(out: Path) -> list[tuple[int, int | None, bytes]]:
+    """Return (index, label, pixels) of every sample of a dataset with a lossless codec, in the order of its shards."""
+    manifest = read_manifest(out)
+    form = open_format(manifest["plan"]["format"]["name"])
+    shape = tuple(manifest["shape"])
+    found = []
+    for shard in manifest["shards"]:
+        indices = range(shard["first"], shard["first"] + shard["count"])
+        for stored in form.read([out / file["name"] for file in shard["files"]], indices):
+            pixels = stored.payload if form.holds_arrays else decode(stored.payload, shape).tobytes()
+            found.append((stored.index, stored.label, pixels))
+    return found
+
+
+def decode(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Decode a PNG or ``.npy`` file by a library that is not ours."""
+    if payload.startswith(b"\x93NUMPY"):
+        return np.load(io.BytesIO(payload), allow_pickle=False)
+    return np.asarray(Image.open(io.BytesIO(payload))).reshape(shape)
+
+
+def reseal(path: Path, changes: Mapping[str, Any]) -> None:
+    """Change fields of a sealed document and seal it again, as somebody who wants to deceive would."""
+    document = json.loads(path.read_bytes())
+    document.pop("digest")
+    path.write_bytes(seal(document | dict(changes)))
