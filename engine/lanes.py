@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+
+_LOOK_UP_S = 0.1
 
 
 class Stopped(Exception):
@@ -67,7 +70,7 @@ def run_lanes(works: Sequence[Callable[[int], None]], items: Iterator[int], stop
         for thread in threads:
             thread.start()
         for _ in threads:
-            error = ended.get()
+            error = _take(ended)
             if error is not None:
                 errors.append(error)
     finally:  # also on KeyboardInterrupt: no lane outlives the job
@@ -77,3 +80,10 @@ def run_lanes(works: Sequence[Callable[[int], None]], items: Iterator[int], stop
                 thread.join()
     if errors:
         raise errors[0]
+
+
+def _take(ended: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+    """Wait for a lane to end, looking up now and then: a signal that comes just before a wait does not end it."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return ended.get(timeout=_LOOK_UP_S)
