@@ -12,7 +12,7 @@ from gen_engine.train.models.config import IMAGE_SIZES, ModelConfig
 from gen_engine.train.models.contract import Generator
 from gen_engine.train.models.dcgan import DcganDiscriminator, DcganGenerator
 from gen_engine.train.models.mlp_gan import MlpDiscriminator, MlpGenerator
-from gen_engine.train.models.vae import ConvDecoder, conv_encoder, mlp_encoder
+from gen_engine.train.models.vae import conv_encoder, mlp_encoder
 
 __all__ = ["IMAGE_SIZES", "MODELS", "Family", "Generator", "ModelConfig", "build_generator", "build_partner"]
 
@@ -38,7 +38,7 @@ MODELS: dict[str, Family] = {
     "mlp-gan": Family(kind="gan", generator=MlpGenerator, partner=MlpDiscriminator, default_loss="non-saturating"),
     "dcgan": Family(kind="gan", generator=DcganGenerator, partner=DcganDiscriminator, default_loss="non-saturating"),
     "mlp-vae": Family(kind="vae", generator=MlpGenerator, partner=mlp_encoder, default_loss="elbo"),
-    "conv-vae": Family(kind="vae", generator=ConvDecoder, partner=conv_encoder, default_loss="elbo"),
+    "conv-vae": Family(kind="vae", generator=DcganGenerator, partner=conv_encoder, default_loss="elbo"),
 }
 
 

@@ -18,7 +18,7 @@ from gen_engine.train.models.contract import Discriminator, Generator, init_radf
 
 
 class DcganGenerator(Generator):
-    """Transposed convolutions from a dense 7×7 map (28×28) or from a 1×1 map (32, 64, 128)."""
+    """Transposed convolutions from a dense 7×7 map (28×28) or from a 1×1 map (32, 64, 128); also a VAE's decoder."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
@@ -45,7 +45,7 @@ class DcganDiscriminator(Discriminator):
 
 
 def upsampler(config: ModelConfig, input_dim: int) -> nn.Sequential:
-    """Layers from a vector of input_dim to an image in [-1, 1]; shared by the DCGAN and the convolutional VAE."""
+    """Layers from a vector of input_dim to an image in [-1, 1]."""
     width = config.width
     layers: list[nn.Module] = []
     if config.image_size == 28:

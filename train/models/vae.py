@@ -1,6 +1,6 @@
 """Variational autoencoders (Kingma & Welling 2013), dense and convolutional; conditional as in Sohn et al. 2015.
 
-The decoder is a `Generator` like any other (tanh output in [-1, 1]), so it exports and samples the same way.
+The decoder is a GAN's generator (tanh output in [-1, 1]), trained otherwise, so it exports and samples the same way.
 The conditional encoder sees the label's embedding beside the image's features, the decoder beside the latent.
 """
 
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from gen_engine.train.models.config import ModelConfig
-from gen_engine.train.models.contract import Generator, check_labels, flat_size, init_radford
-from gen_engine.train.models.dcgan import downsampled_size, downsampler, upsampler
+from gen_engine.train.models.contract import check_labels, flat_size
+from gen_engine.train.models.dcgan import downsampled_size, downsampler
 
 
 class Encoder(nn.Module):
@@ -35,20 +35,6 @@ class Encoder(nn.Module):
             h_BF = torch.cat([h_BF, self.label_embedding(labels_B).to(h_BF.dtype)], dim=1)
         mean_BZ, log_variance_BZ = self.head(h_BF).float().chunk(2, dim=1)
         return mean_BZ, log_variance_BZ
-
-
-class ConvDecoder(Generator):
-    """The DCGAN's upsampling layers, trained as a decoder."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config)
-        self.layers = upsampler(config, self.input_dim)
-        self.layers.apply(init_radford)
-
-    def decode(self, h_BF: Tensor) -> Tensor:
-        """Images_BCHW in [-1, 1]."""
-        images_BCHW: Tensor = self.layers(h_BF)
-        return images_BCHW
 
 
 def conv_encoder(config: ModelConfig) -> Encoder:
