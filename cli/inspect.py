@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -84,11 +84,21 @@ def _bundle(path: Path) -> Findings:
         ("classes", "none" if bundle.labels is None else _classes(bundle.labels.names)),
         *_training_lines(bundle.training),
         *_parity_lines(bundle.parity),
-        *((f"quality {name}", _value(value)) for name, value in bundle.quality.items()),
+        *_quality_lines(bundle.quality),
         ("generator", bundle.generator_id),
         ("digest", bundle.digest),
     ]
     return {"kind": "bundle", "generator_id": bundle.generator_id, "bytes": size} | document, shown
+
+
+def _quality_lines(quality: Mapping[str, Any], name: str = "quality") -> Iterator[tuple[str, str]]:
+    """Say what was measured of its samples: a line for each group of figures."""
+    figures = {key: value for key, value in quality.items() if not isinstance(value, Mapping)}
+    if figures:
+        yield name, ", ".join(f"{key} {_value(value)}" for key, value in figures.items())
+    for key, group in quality.items():
+        if isinstance(group, Mapping):
+            yield from _quality_lines(group, key.replace("_", " "))
 
 
 def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -62,14 +62,15 @@ def test_a_bundle_as_json(inspect, bundle: Path) -> None:
 
 
 def test_an_exported_bundle_says_how_it_was_trained_and_checked(inspect, run: Path, tmp_path: Path, capsys) -> None:
-    (tmp_path / "quality.json").write_text('{"cnn_accuracy": 0.79123}')
+    (tmp_path / "quality.json").write_text('{"fid": 12, "cnn_score": {"accuracy": 0.79123, "by_class": {"Bag": 0.9}}}')
     out = tmp_path / "tiny.gen"
     assert main(["export", str(run), "-o", str(out), "--quality", str(tmp_path / "quality.json")]) == 0
     capsys.readouterr()
     shown = inspect(out)[1]
     for said in ("family dcgan", "tiny (sha256 ", "2 epochs, 4 steps", "d 1.25, g 0.75", "within ", "tolerance 0.0001"):
         assert said in shown
-    assert "quality cnn_accuracy  0.7912\n" in shown
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert {"quality fid 12", "cnn score accuracy 0.7912", "by class Bag 0.9"} <= set(lines)
 
 
 def test_a_damaged_bundle_is_found_on_the_way(inspect, bundle: Path, tmp_path: Path) -> None:
