@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -26,6 +27,11 @@ def write_file(path: Path, data: bytes) -> None:
 def replace_file(path: Path, data: bytes, scratch: Path) -> None:
     """Put ``data`` at ``path`` whole or not at all, durably, by way of a temp file in ``scratch``."""
     temporary = scratch / f"{path.name}.tmp"
-    write_file(temporary, data)
-    temporary.replace(path)
+    try:
+        write_file(temporary, data)
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     fsync_directory(path.parent)

@@ -126,6 +126,9 @@ class Ledger:
             fsync_directory(self.out / "data")
             self._replace(self._records / f"{shard}.json", seal({"files": record}))
         except OSError as error:
+            for file in files:
+                with contextlib.suppress(OSError):
+                    file.temporary.unlink(missing_ok=True)  # on a full disk, what is lost should not take room
             raise WriterError(
                 f"shard {shard} cannot be put in place in {self.out} ({error.strerror}); "
                 "see to the disk and run the same command again: finished shards are kept"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -295,6 +296,28 @@ def test_a_shard_that_cannot_be_put_in_place_is_not_finished(tmp_path: Path) -> 
         assert list(ledger.done) == []
     with Ledger(tmp_path, PLAN) as ledger:
         assert list(ledger.done) == []
+
+
+@pytest.mark.parametrize("failing", range(1, 5))
+def test_a_failed_commit_leaves_nothing_in_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    with Ledger(tmp_path / "out", PLAN) as ledger:
+        files = stage(ledger, 0)
+        calls = iter(range(1, 99))
+        fsync, rename = os.fsync, os.rename
+
+        def full(call: Callable[..., None], *args: object) -> None:
+            if next(calls) == failing:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            call(*args)
+
+        monkeypatch.setattr(os, "fsync", lambda descriptor: full(fsync, descriptor))
+        monkeypatch.setattr(Path, "replace", lambda path, target: full(rename, path, target))
+        with pytest.raises(WriterError, match="No space left"):
+            ledger.commit(0, files)
+        assert list(ledger.scratch.iterdir()) == []
+        assert not ledger.done
 
 
 def test_scratch_of_a_dead_job_is_swept(tiny: Bundle, unfinished: Path, expected: dict[str, bytes]) -> None:
