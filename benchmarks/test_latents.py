@@ -19,10 +19,10 @@ def test_normals_on_one_core(against) -> None:
         lambda: philox_words(1, LATENT_STREAM, 0, rows * DIM // 8),
         rounds=30,
     )
-    against.require_ratio("share of the speed of the bare Philox words", ratios, at_least=0.4)
     if against.real:
-        best = against._benchmark.stats.stats.min
-        against.require("million normals a second (best round)", rows * DIM / best / 1e6, at_least=100)
+        median = against._benchmark.stats.stats.median
+        against.require("million normals a second on one core", rows * DIM / median / 1e6, at_least=100)
+    against.require_ratio("share of the speed of the bare Philox words", ratios, at_least=0.3)
 
 
 def test_against_numpys_ziggurat(against) -> None:

@@ -12,7 +12,8 @@ import click
 from gen_engine.cli.progress import Progress, duration
 
 if TYPE_CHECKING:
-    from gen_engine.engine.run import Estimate, Outcome
+    from gen_engine.engine.estimate import Estimate
+    from gen_engine.engine.run import Outcome
 
 
 @click.command()
@@ -73,13 +74,15 @@ def sample(
     """
     from gen_engine.engine.bundle import SHIPPED, read_bundle
     from gen_engine.engine.request import SampleRequest
-    from gen_engine.engine.run import estimate, open_job, write_dataset
+    from gen_engine.engine.run import open_job, write_dataset
 
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' / '-o': the directory to write the dataset to.")
     settled = SampleRequest(format=format_, **request)
     job = open_job(settled, read_bundle(bundle or SHIPPED))
     if dry_run:
+        from gen_engine.engine.estimate import estimate
+
         _print_estimate(estimate(job, workers=workers), json_)
         return
     assert out is not None

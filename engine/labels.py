@@ -10,7 +10,6 @@ A plan is what ``--labels`` says, resolved against the bundle's classes and smal
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,7 +127,9 @@ def class_id(text: str, names: Sequence[str]) -> int:
         return by_name[text.casefold()]
     if text.isascii() and text.isdigit() and int(text) < len(names):
         return int(text)
-    near = difflib.get_close_matches(text.casefold(), by_name, n=3, cutoff=0.5)
+    from difflib import get_close_matches  # for a message alone: start-up does without it
+
+    near = get_close_matches(text.casefold(), by_name, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(names[by_name[n]]) for n in near)}? " if near else ""
     raise RequestError(f"unknown class {text!r}: {hint}the classes are {describe_classes(names)}")
 

@@ -27,7 +27,6 @@ import json
 import os
 import re
 import shutil
-import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -325,7 +324,7 @@ def _lock(state: Path) -> int:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_held(path, descriptor):
                 os.truncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
                 return descriptor
         except BlockingIOError:
             holder = os.read(descriptor, 200).decode(errors="replace").strip()

@@ -30,11 +30,21 @@ class Renderer:
         batch: the lane's fixed batch.
         latents: what drives it.
         labels: the classes, for a generator that has them.
+        first_batch: pixels of samples 0 to batch - 1, uint8 [B, H, W, C], if they were rendered before: a job renders
+            them to know its fingerprint, and a small job should not wait for them twice.
     """
 
-    def __init__(self, lane: Lane, batch: int, latents: Latents, labels: Labels | None) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        batch: int,
+        latents: Latents,
+        labels: Labels | None,
+        first_batch: NDArray[np.uint8] | None = None,
+    ) -> None:
         self._lane, self._batch = lane, batch
         self._latents, self._labels = latents, labels
+        self._first_batch = first_batch
 
     def render(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield samples ``[start, stop)`` in order, at most a batch at a time.
@@ -43,19 +53,23 @@ class Renderer:
         """
         in_flight: deque[tuple[int, NDArray[np.int64] | None]] = deque()
         for first in range(start - start % self._batch, stop, self._batch):
-            if len(in_flight) == self._lane.depth:
-                yield self._collect(*in_flight.popleft(), start, stop)
             labels_B = None if self._labels is None else self._labels.draw(first, first + self._batch)
+            if first == 0 and self._first_batch is not None:
+                yield self._cut(self._first_batch, first, labels_B, start, stop)
+                continue
+            if len(in_flight) == self._lane.depth:
+                yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
             self._lane.submit(self._latents.draw(first, first + self._batch), labels_B)
             in_flight.append((first, labels_B))
         while in_flight:
-            yield self._collect(*in_flight.popleft(), start, stop)
+            yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
 
-    def _collect(self, first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int) -> Batch:
-        """Take the oldest batch from the lane and cut it to ``[start, stop)``."""
+    def _cut(
+        self, pixels_BHWC: NDArray[np.uint8], first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int
+    ) -> Batch:
+        """Return of the batch that begins at ``first`` what lies in ``[start, stop)``."""
         wanted = slice(max(start - first, 0), min(stop - first, self._batch))
-        pixels_BHWC = self._lane.collect()[wanted]
-        return Batch(first + wanted.start, pixels_BHWC, None if labels_B is None else labels_B[wanted])
+        return Batch(first + wanted.start, pixels_BHWC[wanted], None if labels_B is None else labels_B[wanted])
 
     def array(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
         """Return the pixels, uint8 [stop - start, H, W, C], and labels of samples ``[start, stop)`` at once."""

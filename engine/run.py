@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,6 @@ from gen_engine.engine.request import DEFAULT_BATCH, SampleRequest
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format, Layout, Shard, ShardWriter, WrittenFile
 
-PROBE_SECONDS = 1.0
 MAX_WORKERS = 1024
 
 
@@ -73,23 +71,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a job would take, from a short run of it."""
-
-    plan: Plan
-    lanes: int
-    bytes_total: int
-
-    samples_a_second: float
-    """Measured: all lanes at once, for about :data:`PROBE_SECONDS`."""
-
-    @property
-    def seconds(self) -> float:
-        """Time for the whole job."""
-        return self.plan.count / self.samples_a_second
-
-
-@dataclass(frozen=True, kw_only=True)
 class Job:
     """An opened request: everything that lanes share."""
 
@@ -101,11 +82,12 @@ class Job:
     new_labels: Callable[[], Labels | None] = field(repr=False)
 
     first_batch: NDArray[np.uint8] = field(repr=False)
-    """Pixels of samples 0 to batch - 1: made once, for the fingerprint and the preview."""
+    """Pixels of samples 0 to batch - 1, rendered for the fingerprint."""
 
     def renderer(self) -> Renderer:
         """Open a lane."""
-        return _renderer(self.backend, self.bundle, self.plan.seed, self.plan.truncation, self.new_labels())
+        latents = _latents(self.bundle, self.plan.seed, self.plan.truncation)
+        return Renderer(self.backend.lane(), self.backend.batch, latents, self.new_labels(), self.first_batch)
 
 
 def open_job(request: SampleRequest, bundle: Bundle) -> Job:
@@ -121,7 +103,8 @@ def open_job(request: SampleRequest, bundle: Bundle) -> Job:
     label_plan, new_labels = _open_labels(request, bundle)
     batch = request.batch or DEFAULT_BATCH
     backend = open_backend(request.backend, bundle, device=request.device, precision=request.precision, batch=batch)
-    with contextlib.closing(_renderer(backend, bundle, request.seed, request.truncation, new_labels())) as first:
+    latents = _latents(bundle, request.seed, request.truncation)
+    with contextlib.closing(Renderer(backend.lane(), batch, latents, new_labels())) as first:
         first_batch, _ = first.array(0, batch)
     codec.encode(first_batch[:1])  # a codec that cannot hold such pictures says so before anything is written
     layout = Layout(
@@ -178,7 +161,7 @@ def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor)
         KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
     """
     began = time.monotonic()
-    lanes = _lane_count(workers, job.plan.layout.shards)
+    lanes = lane_count(workers, job.plan.layout.shards)
     with Ledger(out, job.plan.to_json()) as ledger:
         for damage in ledger.damage:
             monitor.note(f"shard {damage.shard} is made again: {damage.reason}")
@@ -197,46 +180,6 @@ def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor)
         )
 
 
-def estimate(job: Job, *, workers: int | None) -> Estimate:
-    """Run the job for about a second into a temporary directory and extrapolate."""
-    lanes = _lane_count(workers, job.plan.layout.shards)
-    probes: list[_Probe] = []
-    with tempfile.TemporaryDirectory(prefix="gen-engine-probe-") as scratch, _renderers(job, lanes) as renderers:
-
-        def probe(renderer: Renderer) -> Callable[[int], None]:
-            return lambda lane: probes.append(_probe(job, renderer, Path(scratch), lane))
-
-        run_lanes([probe(renderer) for renderer in renderers], iter(range(lanes)), StopSignal())
-    return Estimate(
-        plan=job.plan,
-        lanes=lanes,
-        bytes_total=round(sum(p.bytes for p in probes) / sum(p.samples for p in probes) * job.plan.count),
-        samples_a_second=sum(p.samples / p.seconds for p in probes),
-    )
-
-
-class _Probe(NamedTuple):
-    samples: int
-    bytes: int
-    seconds: float
-
-
-def _probe(job: Job, renderer: Renderer, scratch: Path, lane: int) -> _Probe:
-    """Write one batch to learn how many samples make a probe of :data:`PROBE_SECONDS`, then write those."""
-
-    def write(samples: int) -> _Probe:
-        began = time.monotonic()
-        files = _write_shard(job, renderer, Shard(number=lane, start=0, stop=samples), scratch, lambda _: None)
-        seconds = time.monotonic() - began
-        for file in files:
-            file.temporary.unlink()
-        return _Probe(samples, sum(file.bytes for file in files), seconds)
-
-    most = _size(job.plan.shard(0))
-    first = write(min(job.plan.compute.batch, most))
-    return write(max(1, min(most, round(first.samples * PROBE_SECONDS / first.seconds))))
-
-
 def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor) -> None:
     stop = StopSignal()
     done = frozenset(ledger.done)
@@ -250,17 +193,17 @@ def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor) -> Non
 
         def work(number: int) -> None:
             shard = job.plan.shard(number)
-            files = _write_shard(job, renderer, shard, ledger.scratch, heard)
+            files = write_shard(job, renderer, shard, ledger.scratch, heard)
             ledger.commit(number, files)
             monitor.committed(_size(shard), sum(file.bytes for file in files))
 
         return work
 
-    with _renderers(job, min(lanes, shards - len(done))) as renderers:
-        run_lanes([work_on(renderer) for renderer in renderers], todo, stop)
+    with renderers(job, min(lanes, shards - len(done))) as opened:
+        run_lanes([work_on(renderer) for renderer in opened], todo, stop)
 
 
-def _write_shard(
+def write_shard(
     job: Job, renderer: Renderer, shard: Shard, scratch: Path, heard: Callable[[int], None]
 ) -> list[WrittenFile]:
     """Render a shard into temporary files; nothing of it stays if that fails."""
@@ -277,21 +220,20 @@ def _write_shard(
 
 def _finish(job: Job, ledger: Ledger) -> None:
     shown = min(job.plan.count, card.PREVIEW_SAMPLES)
-    pixels_BHWC = job.first_batch[:shown]
-    if shown > len(pixels_BHWC):
-        with contextlib.closing(job.renderer()) as renderer:
-            pixels_BHWC, _ = renderer.array(0, shown)
+    with contextlib.closing(job.renderer()) as renderer:
+        pixels_BHWC, _ = renderer.array(0, shown)
     text = card.readme(job.plan, job.bundle, job.format, ledger.bytes_done)
     ledger.finish(card.manifest(job.plan), text, card.preview(pixels_BHWC))
 
 
-def _renderer(backend: Backend, bundle: Bundle, seed: int, truncation: float | None, labels: Labels | None) -> Renderer:
-    latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution, seed=seed, truncation=truncation)
-    return Renderer(backend.lane(), backend.batch, latents, labels)
+def _latents(bundle: Bundle, seed: int, truncation: float | None) -> Latents:
+    latent = bundle.latent
+    return Latents(dim=latent.dim, distribution=latent.distribution, seed=seed, truncation=truncation)
 
 
 @contextlib.contextmanager
-def _renderers(job: Job, lanes: int) -> Iterator[list[Renderer]]:
+def renderers(job: Job, lanes: int) -> Iterator[list[Renderer]]:
+    """Open so many lanes, and close them at the end."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(contextlib.closing(job.renderer())) for _ in range(lanes)]
 
@@ -317,7 +259,8 @@ def _open_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | No
     return plan, lambda: Labels(plan, names, request.seed, file)
 
 
-def _lane_count(workers: int | None, shards: int) -> int:
+def lane_count(workers: int | None, shards: int) -> int:
+    """Return how many lanes to run: as asked or one a processor, and no more than there are shards."""
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise RequestError(
             f"workers {workers}: it must be between 1 and {MAX_WORKERS}; leave it out for one a processor"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.codecs.jpeg import JpegCodec
-from gen_engine.engine.codecs.png import PngCodec
-from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import RequestError
 
-CODECS: dict[str, Callable[[], Codec]] = {
-    "png": PngCodec,
-    "jpeg": JpegCodec,
-    "raw": RawCodec,
+if TYPE_CHECKING:
+    from gen_engine.engine.codecs.contract import Codec
+
+CODECS = {
+    "png": "gen_engine.engine.codecs.png:PngCodec",
+    "jpeg": "gen_engine.engine.codecs.jpeg:JpegCodec",
+    "raw": "gen_engine.engine.codecs.raw:RawCodec",
 }
-"""What ``--codec`` may name. A codec imports its library when it is made, not before."""
+"""What ``--codec`` may name → where it lives. Imported when it is made, and its library with it."""
 
 
 def open_codec(name: str) -> Codec:
@@ -27,4 +27,6 @@ def open_codec(name: str) -> Codec:
     """
     if name not in CODECS:
         raise RequestError(f"unknown codec {name!r}: choose one of {', '.join(CODECS)}")
-    return CODECS[name]()
+    module, _, attribute = CODECS[name].partition(":")
+    codec: Codec = getattr(import_module(module), attribute)()
+    return codec

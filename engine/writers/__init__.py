@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from gen_engine.engine.errors import RequestError
-from gen_engine.engine.writers.contract import Format
-from gen_engine.engine.writers.npy import NpyFormat
-from gen_engine.engine.writers.parquet import ParquetFormat
-from gen_engine.engine.writers.webdataset import WebDatasetFormat
 
-FORMATS: dict[str, Callable[[], Format]] = {
-    "npy": NpyFormat,
-    "webdataset": WebDatasetFormat,
-    "parquet": ParquetFormat,
+if TYPE_CHECKING:
+    from gen_engine.engine.writers.contract import Format
+
+FORMATS = {
+    "npy": "gen_engine.engine.writers.npy:NpyFormat",
+    "webdataset": "gen_engine.engine.writers.webdataset:WebDatasetFormat",
+    "parquet": "gen_engine.engine.writers.parquet:ParquetFormat",
 }
-"""What ``--format`` may name. None imports its library before it is used."""
+"""What ``--format`` may name → where it lives. Imported when it is made."""
 
 
 def open_format(name: str) -> Format:
@@ -27,6 +27,7 @@ def open_format(name: str) -> Format:
     """
     if name not in FORMATS:
         raise RequestError(f"unknown format {name!r}: choose one of {', '.join(FORMATS)}")
-    chosen = FORMATS[name]()
+    module, _, attribute = FORMATS[name].partition(":")
+    chosen: Format = getattr(import_module(module), attribute)()
     chosen.check_available()
     return chosen

@@ -13,7 +13,7 @@ from jobs import reseal, tree
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import main
-from gen_engine.engine import run
+from gen_engine.engine import estimate
 from gen_engine.engine.bundle import Bundle
 
 
@@ -88,7 +88,7 @@ def test_quiet_is_quiet(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[s
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
     tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], json_: bool
 ) -> None:
-    monkeypatch.setattr(run, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.02)
     monkeypatch.chdir(tmp_path)
     flags = ["-n", 10**6, "--dry-run", "--format", "webdataset", "--labels", "star", "--workers", 2]
     assert sample(tiny, *flags, *(["--json"] if json_ else []), "-o", tmp_path / "out") == 0

@@ -73,3 +73,17 @@ def test_closing_closes_the_lane() -> None:
 def test_arrays_are_copies_of_a_buffer_that_is_used_again() -> None:
     pixels, _ = renderer(LaterBackend(2, depth=1)).array(0, 8)
     assert len(np.unique(pixels.reshape(8, -1), axis=0)) > 1
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize(("start", "stop"), [(0, 3), (0, 20), (2, 9), (4, 9)])
+def test_a_first_batch_that_is_known_is_not_rendered_again(depth: int, start: int, stop: int) -> None:
+    first_batch, _ = renderer(LaterBackend(4, depth=1)).array(0, 4)
+    expected = renderer(LaterBackend(4, depth=1)).array(start, stop)
+    backend = LaterBackend(4, depth=depth)
+    labels = Labels(LabelPlan(kind="balanced"), ("a", "b", "c"), 0)
+    found = Renderer(backend.lane(), 4, Latents(dim=3, seed=1), labels, first_batch).array(start, stop)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+    batches = -(-stop // 4) - start // 4
+    assert len(backend.submitted) == batches - (start < 4)

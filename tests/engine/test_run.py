@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jobs import Heard, run_job, samples, tree
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine import run
+from gen_engine.engine import estimate, run
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import BackendError, RequestError
 from gen_engine.engine.render import Renderer
@@ -87,15 +87,15 @@ def test_a_generator_that_fails_in_the_middle_stops_the_job_and_it_resumes(
 ) -> None:
     request = {"count": 60, "shard_size": 10, "batch": 5, "workers": 2}
     run_job(tiny, tmp_path / "whole", **request)
-    honest = Renderer._collect
+    honest = Renderer._cut
 
-    def fails(self: Renderer, first: int, *rest: object) -> object:
+    def fails(self: Renderer, pixels: object, first: int, *rest: object) -> object:
         if first == 35:
             raise BackendError("the device is gone")
-        return honest(self, first, *rest)  # type: ignore[arg-type]
+        return honest(self, pixels, first, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Renderer, "_collect", fails)
+        patch.setattr(Renderer, "_cut", fails)
         with pytest.raises(BackendError, match="the device is gone"):
             run_job(tiny, tmp_path / "out", **request)
     assert list((tmp_path / "out" / ".gen-engine" / "scratch").iterdir()) == []
@@ -145,10 +145,10 @@ def test_the_monitor_hears_every_sample_and_shard(tiny: Bundle, tmp_path: Path) 
 def test_an_estimate_is_measured_and_leaves_nothing(
     tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "PROBE_SECONDS", 0.02)
-    monkeypatch.setattr(run.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(estimate.tempfile, "tempdir", str(tmp_path))
     request = SampleRequest(count=100_000, shard_size=1_000)
-    found = run.estimate(run.open_job(request, tiny), workers=2)
+    found = estimate.estimate(run.open_job(request, tiny), workers=2)
     assert found.lanes == 2
     assert 0.98 < found.bytes_total / (100_000 * (36 + 8 + 8)) < 1.2
     assert found.seconds == pytest.approx(100_000 / found.samples_a_second)
