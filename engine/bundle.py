@@ -9,8 +9,6 @@ flipped byte anywhere is found before anything is run. ``generator.onnx`` is the
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gen_engine.engine.digests import canonical_json, seal, sha256_bytes, sha256_file, unseal
+from gen_engine.engine.digests import canonical_json, seal, sha256_bytes, sha256_file, stated_schema, unseal
 from gen_engine.engine.durable import fsync_directory, write_file
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.latents import DISTRIBUTIONS
@@ -212,21 +210,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(f"bundle {path.parent}: holds no {MANIFEST}, so it is not a bundle") from None
     except OSError as error:
         raise BundleError(f"bundle {path.parent}: {MANIFEST} cannot be read ({error.strerror})") from error
-    _refuse_newer_schema(path, data)
+    schema = stated_schema(data)
+    if schema is not None and schema > SCHEMA:
+        raise BundleError(
+            f"bundle {path.parent}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine"
+        )
     try:
         return unseal(data)
     except ValueError as error:
         raise BundleError(f"{path}: {error}; export the bundle again") from error
-
-
-def _refuse_newer_schema(path: Path, data: bytes) -> None:
-    """Look at the schema before the digest: a newer one may be sealed in another way."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):  # what is damaged is told by its digest
-        schema = json.loads(data)["schema"]
-        if schema > SCHEMA:
-            raise BundleError(
-                f"bundle {path.parent}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine"
-            )
 
 
 def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:

@@ -39,6 +39,18 @@ def seal(document: dict[str, Any]) -> bytes:
     return canonical_json(document | {"digest": sha256_bytes(canonical_json(document))})
 
 
+def stated_schema(data: bytes) -> float | None:
+    """Return the number under ``schema`` of a document that may be damaged, or None if none can be read.
+
+    To be asked before :func:`unseal`: a newer schema may be sealed in another way, and damage is told by the digest.
+    """
+    try:
+        schema = json.loads(data)["schema"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return schema if isinstance(schema, int | float) else None
+
+
 def unseal(data: bytes) -> dict[str, Any]:
     """Return the document that :func:`seal` made, its ``digest`` included.
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gen_engine.engine.digests import canonical_json, seal, unseal
+from gen_engine.engine.digests import canonical_json, seal, stated_schema, unseal
 from gen_engine.engine.durable import fsync_directory, replace_file
 from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, WriterError
 from gen_engine.engine.plan import differences, shard_count
@@ -253,7 +253,9 @@ def read_manifest(out: Path) -> dict[str, Any]:
     path = out / MANIFEST
     try:
         data = path.read_bytes()
-        _refuse_newer_schema(path, data)
+        schema = stated_schema(data)
+        if schema is not None and schema > SCHEMA:
+            raise DatasetError(f"{path}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine")
         document = unseal(data)
     except FileNotFoundError:
         unfinished = (out / STATE).is_dir()
@@ -272,14 +274,6 @@ def read_manifest(out: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise DatasetError(f"{path}: it was edited and sealed again, and makes no sense: {error}") from error
     return document
-
-
-def _refuse_newer_schema(path: Path, data: bytes) -> None:
-    """Look at the schema before the digest: a newer one may be sealed in another way."""
-    with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):  # what is damaged is told by its digest
-        schema = json.loads(data)["schema"]
-        if schema > SCHEMA:
-            raise DatasetError(f"{path}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine")
 
 
 def _check_shards(document: Mapping[str, Any]) -> None:
