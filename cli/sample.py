@@ -169,15 +169,13 @@ def _print_estimate(found: Estimate, json_: bool) -> None:
         }
         click.echo(json.dumps(record))
         return
-    compute = plan.compute
     rows = {
         "bundle": f"{plan.bundle_name} (generator {plan.generator_id[:16]})",
         "samples": f"{plan.count:,}, seed {plan.seed}",
         "labels": "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False),
-        "format": plan.format_id + (f", {plan.codec_id}" if plan.codec_id else ""),
+        "format": plan.encoding,
         "shards": f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples",
-        "compute": f"{compute.backend} {compute.version}, {compute.device}, {compute.precision}, "
-        f"batch {compute.batch}, {found.lanes} lanes",
+        "compute": f"{plan.compute}, {found.lanes} lanes",
         "size": f"about {found.bytes_total / 1e6:,.1f} MB",
         "time": f"about {duration(found.seconds)} at {found.samples_a_second:,.0f} samples/s (measured just now)",
     }

@@ -84,19 +84,17 @@ _CHECK = (
 
 
 def _facts(plan: Plan, bundle: Bundle, total_bytes: int) -> dict[str, Any]:
-    compute = plan.compute
     labels = "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False)
     return {
         "Samples": f"{plan.count:,}",
         "Shape (height × width × channels, uint8)": " × ".join(map(str, plan.layout.shape)),
         "Shards": f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {total_bytes:,} bytes",
-        "Format": plan.format_id + (f", {plan.codec_id}" if plan.codec_id else ""),
+        "Format": plan.encoding,
         "Generator": f"{bundle.name}, `{plan.generator_id[:16]}`",
         "Seed": plan.seed,
         "Truncation": "none" if plan.truncation is None else plan.truncation,
         "Labels": labels,
-        "Computed by": f"{compute.backend} {compute.version}, {compute.device}, {compute.precision}, "
-        f"batch {compute.batch}",
+        "Computed by": plan.compute,
     }
 
 

@@ -29,6 +29,10 @@ class Compute:
     fingerprint: str
     """SHA-256 of the first batch's pixels: equal on machines whose kernels round alike."""
 
+    def __str__(self) -> str:
+        """Return it as people read it, the fingerprint left out."""
+        return f"{self.backend} {self.version}, {self.device}, {self.precision}, batch {self.batch}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -59,6 +63,11 @@ class Plan:
 
     shard_size: int
     compute: Compute
+
+    @property
+    def encoding(self) -> str:
+        """The format and, where it has one, the codec, as people read them."""
+        return self.format_id if self.codec_id is None else f"{self.format_id}, {self.codec_id}"
 
     def shard(self, number: int) -> Shard:
         """Return shard ``number``, 0 to ``layout.shards - 1``."""
