@@ -4,7 +4,8 @@
 
     ExportError                 an export failed                                        exit 1
     ├── UnsupportedGenerator    this generator has no form as a bundle                  exit 3
-    └── ParityError             the exported graph does not make what torch makes       exit 6
+    ├── ParityError             the exported graph does not make what torch makes       exit 6
+    └── GateError               no compiled variant is faithful enough                  exit 6
 
 Nothing is written when one of them is raised. A damaged checkpoint is a
 :class:`gen_engine.train.errors.CheckpointError` (exit 3), a refused output a
@@ -30,5 +31,11 @@ class UnsupportedGenerator(ExportError):
 
 class ParityError(ExportError):
     """The exported graph differs from the framework's own results by more than the tolerance."""
+
+    exit_code = 6
+
+
+class GateError(ExportError):
+    """Every compiled candidate differs from the fp32 generator by more than the accuracy gate allows."""
 
     exit_code = 6

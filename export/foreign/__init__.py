@@ -1,0 +1,1 @@
+"""Generators of other origin: someone else's ONNX file or torch module, made canonical."""
