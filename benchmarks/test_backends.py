@@ -8,6 +8,7 @@ import pytest
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.latents import Latents
 from gen_engine.engine.request import DEFAULT_BATCH
+from gen_engine.engine.variants import canonical_graph
 
 
 @pytest.mark.parametrize("batch", [1, 10, 25, 100, 200, 500])
@@ -16,7 +17,7 @@ def test_default_batch_against_others(against, shipped, batch: int) -> None:
     samples = 1000 if against.real else batch
 
     def loop(size: int):
-        lane = open_backend("auto", shipped, device="cpu", precision="fp32", batch=size).lane()
+        lane = open_backend("onnxruntime", shipped, canonical_graph(shipped), device="cpu", batch=size).lane()
         latents = Latents(dim=shipped.latent.dim).draw(0, size)
         labels = np.zeros(size, np.int64) if shipped.labels else None
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
+
+if TYPE_CHECKING:
+    from gen_engine.engine.variants import Variant
 
 Findings = tuple[dict[str, Any], list[tuple[str, str]]]
 """The record for ``--json``, and what is shown: a title line first, then pairs of a name and its value."""
@@ -73,6 +77,7 @@ def _reader(path: Path) -> Callable[[Path], Findings]:
 
 def _bundle(path: Path) -> Findings:
     from gen_engine.engine.bundle import read_bundle
+    from gen_engine.engine.variants import read_variants
 
     bundle = read_bundle(path)
     document = json.loads((path / "bundle.json").read_bytes())
@@ -85,10 +90,40 @@ def _bundle(path: Path) -> Findings:
         *_training_lines(bundle.training),
         *_parity_lines(bundle.parity),
         *_quality_lines(bundle.quality),
+        *_variant_lines(read_variants(bundle)),
         ("generator", bundle.generator_id),
         ("digest", bundle.digest),
     ]
-    return {"kind": "bundle", "generator_id": bundle.generator_id, "bytes": size} | document, shown
+    if bundle.fixed_batch is not None:
+        shown.insert(4, ("batch", f"{bundle.fixed_batch} only"))
+    variants = [dataclasses.asdict(variant) for variant in read_variants(bundle)]
+    record = {"kind": "bundle", "generator_id": bundle.generator_id, "bytes": size, "variants": variants}
+    return record | document, shown
+
+
+def _variant_lines(variants: Iterable[Variant]) -> Iterator[tuple[str, str]]:
+    """Say what each compiled variant is: a line for it, and one for each candidate that was tried."""
+    for one in variants:
+        speed = "speed unmeasured" if one.speedup is None else f"{one.speedup:.2f}× the exported graph in onnxruntime"
+        if one.speedup_at_1 is not None:
+            speed += f" ({one.speedup_at_1:.2f}× at one sample a call)"
+        built = one.built_for
+        said = [
+            f"{speed}, batch {one.batch}",
+            f"lowerings {', '.join(one.lowerings) or 'none'}",
+            f"gate {_figures(one.gate)}",
+            f"kernels {_figures(one.kernels)}",
+            f"built for {built['processor']}, {built['runtime']}, {built['threads']} threads",
+        ]
+        yield f"variant {one.name}", "; ".join(said)
+        for row in one.table:
+            yield "  tried", _figures(row)
+
+
+def _figures(record: Mapping[str, Any]) -> str:
+    """Return what is a plain value in a record; the whole of it is in ``--json``."""
+    plain = {key: value for key, value in record.items() if isinstance(value, str | int | float)}
+    return ", ".join(f"{key} {_value(value)}" for key, value in plain.items()) or "none"
 
 
 def _quality_lines(quality: Mapping[str, Any], name: str = "quality") -> Iterator[tuple[str, str]]:
@@ -184,7 +219,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
     bundle, form, compute = plan["bundle"], plan["format"], plan["compute"]
     computed_by = (
         f"{compute['backend']} {compute['version']} on {compute['device']}, {compute['precision']}, "
-        f"batch {compute['batch']}"
+        f"batch {compute['batch']}" + (f", variant of graph {compute['graph'][:12]}…" if "graph" in compute else "")
     )
     lines = [
         ("generator", f"{bundle['name']} ({bundle['generator']})"),

@@ -37,10 +37,27 @@ if TYPE_CHECKING:
     help="balanced, a class by name or number, A=0.9,B=0.1, or file:labels.npy.  [default: balanced]",
 )
 @click.option("--truncation", type=float, metavar="PSI", help="Keep every normal latent within ±PSI.")
-@click.option("--backend", metavar="auto|onnxruntime", default="auto", show_default=True, help="The runtime.")
+@click.option(
+    "--backend",
+    metavar="auto|onnxruntime|onnxruntime-tensorrt|openvino",
+    default="auto",
+    show_default=True,
+    help="The runtime; auto is that of the fastest variant of the bundle.",
+)
 @click.option("--device", metavar="cpu|cuda|cuda:N", default="cpu", show_default=True, help="Where it runs.")
-@click.option("--precision", metavar="fp32", default="fp32", show_default=True, help="In which arithmetic.")
-@click.option("--batch", type=int, metavar="B", help="Samples a call, part of the dataset's identity.  [default: 50]")
+@click.option(
+    "--precision",
+    metavar="auto|fp32|bf16|fp16|int8",
+    default="auto",
+    show_default=True,
+    help="In which arithmetic; auto is that of the fastest variant, or fp32.",
+)
+@click.option(
+    "--batch",
+    type=int,
+    metavar="B",
+    help="Samples a call, part of the dataset's identity.  [default: the variant's, or 50]",
+)
 @click.option(
     "--workers", type=int, metavar="W", help="Lanes in parallel; cannot change a byte.  [default: one a processor]"
 )
@@ -65,6 +82,9 @@ def sample(
     Sample i depends on the generator, the seed and i alone. A job that was interrupted goes on when the same command
     is run again, and the finished directory is the same to the byte.
 
+    A bundle that 'gen-engine compile' has compiled is sampled by its fastest variant; --precision fp32 asks for the
+    arithmetic of the original.
+
     \b
     Examples:
       gen-engine sample --count 100000 --out out/demo
@@ -79,7 +99,7 @@ def sample(
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' / '-o': the directory to write the dataset to.")
     settled = SampleRequest(format=format_, **request)
-    job = open_job(settled, read_bundle(bundle or SHIPPED))
+    job = open_job(settled, read_bundle(bundle or SHIPPED), lambda said: click.echo(said, err=True))
     if dry_run:
         from gen_engine.engine.estimate import estimate
 

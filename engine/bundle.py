@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gen_engine.engine.digests import canonical_json, seal, sha256_bytes, sha256_file, stated_schema, unseal
-from gen_engine.engine.durable import fsync_directory, write_file
+from gen_engine.engine.durable import exchange, fsync_directory, write_file
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.latents import DISTRIBUTIONS
 
@@ -91,6 +91,9 @@ class Bundle:
     quality: Mapping[str, Any] = field(default_factory=dict)
     """What was measured of its samples."""
 
+    fixed_batch: int | None = None
+    """The only batch that the graph runs at; None for any."""
+
     @property
     def generator_id(self) -> str:
         """SHA-256 over the graph and the meaning of its inputs and outputs: all that a sample depends on.
@@ -149,6 +152,7 @@ def write_bundle(
     training: Mapping[str, Any],
     parity: Mapping[str, Any],
     quality: Mapping[str, Any] | None = None,
+    fixed_batch: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
     """Write a bundle whole or not at all, and return it as read back.
@@ -166,13 +170,48 @@ def write_bundle(
         "training": dict(training),
         "parity": dict(parity),
         "quality": dict(quality or {}),
-        "files": {GENERATOR: {"bytes": len(generator), "sha256": sha256_bytes(generator)}},
+        "files": {GENERATOR: _file_json(generator)},
     }
+    if fixed_batch is not None:
+        document["batch"] = fixed_batch
     try:
         _put_directory(path, {GENERATOR: generator, MANIFEST: seal(document)})
     except OSError as error:
         raise OutputError(f"bundle {path}: cannot be written ({error.strerror}: {error.filename})") from error
     return read_bundle(path)
+
+
+def with_files(bundle: Bundle, *, drop: str, add: Mapping[str, bytes], out: Path | None = None) -> Bundle:
+    """Write the bundle again with other files, whole or not at all, and return it as read back.
+
+    The whole directory is made beside the old one and the two change places in one system call. A kill at any
+    instant leaves the old bundle or the new one; it may leave the other one under a hidden name beside it.
+
+    Args:
+        bundle: as it was read.
+        drop: files whose names begin so are left out.
+        add: name → content of the files that are added.
+        out: where to write it, and leave this one as it is; None for in place.
+
+    Raises:
+        OutputError: it cannot be written there, or ``out`` exists.
+        BundleError: the bundle changed since it was read.
+    """
+    document = _read_manifest(bundle.path / MANIFEST)
+    if document.pop("digest") != bundle.digest:
+        raise BundleError(f"bundle {bundle.path}: it changed after it was verified; run the command again")
+    if out is not None:
+        refuse_existing(out, overwrite=False)
+    files = {name: bundle.load(name) for name in bundle.files if not name.startswith(drop)} | dict(add)
+    document["files"] = {name: _file_json(data) for name, data in files.items()}
+    try:
+        _put_directory(out or bundle.path, files | {MANIFEST: seal(document)})
+    except OSError as error:
+        raise OutputError(
+            f"bundle {out or bundle.path}: cannot be written ({error.strerror}: {error.filename}); "
+            "write a copy elsewhere with --out COPY.gen"
+        ) from error
+    return read_bundle(out or bundle.path)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -184,23 +223,25 @@ def refuse_existing(path: Path, *, overwrite: bool) -> None:
 
 
 def _put_directory(path: Path, files: Mapping[str, bytes]) -> None:
-    """Build the directory beside its place, then rename it there."""
+    """Build the directory beside its place, then rename it there; what stood there goes away after that."""
+    path = path.resolve()  # not the link to a bundle changes places, but the bundle
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
         for name, data in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             write_file(temporary / name, data)
-        fsync_directory(temporary)
+        for folder in [*(entry for entry in temporary.rglob("*") if entry.is_dir()), temporary]:
+            fsync_directory(folder)
         if path.exists():
-            # A directory cannot be renamed over a full one: for a moment the old bundle is gone.
-            shutil.rmtree(path)
-        temporary.rename(path)
-    except BaseException:
+            exchange(temporary, path)
+        else:
+            temporary.rename(path)
+        fsync_directory(path.parent)  # before the old one goes: a power cut must not undo the exchange alone
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    fsync_directory(path.parent)
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -226,6 +267,9 @@ def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
     height, width, channels = (int(size) for size in output["shape"])
     if latent["distribution"] not in DISTRIBUTIONS:
         raise ValueError(f"latent distribution {latent['distribution']!r}")
+    batch = document.get("batch")
+    if batch is not None and (type(batch) is not int or not 1 <= batch <= 1 << 20):
+        raise ValueError(f"batch {batch!r}")
     return Bundle(
         path=path,
         name=str(document["name"]),
@@ -240,6 +284,7 @@ def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
         training=document["training"],
         parity=document["parity"],
         quality=document["quality"],
+        fixed_batch=batch,
     )
 
 
@@ -274,6 +319,10 @@ def _verify_file(root: Path, name: str, entry: BundleFile) -> None:
             f"bundle {root}: {name} is damaged: sha256 {digest[:12]}…, its manifest says {entry.sha256[:12]}…; "
             "export it again"
         )
+
+
+def _file_json(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": sha256_bytes(data)}
 
 
 def _latent_json(latent: LatentSpec) -> dict[str, Any]:

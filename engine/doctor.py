@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,33 +14,35 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from gen_engine.engine.backends import BACKENDS, PRECISIONS, open_backend
+from gen_engine.engine.backends import BACKENDS, open_backend
+from gen_engine.engine.backends.openvino import shared_core
 from gen_engine.engine.bundle import Bundle, read_bundle
 from gen_engine.engine.codecs import CODECS, open_codec
 from gen_engine.engine.errors import BackendUnavailable, BundleError, EngineError, WriterUnavailable
 from gen_engine.engine.labels import LabelPlan, Labels
 from gen_engine.engine.lanes import usable_cpus
 from gen_engine.engine.latents import Latents
+from gen_engine.engine.processor import isa, processor_name
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import DEFAULT_BATCH
+from gen_engine.engine.variants import DEFAULT_BACKEND, canonical_graph
 from gen_engine.engine.writers import FORMATS, open_format
 
 PROBE_SECONDS = 0.2
 """Long enough for two digits of a rate, short enough to answer at once."""
 
-PROBED_DEVICES = ("cpu", "cuda:0")
+PROBED_DEVICES = {
+    "onnxruntime": ("cpu", "cuda:0"),
+    "onnxruntime-tensorrt": ("cuda:0",),
+    "openvino": ("cpu",),
+}
+"""Backend → devices that it is tried on."""
 
 DEFAULT_DEVICE = "cpu"
 """What ``sample`` uses when no device is named."""
 
-NOT_YET = {"openvino": "openvino", "tensorrt": "tensorrt"}
+NOT_YET = {"tensorrt": "tensorrt"}
 """Runtime → its distribution: known to this project, but no backend of this version."""
-
-SIMD = (
-    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
-    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
-)
-"""Instruction sets that decide how fast a generator runs, x86 and Arm, by the kernel's names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,7 @@ def examine(bundle: Path) -> Report:
         *(_writer("format", name) for name in FORMATS),
         *(_writer("codec", name) for name in CODECS),
     ]
-    default = _backend_name(next(iter(BACKENDS)), DEFAULT_DEVICE, PRECISIONS[0])
+    default = _backend_name(DEFAULT_BACKEND, DEFAULT_DEVICE)
     return Report(default_works=any(row.works for row in backends if row.name == default), rows=tuple(rows))
 
 
@@ -97,44 +98,59 @@ def installed(distribution: str) -> str | None:
 
 
 def _backends(path: Path) -> list[Row]:
-    names = [(b, d, p) for b in BACKENDS for d in PROBED_DEVICES for p in PRECISIONS]
+    names = [(backend, device) for backend in BACKENDS for device in PROBED_DEVICES[backend]]
     try:
         bundle = read_bundle(path)
     except BundleError as error:
-        return [_backend_row(*name, works=None, detail=f"not tried: {error}", fix=_NO_BUNDLE) for name in names]
-    return [_probe(bundle, *name) for name in names]
+        rows = [_backend_row(*name, works=None, detail=f"not tried: {error}", fix=_NO_BUNDLE) for name in names]
+    else:
+        rows = [_probe(bundle, *name) for name in names]
+    return [*rows, _openvino_bf16()]
 
 
 _NO_BUNDLE = "name a bundle to try it with (gen-engine doctor NAME.gen), or install gen-engine again"
 
 
-def _probe(bundle: Bundle, backend: str, device: str, precision: str) -> Row:
+def _probe(bundle: Bundle, backend: str, device: str) -> Row:
     try:
-        rate, runtime = _measure(bundle, backend, device, precision)
+        rate, runtime = _measure(bundle, backend, device)
     except BackendUnavailable as error:
-        reason, fix = _cuda_fault() if device != "cpu" else (str(error), None)
-        return _backend_row(backend, device, precision, works=False, detail=reason or str(error), fix=fix)
+        reason, fix = _gpu_fault(backend) if device != "cpu" else (str(error), None)
+        return _backend_row(backend, device, works=False, detail=reason or str(error), fix=fix)
     except EngineError as error:
-        return _backend_row(backend, device, precision, works=False, detail=str(error))
+        return _backend_row(backend, device, works=False, detail=str(error))
     detail = f"{runtime}: {rate:,.0f} samples/s of {bundle.name} on one lane, measured just now"
-    return _backend_row(backend, device, precision, works=True, detail=detail)
+    return _backend_row(backend, device, works=True, detail=detail)
 
 
-def _backend_name(backend: str, device: str, precision: str) -> str:
+def _openvino_bf16() -> Row:
+    """Whether a graph in bf16 would be computed in it: the runtime's word, since the canonical graph is not one."""
+    try:
+        capabilities = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except BackendUnavailable as error:
+        return _backend_row("openvino", "cpu", "bf16", works=False, detail=str(error))
+    has = "BF16" in capabilities
+    detail = f"openvino {'lists' if has else 'does not list'} bf16 among what this processor computes in"
+    use = "; 'gen-engine compile NAME.gen --precision bf16' makes a variant that uses it"
+    return _backend_row("openvino", "cpu", "bf16", works=has, detail=detail + use if has else detail)
+
+
+def _backend_name(backend: str, device: str, precision: str = "fp32") -> str:
     return f"{backend} {device} {precision}"
 
 
 def _backend_row(
-    backend: str, device: str, precision: str, *, works: bool | None, detail: str, fix: str | None = None
+    backend: str, device: str, precision: str = "fp32", *, works: bool | None, detail: str, fix: str | None = None
 ) -> Row:
     return Row(
         group="backend", name=_backend_name(backend, device, precision), works=works, detail=_one_line(detail), fix=fix
     )
 
 
-def _measure(bundle: Bundle, name: str, device: str, precision: str) -> tuple[float, str]:
+def _measure(bundle: Bundle, name: str, device: str) -> tuple[float, str]:
     """Render for :data:`PROBE_SECONDS` after one batch to warm up; return samples a second and the runtime."""
-    backend = open_backend(name, bundle, device=device, precision=precision, batch=DEFAULT_BATCH)
+    graph = canonical_graph(bundle)
+    backend = open_backend(name, bundle, graph, device=device, batch=graph.batch or DEFAULT_BATCH)
     labels = Labels(LabelPlan(kind="balanced"), bundle.labels.names, 0) if bundle.labels is not None else None
     latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution)
     with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels)) as renderer:
@@ -147,29 +163,38 @@ def _measure(bundle: Bundle, name: str, device: str, precision: str) -> tuple[fl
     return done / seconds, f"{backend.name} {backend.version}"
 
 
-def _cuda_fault() -> tuple[str | None, str]:
-    """Return what ONNX Runtime's CUDA provider lacks, which its own message does not say, and the fix.
+def _gpu_fault(backend: str) -> tuple[str | None, str]:
+    """Return what ONNX Runtime's provider lacks, which its own message does not say, and the fix.
 
     A provider library that cannot be loaded names the first library it misses.
     """
+    name, needs = _PROVIDERS[backend]
     spec = find_spec("onnxruntime")
     capi = Path(spec.origin).parent / "capi" if spec and spec.origin else None
-    if capi is None or not (capi / "libonnxruntime_providers_cuda.so").exists():
+    provider = None if capi is None else capi / f"libonnxruntime_providers_{name.lower()}.so"
+    if capi is None or provider is None or not provider.exists():
         return (
-            "the installed onnxruntime has no CUDA provider",
+            f"the installed onnxruntime has no {name} provider",
             "pip uninstall onnxruntime, then pip install onnxruntime-gpu",
         )
-    libraries = "pip install 'onnxruntime-gpu[cuda,cudnn]', or install the CUDA and cuDNN libraries of its release"
+    libraries = f"pip install 'onnxruntime-gpu[cuda,cudnn]', or install the {needs} libraries of its release"
     for library, fix in (
         ("libcuda.so.1", "install NVIDIA's driver, on a machine with an NVIDIA GPU"),
         (str(capi / "libonnxruntime_providers_shared.so"), libraries),  # the next one refers to it
-        (str(capi / "libonnxruntime_providers_cuda.so"), libraries),
+        (str(provider), libraries),
     ):
         try:
             ctypes.CDLL(library, ctypes.RTLD_GLOBAL)
         except OSError as error:
-            return f"onnxruntime's CUDA provider does not load: {error}", fix
-    return None, "see onnxruntime's CUDA provider page for the driver, CUDA and cuDNN that its release needs"
+            return f"onnxruntime's {name} provider does not load: {error}", fix
+    return None, f"see onnxruntime's {name} provider page for the driver and the {needs} that its release needs"
+
+
+_PROVIDERS = {
+    "onnxruntime": ("CUDA", "CUDA and cuDNN"),
+    "onnxruntime-tensorrt": ("TensorRT", "CUDA, cuDNN and TensorRT"),
+}
+"""Backend → its provider, and the libraries that this is linked to."""
 
 
 def _clashes() -> Iterator[Row]:
@@ -208,23 +233,10 @@ def _writer(group: str, name: str) -> Row:
 
 
 def _processor() -> Iterator[Row]:
-    info = _cpu_info()
-    name = info.get("model name") or platform.processor() or platform.machine()
-    yield Row(group="processor", name="name", works=None, detail=name)
+    yield Row(group="processor", name="name", works=None, detail=processor_name())
     yield Row(group="processor", name="cores", works=None, detail=f"{usable_cpus()} usable by this process")
-    flags = set((info.get("flags") or info.get("Features") or "").split())
-    found = " ".join(flag for flag in SIMD if flag in flags)
+    found = " ".join(isa())
     yield Row(group="processor", name="simd", works=None, detail=found or "unknown: this system does not list them")
-
-
-def _cpu_info() -> dict[str, str]:
-    """Return what Linux says of its first processor; elsewhere nothing."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return {}
-    fields = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
-    return {key.strip(): value.strip() for key, _, value in fields}
 
 
 def _one_line(text: str) -> str:

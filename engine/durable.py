@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import sys
 from pathlib import Path
 
 
@@ -35,3 +37,39 @@ def replace_file(path: Path, data: bytes, scratch: Path) -> None:
             temporary.unlink()
         raise
     fsync_directory(path.parent)
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two directories change places, in one system call on Linux, so that each name always holds one of them.
+
+    Elsewhere, and on file systems that cannot, ``other``'s name holds nothing for the moment between two renames.
+    """
+    if _exchange_at_once(one, other):
+        return
+    aside = other.with_name(f"{one.name}.old")
+    other.rename(aside)
+    try:
+        one.rename(other)
+    except OSError:
+        aside.rename(other)
+        raise
+    aside.rename(one)
+
+
+def _exchange_at_once(one: Path, other: Path) -> bool:
+    """Call renameat2 with RENAME_EXCHANGE; return False where there is no such call."""
+    import ctypes  # here: no sampling job needs it
+
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None) if sys.platform == "linux" else None
+    if call is None:
+        return False
+    if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+"""From <fcntl.h> and <linux/fs.h>."""

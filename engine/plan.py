@@ -29,9 +29,25 @@ class Compute:
     fingerprint: str
     """SHA-256 of the first batch's pixels: equal on machines whose kernels round alike."""
 
+    graph: str | None = None
+    """SHA-256 of the compiled variant's graph; None for the canonical one, which the generator's own digest pins."""
+
     def __str__(self) -> str:
-        """Return it as people read it, the fingerprint left out."""
-        return f"{self.backend} {self.version}, {self.device}, {self.precision}, batch {self.batch}"
+        """Return it as people read it, the digests left out."""
+        variant = "" if self.graph is None else f", variant {self.backend}-{self.precision}"
+        return f"{self.backend} {self.version}, {self.device}, {self.precision}, batch {self.batch}{variant}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON; ``graph`` is there for a variant only, as in plans from before there were any."""
+        document = {
+            "backend": self.backend,
+            "version": self.version,
+            "device": self.device,
+            "precision": self.precision,
+            "batch": self.batch,
+            "fingerprint": self.fingerprint,
+        }
+        return document if self.graph is None else document | {"graph": self.graph}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +105,7 @@ class Plan:
             "labels": None if self.labels is None else self.labels.to_json(),
             "format": {"name": self.format, "version": self.format_id, "codec": self.codec_id},
             "shard_size": self.shard_size,
-            "compute": {
-                "backend": self.compute.backend,
-                "version": self.compute.version,
-                "device": self.compute.device,
-                "precision": self.compute.precision,
-                "batch": self.compute.batch,
-                "fingerprint": self.compute.fingerprint,
-            },
+            "compute": self.compute.to_json(),
         }
 
 

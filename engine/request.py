@@ -45,11 +45,13 @@ class SampleRequest:
     """Samples a shard; the last shard may be smaller."""
 
     backend: str = "auto"
+    """With :attr:`precision` this decides the graph: see :func:`gen_engine.engine.variants.choose`."""
+
     device: str = "cpu"
-    precision: str = "fp32"
+    precision: str = "auto"
 
     batch: int | None = None
-    """Samples a call of the backend, part of the job's identity; None for :data:`DEFAULT_BATCH`."""
+    """Samples a call of the backend, part of the job's identity; None for the graph's own, or :data:`DEFAULT_BATCH`."""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

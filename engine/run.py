@@ -27,6 +27,7 @@ from gen_engine.engine.ledger import Ledger
 from gen_engine.engine.plan import Compute, Plan, shard_count
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import DEFAULT_BATCH, SampleRequest
+from gen_engine.engine.variants import CANONICAL, Graph, choose
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format, Layout, Shard, ShardWriter, WrittenFile
 
@@ -90,8 +91,13 @@ class Job:
         return Renderer(self.backend.lane(), self.backend.batch, latents, self.new_labels(), self.first_batch)
 
 
-def open_job(request: SampleRequest, bundle: Bundle) -> Job:
+def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None] = lambda _: None) -> Job:
     """Open the backend and settle the plan. Touches no output.
+
+    Args:
+        request: what is asked for.
+        bundle: the generator.
+        note: hears what the user should know of the choice of the graph.
 
     Raises:
         RequestError: the request does not fit the bundle.
@@ -101,8 +107,16 @@ def open_job(request: SampleRequest, bundle: Bundle) -> Job:
     codec = _choose_codec(request, form)
     check_truncation(bundle.latent.distribution, request.truncation)
     label_plan, new_labels = _open_labels(request, bundle)
-    batch = request.batch or DEFAULT_BATCH
-    backend = open_backend(request.backend, bundle, device=request.device, precision=request.precision, batch=batch)
+    name, graph = choose(
+        bundle,
+        backend=request.backend,
+        device=request.device,
+        precision=request.precision,
+        batch=request.batch,
+        note=note,
+    )
+    batch = _settle_batch(request, bundle, graph)
+    backend = open_backend(name, bundle, graph, device=request.device, batch=batch)
     latents = _latents(bundle, request.seed, request.truncation)
     with contextlib.closing(Renderer(backend.lane(), batch, latents, new_labels())) as first:
         first_batch, _ = first.array(0, batch)
@@ -133,6 +147,7 @@ def open_job(request: SampleRequest, bundle: Bundle) -> Job:
             precision=backend.precision,
             batch=batch,
             fingerprint=sha256_bytes(first_batch.tobytes()),
+            graph=None if graph.origin == CANONICAL else graph.sha256,
         ),
     )
     return Job(
@@ -236,6 +251,15 @@ def renderers(job: Job, lanes: int) -> Iterator[list[Renderer]]:
     """Open so many lanes, and close them at the end."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(contextlib.closing(job.renderer())) for _ in range(lanes)]
+
+
+def _settle_batch(request: SampleRequest, bundle: Bundle, graph: Graph) -> int:
+    if bundle.fixed_batch is not None and request.batch not in (None, bundle.fixed_batch):
+        raise RequestError(
+            f"batch {request.batch}: the graph of bundle {bundle.name} runs at its own batch of {bundle.fixed_batch} "
+            "only; leave --batch out"
+        )
+    return request.batch or graph.batch or DEFAULT_BATCH
 
 
 def _choose_codec(request: SampleRequest, form: Format) -> Codec:

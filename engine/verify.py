@@ -21,6 +21,7 @@ from gen_engine.engine.labels import LabelPlan, Labels
 from gen_engine.engine.latents import ALGORITHM, Latents
 from gen_engine.engine.ledger import read_manifest
 from gen_engine.engine.render import Renderer
+from gen_engine.engine.variants import Graph, find_graph
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format, StoredSample
 
@@ -72,7 +73,7 @@ def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[
 
     Raises:
         DatasetError: no finished dataset is there, or this version draws other latents.
-        RequestError: another generator made it.
+        RequestError: another generator made it, or a variant that the bundle no longer has.
         VerifyError: names the first sample that differs.
     """
     manifest = read_manifest(out)
@@ -82,13 +83,8 @@ def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[
     rng = np.random.default_rng(int(manifest["digest"], 16))
     chosen = np.sort(rng.choice(manifest["samples"], size=count, replace=False))
     compute = plan["compute"]
-    backend = open_backend(
-        compute["backend"],
-        bundle,
-        device=compute["device"],
-        precision=compute["precision"],
-        batch=compute["batch"],
-    )
+    graph = _graph(out, compute, bundle)
+    backend = open_backend(compute["backend"], bundle, graph, device=compute["device"], batch=compute["batch"])
     latents = Latents(
         dim=bundle.latent.dim,
         distribution=plan["latents"]["distribution"],
@@ -191,6 +187,18 @@ def _check_generator(out: Path, plan: Mapping[str, Any], bundle: Bundle) -> None
             f"{out} was made by generator {plan['bundle']['name']} ({plan['bundle']['generator'][:12]}…), and "
             f"{bundle.path} holds {bundle.name} ({bundle.generator_id[:12]}…); give the right one with --bundle"
         )
+
+
+def _graph(out: Path, compute: Mapping[str, Any], bundle: Bundle) -> Graph:
+    """Return the very graph that made the dataset: the canonical one, or the variant that its plan names."""
+    graph = find_graph(bundle, compute.get("graph"))
+    if graph is None:
+        name = f"{compute['backend']}-{compute['precision']}"
+        raise RequestError(
+            f"{out} was made by variant {name} (sha256 {compute['graph'][:12]}…), and {bundle.path} no longer has it: "
+            "it was compiled again or never there; give a copy of the bundle that has it with --bundle"
+        )
+    return graph
 
 
 def _plan_labels(manifest: Mapping[str, Any], bundle: Bundle) -> tuple[Labels | None, NDArray[np.int64] | None]:

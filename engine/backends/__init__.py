@@ -2,32 +2,82 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-from gen_engine.engine.errors import RequestError
+from gen_engine.engine.errors import BackendUnavailable, RequestError
 
 if TYPE_CHECKING:
     from gen_engine.engine.backends.contract import Backend
     from gen_engine.engine.bundle import Bundle
+    from gen_engine.engine.variants import Graph
 
-BACKENDS = {"onnxruntime": "gen_engine.engine.backends.onnxruntime:OnnxRuntimeBackend"}
+BACKENDS = {
+    "onnxruntime": "gen_engine.engine.backends.onnxruntime:OnnxRuntimeBackend",
+    "onnxruntime-tensorrt": "gen_engine.engine.backends.onnxruntime_tensorrt:OnnxRuntimeTensorRtBackend",
+    "openvino": "gen_engine.engine.backends.openvino:OpenVinoBackend",
+}
 """Name → where it lives. A backend's runtime is imported when it is opened and not before."""
 
+RUNTIMES = {"onnxruntime": "onnxruntime", "onnxruntime-tensorrt": "onnxruntime", "openvino": "openvino"}
+"""Name → the library that it imports."""
+
+INSTALL = {
+    "onnxruntime": "pip install onnxruntime-gpu (Linux x86-64) or onnxruntime (elsewhere), never both",
+    "openvino": "pip install 'gen-engine[openvino]'",
+}
+"""Library → how it is installed."""
+
 DEVICES = ("cpu", "cuda", "cuda:N")
-PRECISIONS = ("fp32",)
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
-def open_backend(name: str, bundle: Bundle, *, device: str, precision: str, batch: int) -> Backend:
-    """Open a bundle in a backend; ``auto`` is the fastest one that this bundle can use.
+def open_backend(name: str, bundle: Bundle, graph: Graph, *, device: str, batch: int) -> Backend:
+    """Open a graph of a bundle in a backend. :func:`gen_engine.engine.variants.choose` says which of both.
 
     Raises:
         RequestError: no backend has that name.
         BackendUnavailable: it does not work here, with the reason and the fix.
     """
-    chosen = "onnxruntime" if name == "auto" else name
-    if chosen not in BACKENDS:
+    if name not in BACKENDS:
         raise RequestError(f"backend {name!r}: known are auto, {', '.join(BACKENDS)}")
-    module, _, attribute = BACKENDS[chosen].partition(":")
+    module, _, attribute = BACKENDS[name].partition(":")
     backend: type[Backend] = getattr(import_module(module), attribute)
-    return backend(bundle, device=device, precision=precision, batch=batch)  # type: ignore[call-arg]
+    return backend(bundle, graph, device=device, batch=batch)  # type: ignore[call-arg]
+
+
+def import_runtime(name: str) -> Any:
+    """Import the library behind a backend, and return its module.
+
+    Raises:
+        BackendUnavailable: it cannot be imported, with the reason and what to install.
+    """
+    library = RUNTIMES[name]
+    # Importing openvino reports to a web service that it was imported, and leaves files in the home directory, if this
+    # package can be imported. A sampling job tells nobody of itself.
+    silenced = library == "openvino" and sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise BackendUnavailable(f"{library} cannot be imported ({error}); {INSTALL[library]}") from error
+    finally:
+        if silenced:
+            del sys.modules[_TELEMETRY]
+
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def runtime_version(name: str) -> str:
+    """Return the version of the library behind a backend without importing it, or ``unknown``."""
+    for distribution in _DISTRIBUTIONS[RUNTIMES[name]]:
+        try:
+            return version(distribution)
+        except PackageNotFoundError:
+            continue
+    return "unknown"
+
+
+_DISTRIBUTIONS = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime"), "openvino": ("openvino",)}

@@ -5,10 +5,17 @@ Shape suffixes: B samples of the fixed batch, Z latent dimensions, H height, W w
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gen_engine.engine.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gen_engine.engine.bundle import OutputSpec
 
 
 class Lane(Protocol):
@@ -66,7 +73,7 @@ class Backend(Protocol):
 
     @property
     def precision(self) -> str:
-        """The precision that is really used."""
+        """The precision that is really used: the one that the graph is written in."""
         ...
 
     @property
@@ -77,3 +84,13 @@ class Backend(Protocol):
     def lane(self) -> Lane:
         """Open one more lane."""
         ...
+
+
+def refuse_unpromised(dtype: Any, shape: Sequence[int], output: OutputSpec, batch: int) -> None:
+    """Raise BackendError unless a batch of samples has the type and shape that its bundle promises."""
+    promised = (batch, *output.shape)
+    if tuple(shape) != promised or np.dtype(dtype) != np.uint8:
+        raise BackendError(
+            f"the generator made {np.dtype(dtype)} {list(shape)} where its bundle promises uint8 {list(promised)}; "
+            "export it again"
+        )

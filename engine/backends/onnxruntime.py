@@ -6,27 +6,33 @@ how many there are cannot change how a matrix product is cut up.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.bundle import GENERATOR, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.backends import import_runtime
+from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 
 if TYPE_CHECKING:
     import onnxruntime
 
-INSTALL = "pip install onnxruntime-gpu (Linux x86-64) or onnxruntime (elsewhere), never both"
+    from gen_engine.engine.variants import Graph
+
+CPU_PRECISIONS = ("fp32", "int8")
+"""Its processor kernels know no others; a graph in bf16 or fp16 would be cast back and forth at every node."""
 
 
 class OnnxRuntimeBackend:
-    """The bundle's canonical graph in one inference session.
+    """A graph of a bundle in one inference session. On CUDA unmeasured: no figure of it has been taken.
 
     Args:
         bundle: what to run.
+        graph: its graph, in fp32 or int8 on ``cpu``, in any precision on a GPU.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``fp32``, the precision of the canonical graph.
         batch: samples a call, at least 1.
 
     Raises:
@@ -35,23 +41,47 @@ class OnnxRuntimeBackend:
     """
 
     name = "onnxruntime"
-    precision = "fp32"
 
-    def __init__(self, bundle: Bundle, *, device: str = "cpu", precision: str = "fp32", batch: int) -> None:
-        if precision != self.precision:
-            raise BackendUnavailable(
-                f"precision {precision!r}: onnxruntime runs this bundle in fp32 only; use --precision fp32"
-            )
+    def __init__(self, bundle: Bundle, graph: Graph, *, device: str = "cpu", batch: int) -> None:
         self.batch = batch
         self.device = "cuda:0" if device == "cuda" else device
-        self._shape = (batch, *bundle.output.shape)
-        runtime = _import_runtime()
+        self.precision = graph.precision
+        provider, options = self._provider(bundle, graph)
+        self._bundle = bundle
+        runtime = import_runtime(self.name)
+        runtime.set_default_logger_severity(4)  # errors reach us as exceptions; the log would repeat them
         self.version = str(runtime.__version__)
-        self._session = _open_session(runtime, bundle, self.device, batch)
+        try:
+            self._session = _open_session(runtime, graph, provider, options, batch)
+        except Exception as error:  # its exceptions share no base but this
+            if self.device != "cpu":
+                raise BackendUnavailable(self._reason(error)) from error
+            raise BackendError(f"onnxruntime refused the generator of bundle {bundle.path}: {error}") from error
+        if self._session.get_providers()[0] != provider:
+            raise BackendUnavailable(self._reason(None))
 
     def lane(self) -> OnnxRuntimeLane:
         """Open a lane; all lanes share the session, which is safe to call from any thread."""
-        return OnnxRuntimeLane(self._session, self._shape)
+        return OnnxRuntimeLane(self._session, self._bundle, self.batch)
+
+    def _provider(self, bundle: Bundle, graph: Graph) -> tuple[str, Mapping[str, str]]:
+        """Return the execution provider's name and options, or refuse what it cannot do."""
+        if self.device == "cpu":
+            if graph.precision not in CPU_PRECISIONS:
+                raise BackendUnavailable(
+                    f"precision {graph.precision!r}: onnxruntime computes in {' and '.join(CPU_PRECISIONS)} on a "
+                    "processor; use --backend openvino, or --precision fp32"
+                )
+            return "CPUExecutionProvider", {}
+        return "CUDAExecutionProvider", {"device_id": str(cuda_ordinal(self.device, self.name)), "use_tf32": "0"}
+
+    def _reason(self, error: Exception | None) -> str:
+        said = f" ({' '.join(str(error).split())})" if error else ""
+        return (
+            f"device {self.device!r}: onnxruntime's CUDA provider does not load here{said}; it needs onnxruntime-gpu, "
+            "an NVIDIA driver, and the CUDA and cuDNN libraries of its release. "
+            "Use --device cpu to run on the processor"
+        )
 
 
 class OnnxRuntimeLane:
@@ -59,8 +89,8 @@ class OnnxRuntimeLane:
 
     depth = 1
 
-    def __init__(self, session: onnxruntime.InferenceSession, shape: tuple[int, ...]) -> None:
-        self._session, self._shape = session, shape
+    def __init__(self, session: onnxruntime.InferenceSession, bundle: Bundle, batch: int) -> None:
+        self._session, self._output, self._batch = session, bundle.output, batch
         self._pixels: NDArray[np.uint8] | None = None
 
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
@@ -70,13 +100,9 @@ class OnnxRuntimeLane:
             feeds[LABELS_INPUT] = labels_B
         try:
             (pixels,) = self._session.run([PIXELS_OUTPUT], feeds)
-        except Exception as error:  # its exceptions share no base but this
+        except Exception as error:
             raise BackendError(f"onnxruntime failed on a batch of {latents_BZ.shape[0]}: {error}") from error
-        if pixels.shape != self._shape or pixels.dtype != np.uint8:
-            raise BackendError(
-                f"the generator made {pixels.dtype} {list(pixels.shape)} where its bundle promises uint8 "
-                f"{list(self._shape)}; export it again"
-            )
+        refuse_unpromised(pixels.dtype, pixels.shape, self._output, self._batch)
         self._pixels = pixels
 
     def collect(self) -> NDArray[np.uint8]:
@@ -90,50 +116,26 @@ class OnnxRuntimeLane:
         self._pixels = None
 
 
-def _import_runtime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendUnavailable(f"onnxruntime cannot be imported ({error}); {INSTALL}") from error
-    onnxruntime.set_default_logger_severity(4)  # errors reach us as exceptions; the log would repeat them
-    return onnxruntime
+def cuda_ordinal(device: str, backend: str, *, others: str = "cpu, ") -> int:
+    """Return N of ``cuda:N``, or raise BackendUnavailable with the devices that the backend knows."""
+    kind, _, ordinal = device.partition(":")
+    if kind != "cuda" or not ordinal.isdecimal():
+        raise BackendUnavailable(f"device {device!r}: {backend} knows {others}cuda and cuda:N")
+    return int(ordinal)
 
 
-def _open_session(runtime: Any, bundle: Bundle, device: str, batch: int) -> onnxruntime.InferenceSession:
+def _open_session(
+    runtime: Any, graph: Graph, provider: str, provider_options: Mapping[str, str], batch: int
+) -> onnxruntime.InferenceSession:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_free_dimension_override_by_name("batch", batch)
     options.log_severity_level = 4
-    providers: list[Any] = ["CPUExecutionProvider"]
-    if device != "cpu":
-        # Without these two, a CUDA provider that cannot load is a session that quietly runs on the CPU.
+    if provider != "CPUExecutionProvider":
+        # Without this, a GPU provider that cannot load is a session that quietly runs on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        providers = [("CUDAExecutionProvider", {"device_id": _cuda_ordinal(device), "use_tf32": 0})]
-    graph = bundle.load(GENERATOR)
-    try:
-        session = runtime.InferenceSession(graph, options, providers=providers)
-        session.disable_fallback()
-    except Exception as error:
-        if device != "cpu":
-            raise BackendUnavailable(_cuda_reason(device, error)) from error
-        raise BackendError(f"onnxruntime refused the generator of bundle {bundle.path}: {error}") from error
-    wanted = providers[0] if device == "cpu" else providers[0][0]
-    if session.get_providers()[0] != wanted:
-        raise BackendUnavailable(_cuda_reason(device, None))
-    return session
-
-
-def _cuda_ordinal(device: str) -> int:
-    kind, _, ordinal = device.partition(":")
-    if kind != "cuda" or not ordinal.isdecimal():
-        raise BackendUnavailable(f"device {device!r}: onnxruntime knows cpu, cuda and cuda:N")
-    return int(ordinal)
-
-
-def _cuda_reason(device: str, error: Exception | None) -> str:
-    said = f" ({error})" if error else ""
-    return (
-        f"device {device!r}: onnxruntime's CUDA provider does not load here{said}; it needs onnxruntime-gpu, an NVIDIA "
-        "driver, and the CUDA and cuDNN libraries of its release. Use --device cpu to run on the processor"
+    # Its own fallback, to other providers with a word on standard output, is off from the start.
+    return runtime.InferenceSession(
+        graph.onnx, options, providers=[(provider, dict(provider_options))], enable_fallback=0
     )

@@ -14,7 +14,6 @@ from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import main
 from gen_engine.engine import doctor as doctor_module
-from gen_engine.engine.backends import BACKENDS, PRECISIONS
 from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.writers import FORMATS
@@ -41,10 +40,16 @@ def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 def test_everything_that_can_be_chosen_has_a_row(doctor, bundle: Path) -> None:
     _, rows = doctor(bundle)
-    for group, names in (("format", FORMATS), ("codec", CODECS), ("runtime", ("openvino", "tensorrt"))):
+    for group, names in (("format", FORMATS), ("codec", CODECS), ("runtime", ("tensorrt",))):
         assert {name for kind, name in rows if kind == group} >= set(names)
     backends = {name for kind, name in rows if kind == "backend"}
-    assert backends == {f"{b} {d} {p}" for b in BACKENDS for d in ("cpu", "cuda:0") for p in PRECISIONS}
+    assert backends == {
+        "onnxruntime cpu fp32",
+        "onnxruntime cuda:0 fp32",
+        "onnxruntime-tensorrt cuda:0 fp32",
+        "openvino cpu fp32",
+        "openvino cpu bf16",
+    }
 
 
 def test_the_processor_runs_it_at_a_rate_that_was_measured(doctor, bundle: Path, monkeypatch) -> None:
@@ -57,17 +62,34 @@ def test_the_processor_runs_it_at_a_rate_that_was_measured(doctor, bundle: Path,
     assert rate > 1000
     frozen = iter([0.0, 0.0, 50.0])
     monkeypatch.setattr(doctor_module.time, "perf_counter", lambda: next(frozen))
-    rate = doctor_module._measure(doctor_module.read_bundle(bundle), "onnxruntime", "cpu", "fp32")[0]
+    rate = doctor_module._measure(doctor_module.read_bundle(bundle), "onnxruntime", "cpu")[0]
     assert rate == pytest.approx(doctor_module.DEFAULT_BATCH / 50.0)
 
 
-def test_a_device_that_does_not_work_says_why(doctor, bundle: Path) -> None:
+@pytest.mark.parametrize(("backend", "provider"), [("onnxruntime", "CUDA"), ("onnxruntime-tensorrt", "TensorRT")])
+def test_a_device_that_does_not_work_says_why(doctor, bundle: Path, backend: str, provider: str) -> None:
     _, rows = doctor(bundle)
-    row = rows["backend", "onnxruntime cuda:0 fp32"]
+    row = rows["backend", f"{backend} cuda:0 fp32"]
     if row["works"]:
-        pytest.skip("CUDA works here")
-    assert "CUDA provider" in row["detail"]
+        pytest.skip(f"{provider} works here")
+    assert f"{provider} provider" in row["detail"]
     assert row["fix"]
+
+
+def test_openvino_is_tried_in_fp32_and_asked_about_bf16(doctor, bundle: Path, monkeypatch) -> None:
+    _, rows = doctor(bundle)
+    assert rows["backend", "openvino cpu fp32"]["works"] is True
+    assert "samples/s of tiny on one lane, measured just now" in rows["backend", "openvino cpu fp32"]["detail"]
+    row = rows["backend", "openvino cpu bf16"]
+    assert row["works"] is ("lists bf16" in row["detail"])
+    assert ("gen-engine compile" in row["detail"]) is row["works"]
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    code, rows = doctor(bundle)
+    assert code == 0
+    for precision in ("fp32", "bf16"):
+        row = rows["backend", f"openvino cpu {precision}"]
+        assert row["works"] is False
+        assert row["detail"].endswith("pip install 'gen-engine[openvino]'")
 
 
 def test_a_wheel_without_cuda_is_told_from_a_machine_without_it(
@@ -100,8 +122,8 @@ def test_a_default_backend_that_fails_ends_with_4(doctor, bundle: Path, monkeypa
 def test_without_a_bundle_nothing_is_claimed(doctor, tmp_path: Path) -> None:
     code, rows = doctor(tmp_path / "missing.gen")
     assert code == 4
-    for (group, _), row in rows.items():
-        if group == "backend":
+    for (group, name), row in rows.items():
+        if group == "backend" and "bf16" not in name:
             assert row["works"] is None
             assert row["detail"].startswith("not tried: ")
             assert "gen-engine doctor NAME.gen" in row["fix"]
@@ -122,12 +144,11 @@ def test_two_wheels_of_one_runtime_are_a_fault(doctor, bundle: Path, monkeypatch
 
 
 def test_runtimes_to_come_are_not_said_to_work(doctor, bundle: Path, monkeypatch) -> None:
-    monkeypatch.setattr(doctor_module, "installed", lambda name: "9.9" if name == "openvino" else None)
-    _, rows = doctor(bundle)
-    yet = "this version of gen-engine does not run on it yet"
-    assert rows["runtime", "openvino"]["detail"] == f"openvino 9.9 is installed; {yet}"
-    assert rows["runtime", "tensorrt"]["detail"] == f"tensorrt is not installed; {yet}"
-    assert not rows["runtime", "openvino"]["works"]
+    for found, said in ((None, "tensorrt is not installed"), ("9.9", "tensorrt 9.9 is installed")):
+        monkeypatch.setattr(doctor_module, "installed", lambda name, found=found: found)
+        row = doctor(bundle)[1]["runtime", "tensorrt"]
+        assert row["detail"] == f"{said}; this version of gen-engine does not run on it yet"
+        assert not row["works"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +193,7 @@ def test_what_people_read(bundle: Path, capsys: pytest.CaptureFixture[str], monk
     out = capsys.readouterr().out
     for group in ("processor", "backend", "runtime", "format", "codec", "training"):
         assert f"\n{group}\n" in f"\n{out}"
-    assert "onnxruntime cpu fp32     yes  onnxruntime" in out
+    assert "onnxruntime cpu fp32 yes onnxruntime" in " ".join(out.split())
     assert out.endswith("gen-engine sample works here.\n")
 
 

@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from jobs import reseal
 from tiny_bundle import make_tiny_bundle
 from tiny_run import make_tiny_run
+from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
+from gen_engine.engine.bundle import read_bundle
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,38 @@ def test_a_bundle_as_json(inspect, bundle: Path) -> None:
     assert record["path"] == str(bundle)
     assert {name: record[name] for name in manifest} == manifest
     assert len(record["generator_id"]) == 64
+
+
+def test_a_compiled_bundle(inspect, bundle: Path, tmp_path: Path) -> None:
+    copy = read_bundle(Path(shutil.copytree(bundle, tmp_path / "tiny.gen")))
+    compiled = with_variant(with_variant(copy, precision="bf16"), target="onnxruntime", speedup=None, speedup_at_1=None)
+    lines = [" ".join(line.split()) for line in inspect(compiled.path)[1].splitlines()]
+    (line,) = (line for line in lines if line.startswith("variant openvino-bf16 "))
+    assert line.split("; ") == [
+        "variant openvino-bf16 2.00× the exported graph in onnxruntime (1.10× at one sample a call), batch 4",
+        "lowerings by-hand",
+        "gate off_by_more_than_1 0.001, psnr_db 60.5",
+        "kernels brgconv 5",
+        "built for this one, openvino 1, 2 threads",
+    ]
+    assert any(line.startswith("variant onnxruntime-fp32 speed unmeasured, batch 4;") for line in lines)
+    assert "tried precision bf16, speedup 2, target openvino" in lines
+    record = json.loads(inspect(compiled.path, "--json")[1])
+    assert [variant["name"] for variant in record["variants"]] == ["onnxruntime-fp32", "openvino-bf16"]
+    assert record["variants"][1]["table"] == [{"target": "openvino", "precision": "bf16", "speedup": 2.0, "left": None}]
+    assert json.loads(inspect(bundle, "--json")[1])["variants"] == []
+
+
+def test_a_dataset_of_a_variant_says_so(inspect, bundle: Path, tmp_path: Path, capsys) -> None:
+    compiled = with_variant(read_bundle(Path(shutil.copytree(bundle, tmp_path / "tiny.gen"))), target="onnxruntime")
+    assert main(["sample", str(compiled.path), "-n", "5", "-o", str(tmp_path / "out"), "-q"]) == 0
+    assert ", fp32, batch 4, variant of graph " in inspect(tmp_path / "out")[1]
+
+
+def test_a_bundle_with_a_batch_of_its_own(inspect, bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "tiny.gen"))
+    reseal(copy / "bundle.json", {"batch": 16})
+    assert "  batch       16 only" in inspect(copy)[1]
 
 
 def test_an_exported_bundle_says_how_it_was_trained_and_checked(inspect, run: Path, tmp_path: Path, capsys) -> None:

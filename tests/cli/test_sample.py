@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_bundle
 from jobs import reseal, tree
 from tiny_bundle import make_tiny_bundle
+from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
 from gen_engine.engine import estimate
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.bundle import Bundle, write_bundle
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +135,9 @@ WRONG = [
     (["-n", "5", "--backend", "torch"], 2, "backend 'torch': known are auto, onnxruntime"),
     (["-n", "5", "--device", "tpu"], 4, "device 'tpu': onnxruntime knows cpu, cuda and cuda:N"),
     (["-n", "5", "--device", "cuda:999"], 4, "Use --device cpu to run on the processor"),
-    (["-n", "5", "--precision", "int4"], 4, "precision 'int4'"),
+    (["-n", "5", "--precision", "int4"], 2, "precision 'int4': known are auto, fp32, bf16, fp16, int8"),
+    (["-n", "5", "--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu; make it with 'gen-engine compile "),
+    (["-n", "5", "--backend", "openvino", "--device", "cuda"], 4, "device 'cuda': openvino runs on the processor here"),
     (["-n", "5", "--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
     (["-n", "5", "--workers", "0"], 2, "workers 0: it must be between 1 and 1024"),
     (["-n", "5", "--cuont", "3"], 2, "No such option"),
@@ -149,6 +154,35 @@ def test_a_wrong_flag_is_one_clear_message(
     assert said in captured.err
     assert captured.out == ""
     assert not out.exists()
+
+
+def test_a_variant_is_named_in_the_plan_and_one_passed_over_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.02)
+    bundle = with_variant(make_tiny_bundle(tmp_path / "fast.gen", size=6), target="onnxruntime")
+    assert sample(bundle, "-n", 100, "--dry-run") == 0
+    said = capsys.readouterr()
+    assert "cpu, fp32, batch 4, variant onnxruntime-fp32, 1 lanes" in said.out
+    assert said.err == ""
+    unmeasured = with_variant(bundle, target="onnxruntime", speedup=None)
+    assert sample(unmeasured, "-n", 100, "-o", tmp_path / "out", "-q") == 0
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("variant onnxruntime-fp32 is passed over: its speed was not measured") == 1
+
+
+def test_a_graph_with_a_batch_of_its_own(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_bundle, "write_bundle", partial(write_bundle, fixed_batch=3))
+    bundle = make_tiny_bundle(tmp_path / "fixed.gen", size=6)
+    assert bundle.fixed_batch == 3
+    assert sample(bundle, "-n", 5, "-o", out, "--batch", 4) == 2
+    assert "batch 4: the graph of bundle fixed runs at its own batch of 3 only; leave" in capsys.readouterr().err
+    for flags in ([], ["--batch", 3]):
+        assert sample(bundle, "-n", 5, "-o", out, "--json", *flags) == 0
+        assert json.loads(capsys.readouterr().out)["plan"]["compute"]["batch"] == 3
 
 
 def test_no_directory(tiny: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,6 +270,7 @@ def test_sampling_imports_no_heavy_library(tiny: Bundle, out: Path, format_: str
 def test_the_engine_itself_needs_no_click(tiny: Bundle, out: Path) -> None:
     script = """
 import sys
+from functools import partial
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from jobs import run_job

@@ -250,6 +250,24 @@ def test_a_write_that_fails_leaves_the_old_bundle(path: Path, monkeypatch: pytes
     assert [entry.name for entry in path.parent.iterdir()] == ["tiny.gen"]
 
 
+def test_a_batch_of_its_own_is_kept_and_others_have_none(tmp_path: Path) -> None:
+    assert write(tmp_path / "any.gen").fixed_batch is None
+    assert "batch" not in json.loads((tmp_path / "any.gen" / "bundle.json").read_text())
+    assert write(tmp_path / "own.gen", fixed_batch=16).fixed_batch == 16
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "8", True, 2**20 + 1])
+def test_a_batch_that_is_none_is_refused(path: Path, batch: object) -> None:
+    edit(path, lambda document: document.update(batch=batch))
+    with pytest.raises(BundleError, match="batch"):
+        read_bundle(path)
+
+
+def test_the_shipped_bundle_is_the_one_it_was() -> None:
+    shipped = read_bundle(bundle_module.SHIPPED)
+    assert (shipped.generator_id[:12], shipped.fixed_batch) == ("085e38fd60fe", None)
+
+
 def test_figures_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         write(tmp_path / "new.gen", quality={"accuracy": float("nan")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +53,14 @@ def test_shards_follow_each_other_without_gap_or_overlap(count: int, shard_size:
 def test_json_and_back_is_no_difference() -> None:
     document = plan(10, 3).to_json()
     assert differences(json.loads(json.dumps(document)), document) == []
+
+
+def test_a_graph_is_in_the_plan_only_if_it_is_a_variants() -> None:
+    """Plans of before there were variants are equal to those of the canonical graph now."""
+    canonical = plan(10, 3)
+    variant = replace(canonical, compute=replace(canonical.compute, graph="a" * 64))
+    assert "graph" not in canonical.to_json()["compute"]
+    assert differences(canonical.to_json(), variant.to_json()) == [("compute.graph", None, "a" * 64)]
 
 
 def test_every_difference_is_found_with_its_place_and_both_values() -> None:

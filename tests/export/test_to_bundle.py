@@ -12,6 +12,7 @@ from tiny_run import CLASSES, make_tiny_run
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.errors import OutputError
 from gen_engine.engine.latents import Latents
+from gen_engine.engine.variants import canonical_graph
 from gen_engine.export.parity import check_parity
 from gen_engine.export.to_bundle import export_checkpoint
 from gen_engine.export.to_onnx import to_onnx, to_pixels
@@ -42,7 +43,7 @@ def test_the_bundle_makes_the_pictures_of_the_moving_average(tmp_path: Path) -> 
     bundle = export_checkpoint(run, tmp_path / "tiny.gen")
     generator, _ = load_generator(run)
     latents, labels = Latents(dim=12).draw(0, 6), np.arange(6) % 3
-    lane = open_backend("auto", bundle, device="cpu", precision="fp32", batch=6).lane()
+    lane = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=6).lane()
     lane.submit(latents, labels)
     expected = to_pixels(generator(torch.from_numpy(latents), torch.from_numpy(labels))).numpy()
     assert np.abs(lane.collect().astype(int) - expected).max() <= 1

@@ -1,29 +1,56 @@
-"""The contract of backends and their lanes, and what is special about ONNX Runtime."""
+"""The contract of backends and their lanes, and what is special about each runtime."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from later import LaterBackend
 from numpy.typing import NDArray
 from tiny_bundle import CLASSES, make_tiny_bundle
+from tiny_variant import graph_in
 
-from gen_engine.engine.backends import BACKENDS, open_backend
+from gen_engine.engine.backends import open_backend
+from gen_engine.engine.backends import openvino as openvino_backend
 from gen_engine.engine.backends.contract import Backend, Lane
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
+from gen_engine.engine.backends.openvino import OpenVinoBackend
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable, RequestError
 from gen_engine.engine.latents import Latents
+from gen_engine.engine.variants import Graph, canonical_graph
 
 BATCH, DIM, SHAPE = 5, 8, (6, 6, 1)
+NO_GRAPH = Graph(onnx=b"not a graph", sha256="0" * 64, precision="fp32", origin="canonical", batch=None)
+Layer = openvino_backend._Layer
+
+needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
+
+
+def open_openvino(bundle: Bundle, graph: Graph, **options: Any) -> OpenVinoBackend:
+    return OpenVinoBackend(bundle, graph, **({"batch": BATCH} | options))
+
+
+def capabilities() -> list[str]:
+    return openvino_backend.shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(tmp_path_factory.mktemp("backends") / "tiny.gen", size=6, latent_dim=DIM)
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_tiny_bundle(tmp_path_factory.mktemp("backends") / "larger.gen", size=7, latent_dim=DIM)
 
 
 def inputs(first: int, batch: int = BATCH) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -33,6 +60,18 @@ def inputs(first: int, batch: int = BATCH) -> tuple[NDArray[np.float32], NDArray
 def run(lane: Lane, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64]) -> NDArray[np.uint8]:
     lane.submit(latents_BZ, labels_B)
     return lane.collect().copy()
+
+
+def in_parallel(backend: Backend, lanes: int, *, batches: int) -> list[NDArray[np.uint8]]:
+    """Return so many batches in order, made by so many lanes in turn, all at once."""
+    opened = [backend.lane() for _ in range(lanes)]
+
+    def work(lane: int) -> list[NDArray[np.uint8]]:
+        return [run(opened[lane], *inputs(BATCH * batch)) for batch in range(lane, batches, lanes)]
+
+    with ThreadPoolExecutor(lanes) as pool:
+        shares = list(pool.map(work, range(lanes)))
+    return [shares[batch % lanes][batch // lanes] for batch in range(batches)]
 
 
 class BackendContract:
@@ -90,6 +129,25 @@ class BackendContract:
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
+    def test_collected_pixels_stay_until_the_next_collect(self, backend: Backend) -> None:
+        """The order of the renderer: what was collected is used after the next batch was submitted."""
+        expected = [run(backend.lane(), *inputs(BATCH * i)) for i in range(6)]
+        lane = backend.lane()
+        for i in range(lane.depth):
+            lane.submit(*inputs(BATCH * i))
+        for i in range(6):
+            pixels = lane.collect()
+            if i + lane.depth < 6:
+                lane.submit(*inputs(BATCH * (i + lane.depth)))
+                time.sleep(0.005)  # long enough for a batch that is computed behind our back
+            np.testing.assert_array_equal(pixels, expected[i])
+
+    def test_inputs_that_cannot_be_written_to_are_read(self, backend: Backend) -> None:
+        latents_BZ, labels_B = inputs(0)
+        expected = run(backend.lane(), latents_BZ, labels_B)
+        latents_BZ.flags.writeable = labels_B.flags.writeable = False
+        np.testing.assert_array_equal(run(backend.lane(), latents_BZ, labels_B), expected)
+
     def test_closing_forgets_what_is_in_flight(self, backend: Backend) -> None:
         lane = backend.lane()
         lane.submit(*inputs(0))
@@ -108,46 +166,234 @@ class TestLater(BackendContract):
 class TestOnnxRuntime(BackendContract):
     @pytest.fixture
     def backend(self, tiny: Bundle) -> Backend:
-        return OnnxRuntimeBackend(tiny, device="cpu", precision="fp32", batch=BATCH)
+        return OnnxRuntimeBackend(tiny, canonical_graph(tiny), device="cpu", batch=BATCH)
 
-    def test_auto_is_a_backend_of_the_table(self, tiny: Bundle) -> None:
-        backend = open_backend("auto", tiny, device="cpu", precision="fp32", batch=2)
+    def test_it_is_opened_by_its_name(self, tiny: Bundle) -> None:
+        backend = open_backend("onnxruntime", tiny, canonical_graph(tiny), device="cpu", batch=2)
         assert (backend.name, backend.device, backend.precision) == ("onnxruntime", "cpu", "fp32")
-        assert backend.name in BACKENDS
 
-    def test_an_unknown_backend(self, tiny: Bundle) -> None:
-        with pytest.raises(RequestError, match="backend 'torch': known are auto, onnxruntime"):
-            open_backend("torch", tiny, device="cpu", precision="fp32", batch=2)
+    @pytest.mark.parametrize("name", ["torch", "auto", ""])
+    def test_an_unknown_backend(self, tiny: Bundle, name: str) -> None:
+        with pytest.raises(RequestError, match=f"backend '{name}': known are auto, onnxruntime"):
+            open_backend(name, tiny, canonical_graph(tiny), device="cpu", batch=2)
 
     @pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "gpu:0", ""])
     def test_an_unknown_device(self, tiny: Bundle, device: str) -> None:
         with pytest.raises(BackendUnavailable, match="onnxruntime knows cpu, cuda and cuda:N"):
-            OnnxRuntimeBackend(tiny, device=device, batch=2)
+            OnnxRuntimeBackend(tiny, canonical_graph(tiny), device=device, batch=2)
 
-    def test_another_precision(self, tiny: Bundle) -> None:
-        with pytest.raises(BackendUnavailable, match=r"precision 'fp16': .* use --precision fp32"):
-            OnnxRuntimeBackend(tiny, precision="fp16", batch=2)
+    @pytest.mark.parametrize("precision", ["fp16", "bf16"])
+    def test_a_precision_that_the_processor_has_no_kernels_for(self, tiny: Bundle, precision: str) -> None:
+        with pytest.raises(BackendUnavailable, match=f"precision '{precision}': .* use --backend openvino"):
+            OnnxRuntimeBackend(tiny, graph_in(tiny, precision), batch=2)
 
-    def test_a_device_that_is_not_there_is_not_replaced_by_the_processor(self, tiny: Bundle) -> None:
+    @pytest.mark.parametrize("name", ["onnxruntime", "onnxruntime-tensorrt"])
+    def test_a_device_that_is_not_there_is_not_replaced_by_the_processor(
+        self, tiny: Bundle, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+    ) -> None:
         # No machine has this many; one without CUDA says so in the same words.
-        with pytest.raises(BackendUnavailable, match=r"device 'cuda:999': .* does not load here .* Use --device cpu"):
-            OnnxRuntimeBackend(tiny, device="cuda:999", batch=2)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        with pytest.raises(BackendUnavailable, match=r"device 'cuda:999': .* does not load here .* --device cpu"):
+            open_backend(name, tiny, canonical_graph(tiny), device="cuda:999", batch=2)
+        assert capfd.readouterr() == ("", "")
 
-    def test_a_graph_that_is_none(self, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(Bundle, "load", lambda self, name: b"not a graph")
+    def test_a_graph_that_is_none(self, tiny: Bundle) -> None:
         with pytest.raises(BackendError, match="onnxruntime refused the generator of bundle") as caught:
-            OnnxRuntimeBackend(tiny, batch=2)
+            OnnxRuntimeBackend(tiny, NO_GRAPH, batch=2)
         assert caught.value.__cause__ is not None
 
-    def test_a_bundle_that_promises_another_shape(self, tiny: Bundle, tmp_path: Path) -> None:
-        other = make_tiny_bundle(tmp_path / "other.gen", size=7, latent_dim=DIM)
-        backend = OnnxRuntimeBackend(other, batch=BATCH)
-        backend._shape = (BATCH, *tiny.output.shape)
+    def test_a_bundle_that_promises_another_shape(self, tiny: Bundle, larger: Bundle) -> None:
+        backend = OnnxRuntimeBackend(tiny, canonical_graph(larger), batch=BATCH)
         with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
             backend.lane().submit(*inputs(0))
 
     def test_a_failure_in_the_runtime_keeps_its_cause(self, tiny: Bundle) -> None:
         latents_BZ, _ = inputs(0)
         with pytest.raises(BackendError, match="onnxruntime failed on a batch of 5") as caught:
-            OnnxRuntimeBackend(tiny, batch=BATCH).lane().submit(latents_BZ, np.full(BATCH, 99))
+            OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH).lane().submit(latents_BZ, np.full(BATCH, 99))
         assert caught.value.__cause__ is not None
+
+
+class TestTensorRt:
+    """All of ONNX Runtime's TensorRT provider that a machine with no GPU can show."""
+
+    def test_the_processor_is_no_device_of_it(self, tiny: Bundle) -> None:
+        with pytest.raises(BackendUnavailable, match="device 'cpu': onnxruntime-tensorrt knows cuda and cuda:N"):
+            open_backend("onnxruntime-tensorrt", tiny, canonical_graph(tiny), device="cpu", batch=2)
+
+    def test_what_it_asks_of_the_provider(self, tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        asked = []
+
+        class Session:
+            def __init__(self, graph: bytes, options: Any, providers: list[Any], enable_fallback: int) -> None:
+                assert not enable_fallback
+                asked.extend(providers)
+                assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+
+            def get_providers(self) -> list[str]:
+                return ["CPUExecutionProvider"]
+
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+        graph = canonical_graph(tiny)
+        with pytest.raises(BackendUnavailable, match="TensorRT provider does not load here; it needs"):
+            open_backend("onnxruntime-tensorrt", tiny, graph, device="cuda:1", batch=3)
+        ((name, options),) = asked
+        cache = tmp_path / "gen-engine" / "onnxruntime-tensorrt" / graph.sha256[:16]
+        assert cache.is_dir()
+        assert (name, options["device_id"], options["trt_engine_cache_path"]) == (
+            "TensorrtExecutionProvider",
+            "1",
+            str(cache),
+        )
+        assert {options[f"trt_profile_{end}_shapes"] for end in ("min", "opt", "max")} == {"latents:3x8,labels:3"}
+
+    def test_a_cache_that_cannot_be_made(self, tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+        with pytest.raises(BackendUnavailable, match=r"its engine cache .* cannot be made .* set XDG_CACHE_HOME"):
+            open_backend("onnxruntime-tensorrt", tiny, canonical_graph(tiny), device="cuda", batch=3)
+
+
+@needs_openvino
+class TestOpenVino(BackendContract):
+    @pytest.fixture
+    def backend(self, tiny: Bundle) -> Backend:
+        return open_openvino(tiny, canonical_graph(tiny))
+
+    def test_it_makes_what_onnxruntime_makes(self, tiny: Bundle, backend: Backend) -> None:
+        other = OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH)
+        ours, theirs = (run(one.lane(), *inputs(0)).astype(int) for one in (backend, other))
+        assert np.abs(ours - theirs).max() <= 1
+
+    @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+    def test_pixels_depend_neither_on_the_streams_nor_on_the_lanes(self, tiny: Bundle, precision: str) -> None:
+        graph = graph_in(tiny, precision)
+        if precision == "bf16" and "BF16" not in capabilities():
+            pytest.skip("this processor computes nothing in bf16")
+        made = [
+            in_parallel(open_openvino(tiny, graph, streams=streams), lanes, batches=12)
+            for streams, lanes in [(1, 1), (2, 1), (1, 4), (2, 4), (5, 3)]
+        ]
+        for other in made[1:]:
+            np.testing.assert_array_equal(other, made[0])
+
+    def test_a_canonical_graph_is_computed_in_fp32(self, tiny: Bundle) -> None:
+        kernels = open_openvino(tiny, canonical_graph(tiny)).kernels
+        assert sum(kernels.values()) == 1
+        assert all(kernel.endswith("f32") for kernel in kernels)
+
+    def test_a_graph_in_bf16_is_computed_in_it_or_refused(self, tiny: Bundle) -> None:
+        graph = graph_in(tiny, "bf16")
+        if "BF16" in capabilities():
+            backend = open_openvino(tiny, graph)
+            assert backend.precision == "bf16"
+            assert all("bf16" in kernel for kernel in backend.kernels)
+            whole = run(backend.lane(), *inputs(0)).astype(int)
+            exact = run(open_openvino(tiny, canonical_graph(tiny)).lane(), *inputs(0)).astype(int)
+            assert 0 < np.abs(whole - exact).max() < 6
+        else:
+            with pytest.raises(BackendUnavailable, match="precision 'bf16'"):
+                open_openvino(tiny, graph)
+
+    def test_a_layer_that_runs_in_fp32_is_named(self, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As the runtime does with a ConvTranspose that it has no bf16 kernel for, while its property says bf16."""
+        layers = [Layer("dense", "brgemm_avx512_amx_bf16", "bf16"), Layer("up", "jit_avx512_f32", "f32")]
+        monkeypatch.setattr(openvino_backend, "_matrix_layers", lambda compiled: layers)
+        with pytest.raises(
+            BackendUnavailable, match=r"precision 'bf16': .* all of this graph .*: up \(jit_avx512_f32, f32\)\. Use"
+        ):
+            open_openvino(tiny, graph_in(tiny, "bf16"))
+
+    def test_a_quantised_graph_may_keep_layers_but_not_all(self) -> None:
+        low, high = Layer("a", "brgconv_avx512_i8", "u8"), Layer("b", "brgconv_avx512_f32", "f32")
+        openvino_backend._refuse_fallback("int8", [low, high])
+        with pytest.raises(BackendUnavailable, match="precision 'int8'"):
+            openvino_backend._refuse_fallback("int8", [high])
+
+    def test_fp16_is_not_replaced_by_fp32(self, tiny: Bundle) -> None:
+        if "FP16" in capabilities():
+            pytest.skip("this processor computes in fp16")
+        with pytest.raises(BackendUnavailable, match=r"precision 'fp16': .*f32\)"):
+            open_openvino(tiny, graph_in(tiny, "fp16"))
+
+    @pytest.mark.parametrize("device", ["cuda", "gpu", "CPU", ""])
+    def test_another_device(self, tiny: Bundle, device: str) -> None:
+        with pytest.raises(BackendUnavailable, match=f"device '{device}': openvino runs on the processor here"):
+            open_openvino(tiny, canonical_graph(tiny), device=device)
+
+    def test_a_graph_that_is_none(self, tiny: Bundle) -> None:
+        with pytest.raises(BackendError, match="openvino refused the generator of bundle") as caught:
+            open_openvino(tiny, NO_GRAPH)
+        assert caught.value.__cause__ is not None
+
+    def test_a_bundle_that_promises_another_shape(self, tiny: Bundle, larger: Bundle) -> None:
+        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
+            open_openvino(tiny, canonical_graph(larger))
+
+    def test_a_failure_in_the_runtime_keeps_its_cause(self, tiny: Bundle) -> None:
+        latents_BZ, labels_B = inputs(0)
+        with pytest.raises(BackendError, match="openvino failed on a batch of 4") as caught:
+            open_openvino(tiny, canonical_graph(tiny)).lane().submit(latents_BZ[:4], labels_B)
+        assert caught.value.__cause__ is not None
+
+    def test_a_failure_while_a_batch_runs_keeps_its_cause(self, tiny: Bundle) -> None:
+        class Broken:
+            def wait(self) -> None:
+                raise RuntimeError("out of memory")
+
+        lane = open_openvino(tiny, canonical_graph(tiny)).lane()
+        lane._in_flight.append((Broken(), ()))
+        with pytest.raises(BackendError, match="openvino failed while it ran a batch: out of memory") as caught:
+            lane.collect()
+        assert isinstance(caught.value.__cause__, RuntimeError)
+
+    def test_without_classes(self, tmp_path: Path) -> None:
+        plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=6, channels=3)
+        lane = open_openvino(plain, canonical_graph(plain)).lane()
+        lane.submit(inputs(0)[0], None)
+        assert lane.collect().shape == (BATCH, 6, 6, 3)
+
+    def test_opening_it_reports_to_nobody(self, tiny: Bundle, tmp_path: Path) -> None:
+        """By itself, importing openvino writes into the home directory and starts a thread that calls a web service."""
+        program = (
+            "import sys, threading\n"
+            "from pathlib import Path\n"
+            "from gen_engine.engine.backends import import_runtime\n"
+            "assert 'openvino' not in sys.modules\n"
+            "import_runtime('openvino').Core().read_model(sys.argv[1])\n"
+            "print(threading.active_count(), [name for name in sys.modules if name.startswith('openvino_telemetry')])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, tiny.path / "generator.onnx"],
+            env=os.environ | {"HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout == "1 []\n"
+        assert list(tmp_path.iterdir()) == []
+
+    def test_ctrl_c_after_backends_came_and_went_is_an_exception(self, tiny: Bundle) -> None:
+        """With a Core for each of them it was a segmentation fault: see ``shared_core``."""
+        program = (
+            "import os, signal, sys, time; from pathlib import Path\n"
+            "from gen_engine.engine.backends.openvino import OpenVinoBackend\n"
+            "from gen_engine.engine.bundle import read_bundle\n"
+            "from gen_engine.engine.variants import canonical_graph\n"
+            "bundle = read_bundle(Path(sys.argv[1]))\n"
+            "one = OpenVinoBackend(bundle, canonical_graph(bundle), batch=2)\n"
+            "for _ in range(20):\n"
+            "    one = OpenVinoBackend(bundle, canonical_graph(bundle), batch=2)\n"
+            "    del one; one = OpenVinoBackend(bundle, canonical_graph(bundle), batch=2)\n"
+            "del one; junk = [bytearray(b'x' * size) for size in range(1000, 40000, 100)]\n"
+            "try: os.kill(os.getpid(), signal.SIGINT); time.sleep(5)\n"
+            "except KeyboardInterrupt: print('interrupted')"
+        )
+        done = subprocess.run([sys.executable, "-c", program, tiny.path], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+    def test_a_library_that_is_not_there(self, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "openvino", None)
+        with pytest.raises(BackendUnavailable, match=r"openvino cannot be imported .* 'gen-engine\[openvino\]'"):
+            open_openvino(tiny, canonical_graph(tiny))

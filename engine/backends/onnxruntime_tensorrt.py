@@ -1,0 +1,73 @@
+"""TensorRT through ONNX Runtime's provider: it builds an engine of the graph for the GPU that is there.
+
+Unmeasured: written from the provider's documentation and run only up to the point at which it needs a GPU.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend, cuda_ordinal
+from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle
+from gen_engine.engine.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from gen_engine.engine.variants import Graph
+
+
+class OnnxRuntimeTensorRtBackend(OnnxRuntimeBackend):
+    """A graph of a bundle as a TensorRT engine in one inference session. Unmeasured on a GPU.
+
+    Building takes seconds to minutes; the engine and the timings behind it are kept in :func:`cache_directory`.
+
+    Args:
+        bundle: what to run.
+        graph: its graph, in any precision: TensorRT is held to the types that it has.
+        device: ``cuda`` or ``cuda:N``.
+        batch: samples a call, at least 1.
+
+    Raises:
+        BackendUnavailable: the provider does not load here.
+    """
+
+    name = "onnxruntime-tensorrt"
+
+    def _provider(self, bundle: Bundle, graph: Graph) -> tuple[str, Mapping[str, str]]:
+        ordinal = cuda_ordinal(self.device, self.name, others="")
+        cache = cache_directory() / graph.sha256[:16]
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BackendUnavailable(
+                f"{self.name}: its engine cache {cache} cannot be made ({error.strerror}); set XDG_CACHE_HOME"
+            ) from error
+        shapes = f"{LATENTS_INPUT}:{self.batch}x{bundle.latent.dim}"
+        if bundle.labels is not None:
+            shapes += f",{LABELS_INPUT}:{self.batch}"
+        options = {
+            "device_id": str(ordinal),
+            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_path": str(cache),
+            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_path": str(cache),
+        }
+        # One shape is all that a job has: the batch is fixed and its tail is filled.
+        options |= {f"trt_profile_{end}_shapes": shapes for end in ("min", "opt", "max")}
+        return "TensorrtExecutionProvider", options
+
+    def _reason(self, error: Exception | None) -> str:
+        said = f" ({' '.join(str(error).split())})" if error else ""
+        return (
+            f"device {self.device!r}: onnxruntime's TensorRT provider does not load here{said}; it needs "
+            "onnxruntime-gpu, an NVIDIA driver, and the CUDA, cuDNN and TensorRT 10 libraries of its release. "
+            "Use --backend onnxruntime, with or without --device cpu"
+        )
+
+
+def cache_directory() -> Path:
+    """Return where engines are kept: under ``XDG_CACHE_HOME``, or ``~/.cache``."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "gen-engine" / "onnxruntime-tensorrt"

@@ -1,0 +1,222 @@
+"""OpenVINO on the processor: a static batch, requests that run while the lane's thread draws latents and encodes.
+
+Every request computes on one thread, however many of them there are, so that neither the number of lanes nor that of
+processors can change how a matrix product is cut up. The graph says in which precision it is computed: nothing is
+lowered in passing, and what the runtime then chose is looked at before the first batch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends import import_runtime
+from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.errors import BackendError, BackendUnavailable
+from gen_engine.engine.lanes import usable_cpus
+
+if TYPE_CHECKING:
+    from gen_engine.engine.variants import Graph
+
+_MATRIX_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
+"""Where a generator's time goes, by the names of the runtime's CPU plugin."""
+
+_RUNTIME_TYPES = {"bf16": ("bf16",), "fp16": ("f16",), "int8": ("i8", "u8")}
+"""Precision → what the runtime calls it."""
+
+
+_IN_PLACE: tuple[Literal["C"], Literal["W"]] = ("C", "W")
+"""What an array must be for the runtime to read it where it is: contiguous, and writeable though nothing writes."""
+
+
+class OpenVinoBackend:
+    """A graph of a bundle, compiled for the processor at one batch.
+
+    Args:
+        bundle: what to run.
+        graph: its graph, in any precision that this processor has.
+        device: ``cpu``.
+        batch: samples a call, at least 1.
+        streams: how many requests run at once; None for one a processor. Cannot change a pixel.
+
+    Raises:
+        BackendUnavailable: another device; or the runtime computes a matrix product in another precision than the
+            graph's, which names the layers.
+        BackendError: the runtime refused the graph.
+    """
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self, bundle: Bundle, graph: Graph, *, device: str = "cpu", batch: int, streams: int | None = None
+    ) -> None:
+        if device != "cpu":
+            raise BackendUnavailable(
+                f"device {device!r}: openvino runs on the processor here; use --device cpu, or --backend onnxruntime"
+            )
+        self.batch, self.precision = batch, graph.precision
+        openvino = import_runtime(self.name)
+        self.version = str(openvino.__version__).partition("-")[0]
+        try:
+            self._compiled = _compile(bundle, graph, batch, streams or usable_cpus())
+            layers = list(_matrix_layers(self._compiled))
+            pixels = self._compiled.output(PIXELS_OUTPUT)
+            made = pixels.get_element_type().to_dtype(), pixels.get_shape()
+        except RuntimeError as error:
+            raise BackendError(f"openvino refused the generator of bundle {bundle.path}: {error}") from error
+        self._tensor = openvino.Tensor
+        self._labelled = bundle.labels is not None
+        refuse_unpromised(*made, bundle.output, batch)
+        _refuse_fallback(graph.precision, layers)
+        self._kernels = dict(Counter(layer.kernel for layer in layers))
+
+    @property
+    def kernels(self) -> Mapping[str, int]:
+        """The kernels that compute the matrix products, by the runtime's names, and how many layers each has."""
+        return self._kernels
+
+    def lane(self) -> OpenVinoLane:
+        """Open a lane with requests of its own; the compiled graph is shared."""
+        return OpenVinoLane(self._compiled, self._tensor, labelled=self._labelled)
+
+
+class OpenVinoLane:
+    """Keeps two batches in flight in three requests, so that collected pixels need no copy.
+
+    While two requests run, the third one's output is the array that :meth:`collect` returned last; it is written to
+    again by the submit after the next :meth:`collect`.
+    """
+
+    depth = 2
+
+    def __init__(self, compiled: Any, tensor: Any, *, labelled: bool) -> None:
+        self._tensor, self._labelled = tensor, labelled
+        self._idle: deque[Any] = deque(compiled.create_infer_request() for _ in range(self.depth + 1))
+        self._in_flight: deque[tuple[Any, tuple[NDArray[Any], ...]]] = deque()
+
+    def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
+        """Start the batch on the runtime's threads. It reads the arrays in place."""
+        assert len(self._in_flight) < self.depth, "more batches in flight than the lane has room for"
+        assert (labels_B is not None) is self._labelled, "labels go with a generator that has classes"
+        request = self._idle.popleft()
+        inputs: dict[str, NDArray[Any]] = {LATENTS_INPUT: np.require(latents_BZ, np.float32, _IN_PLACE)}
+        if labels_B is not None:
+            inputs[LABELS_INPUT] = np.require(labels_B, np.int64, _IN_PLACE)
+        try:
+            for name, array in inputs.items():
+                request.set_tensor(name, self._tensor(array, shared_memory=True))
+            request.start_async()
+        except Exception as error:
+            self._idle.appendleft(request)
+            raise BackendError(f"openvino failed on a batch of {latents_BZ.shape[0]}: {error}") from error
+        self._in_flight.append((request, tuple(inputs.values())))  # alive until they have been read
+
+    def collect(self) -> NDArray[np.uint8]:
+        """Wait for the oldest batch; the array is its request's own output."""
+        assert self._in_flight, "collect without submit"
+        request, _ = self._in_flight.popleft()
+        self._idle.append(request)  # behind the one that is idle now, whose array was the one before
+        try:
+            request.wait()
+        except RuntimeError as error:
+            raise BackendError(f"openvino failed while it ran a batch: {error}") from error
+        pixels: NDArray[np.uint8] = request.get_tensor(PIXELS_OUTPUT).data
+        return pixels
+
+    def close(self) -> None:
+        """Cancel what is in flight, wait until the runtime has let go of its arrays, and drop the requests."""
+        for request, _ in self._in_flight:
+            request.cancel()
+        for request, _ in self._in_flight:
+            try:
+                request.wait()
+            except RuntimeError:
+                continue  # that it was cancelled
+        self._in_flight.clear()
+        self._idle.clear()
+
+
+class _Layer(NamedTuple):
+    name: str
+    kernel: str
+    precision: str
+
+
+def shared_core() -> Any:
+    """Return the process's one ``openvino.Core``, which lives until the process ends.
+
+    Each Core gives its thread a stack for signal handlers, and puts the one before it back when it goes. Of two Cores,
+    the second puts back the stack that the first has freed by then, and the next Ctrl-C is a segmentation fault (seen
+    with 2026.4.1).
+
+    Raises:
+        BackendUnavailable: openvino cannot be imported.
+    """
+    openvino = import_runtime("openvino")
+    with _ONE_CORE:
+        if not _CORES:
+            _CORES.append(openvino.Core())
+        return _CORES[0]
+
+
+_ONE_CORE = threading.Lock()
+_CORES: list[Any] = []
+
+
+def _compile(bundle: Bundle, graph: Graph, batch: int, streams: int) -> Any:
+    core = shared_core()
+    model = core.read_model(model=graph.onnx)
+    shapes = {LATENTS_INPUT: [batch, bundle.latent.dim]}
+    if bundle.labels is not None:
+        shapes[LABELS_INPUT] = [batch]
+    wanted = model.output(PIXELS_OUTPUT).get_node()
+    for result in model.get_results():
+        if result.get_friendly_name() != wanted.get_friendly_name():
+            model.remove_result(result)  # "images" is for parity: making it twice costs a copy a batch
+    model.reshape(shapes)
+    return core.compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "f32",  # an fp32 graph stays that; one in bf16 has its types and keeps them
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": streams,
+            "ENABLE_CPU_PINNING": False,  # lanes, encoders and other jobs share these processors
+        },
+    )
+
+
+def _matrix_layers(compiled: Any) -> Iterator[_Layer]:
+    """Yield what the runtime chose for each layer that is a matrix product or a convolution."""
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        info = node.get_rt_info()
+        if info["layerType"].astype(str) in _MATRIX_LAYERS:
+            yield _Layer(
+                node.get_friendly_name(),
+                info["primitiveType"].astype(str),
+                info["runtimePrecision"].astype(str),
+            )
+
+
+def _refuse_fallback(precision: str, layers: list[_Layer]) -> None:
+    """Raise BackendUnavailable if a graph of low precision is not computed in it."""
+    if precision == "fp32":
+        return
+    wanted = _RUNTIME_TYPES.get(precision, ())
+    others = [layer for layer in layers if layer.precision not in wanted]
+    # A quantised graph keeps some layers as they were on purpose; one in bf16 or fp16 is wholly so.
+    if not others or (precision == "int8" and len(others) < len(layers)):
+        return
+    named = ", ".join(f"{layer.name} ({layer.kernel}, {layer.precision})" for layer in others[:3])
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    raise BackendUnavailable(
+        f"precision {precision!r}: openvino does not compute all of this graph in it on this processor: {named}{more}. "
+        "Use --precision fp32, or compile the bundle here"
+    )
