@@ -26,6 +26,7 @@ import click
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "train": ("gen_engine.cli.train:train", "Train a generator on real pictures: data and config to checkpoint."),
     "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
+    "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest faithful form on this machine."),
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
     "verify": ("gen_engine.cli.verify:verify", "Check a dataset against its manifest and its generator."),
     "inspect": ("gen_engine.cli.inspect:inspect", "Say what a bundle, a checkpoint or a dataset is."),
@@ -39,6 +40,7 @@ EXTRAS: Final[dict[str, str]] = {
     "PIL": "train",
     "sklearn": "train",
     "onnx": "train",
+    "onnx_ir": "compile",
     "onnxscript": "train",
     "tomli": "train",
     "simplejpeg": "jpeg",
@@ -126,6 +128,7 @@ def cli() -> None:
       gen-engine sample --count 100000 --out out/demo
       gen-engine train --model dcgan --data fashion-mnist --out runs/fashion
       gen-engine export runs/fashion --out fashion.gen
+      gen-engine compile fashion.gen
       gen-engine sample fashion.gen --count 1000000 --out out/fashion
     """
 

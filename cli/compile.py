@@ -1,0 +1,136 @@
+"""``gen-engine compile``: a bundle in, the same bundle with its fastest faithful form for this machine out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gen_engine.export.compile import Candidate, Compiled
+    from gen_engine.export.gate import Limits
+
+
+def _seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    """Read ``90``, ``90s`` or ``2m``."""
+    scale = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
+    try:
+        seconds = float(text[:-1]) * scale if scale else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time; write 60s or 2m", ctx, param) from None
+    if not 0 < seconds < 1e6:
+        raise click.BadParameter(f"{text!r} must be above 0", ctx, param)
+    return seconds
+
+
+@click.command("compile")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--target", metavar="auto|openvino|onnxruntime", default="auto", show_default=True, help="The runtime.")
+@click.option(
+    "--precision",
+    metavar="auto|fp32|bf16|fp16|int8",
+    default="auto",
+    show_default=True,
+    help="In which arithmetic; int8 only if it is named.",
+)
+@click.option("--max-batch", type=int, default=1000, show_default=True, help="Most samples a call.")
+@click.option("--budget", callback=_seconds, default="60s", show_default=True, help="Time to spend, about.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write a compiled copy there.  [default: in place]")
+@click.option("--min-psnr", type=float, metavar="DB", help="Gate: least PSNR against fp32.  [default: by precision]")
+@click.option("--max-values-off", type=float, metavar="SHARE", help="Gate: most values off by more than 1 of 255.")
+@click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is being done.")
+def compile_(
+    bundle: Path,
+    out: Path | None,
+    min_psnr: float | None,
+    max_values_off: float | None,
+    json_: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Find the fastest form of BUNDLE on this machine, and keep it in the bundle.
+
+    Lowerings, arithmetics, runtimes and batches are tried and timed in turns; the fastest one whose samples are those
+    of the fp32 generator, within the limits of the accuracy gate, is kept beside the generator with the table of all.
+    'gen-engine sample' then uses it by itself. If none is faithful enough, nothing is written and the exit code is 6.
+
+    \b
+    Examples:
+      gen-engine compile faces.gen
+      gen-engine compile faces.gen --target openvino --precision bf16 --budget 2m
+      gen-engine compile faces.gen --precision int8 --out faces-int8.gen
+    """
+    import onnx_ir  # noqa: F401  # first: if libraries are missing, its absence names the extra of this command
+
+    from gen_engine.engine.bundle import read_bundle
+    from gen_engine.export.compile import Options, compile_bundle
+
+    limits = _limits(options["precision"], min_psnr, max_values_off)
+    compiled = compile_bundle(
+        read_bundle(bundle),
+        Options(limits=limits, **options),
+        out=out,
+        progress=lambda said: None if quiet or json_ else click.echo(said, err=True),
+    )
+    if json_:
+        click.echo(json.dumps(_record(compiled), ensure_ascii=False))
+    else:
+        _show(compiled)
+
+
+def _limits(precision: str, min_psnr: float | None, max_values_off: float | None) -> Limits | None:
+    """Return the gate's limits where they are set by hand; they belong to one precision."""
+    from gen_engine.export.gate import LIMITS
+
+    changed = {name: value for name, value in (("psnr", min_psnr), ("values_off", max_values_off)) if value is not None}
+    if not changed:
+        return None
+    if precision not in LIMITS:
+        raise click.UsageError("--min-psnr and --max-values-off go with a --precision of your choice, not with auto.")
+    return dataclasses.replace(LIMITS[precision], **changed)
+
+
+def _record(compiled: Compiled) -> dict[str, Any]:
+    variant = compiled.variant
+    return {
+        "bundle": str(compiled.bundle.path),
+        "digest": compiled.bundle.digest,
+        "variant": variant.name,
+        "batch": variant.batch,
+        "speedup": variant.speedup,
+        "speedup_at_1": variant.speedup_at_1,
+        "lowerings": list(variant.lowerings),
+        "kernels": dict(variant.kernels),
+        "gate": dict(variant.gate),
+        "built_for": dict(variant.built_for),
+        "table": [dict(row) for row in variant.table],
+    }
+
+
+def _show(compiled: Compiled) -> None:
+    variant, gate = compiled.variant, compiled.variant.gate
+    timed = sorted((c for c in compiled.table if c.speedup is not None), key=lambda c: -(c.speedup or 0.0))
+    click.echo(f"{'speed':>7}  {'runtime':<12} {'type':<5} {'batch':>5}  lowering")
+    for candidate in timed:
+        click.echo(_row(candidate))
+    untried = len(compiled.table) - len(timed)
+    click.echo(f"speed is over the exported graph in onnxruntime, in the same rounds; {untried} more were not timed")
+    psnr = "equal to fp32" if gate["psnr"] is None else f"{gate['psnr']:.1f} dB PSNR"
+    click.echo(
+        f"kept {variant.name} at batch {variant.batch}: {psnr}, {100 * gate['values_off']:.2g} % of the values off by "
+        f"more than 1 of 255, sets {gate['set_distance']:.3g} × as far apart as two fp32 sets"
+    )
+    click.echo("kernels: " + ", ".join(f"{count} {name}" for name, count in variant.kernels.items()))
+    click.echo(f"next: gen-engine sample {compiled.bundle.path} --count 1000 --out out/{compiled.bundle.name}")
+
+
+def _row(candidate: Candidate) -> str:
+    kept = "*" if candidate.left is None else " "
+    return (
+        f"{candidate.speedup:>6.2f}{kept}  {candidate.target:<12} {candidate.precision:<5} {candidate.batch:>5}  "
+        f"{candidate.recipe}"
+    )

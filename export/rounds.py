@@ -1,0 +1,120 @@
+"""Which of several ways to run a generator is faster, on a machine whose speed changes from minute to minute.
+
+Each way is run for a moment, in turn, round after round. Within a round the machine is about the same for all of them,
+so a round gives one ratio of speeds, and the median over the rounds is what is reported.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends.contract import Backend, Lane
+from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.latents import Latents
+
+_TURN_S = 0.06
+"""One turn of a runner: long beside a timer's and a thread's noise, short beside the machine's changes."""
+
+_LEAST_ROUNDS = 3
+
+
+class Runner:
+    """A generator opened in a backend, with the lanes that a job would have.
+
+    Args:
+        backend: where it runs.
+        bundle: what its latents and labels are.
+        lanes: how many lanes run in parallel.
+    """
+
+    def __init__(self, backend: Backend, bundle: Bundle, *, lanes: int) -> None:
+        self.backend, self._bundle = backend, bundle
+        self._lanes = [backend.lane() for _ in range(lanes)]
+        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="rounds")
+        self._inputs = self._feeds(Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution), 0)
+        self._turns = 0
+        """Batches a lane in one turn; 0 before it is warm."""
+
+    def warm_up(self) -> None:
+        """Run a few batches, and find how many of them make a turn. Does nothing the second time."""
+        if self._turns:
+            return
+        self._run(1)
+        began = time.perf_counter()
+        self._run(1)
+        self._turns = max(1, round(_TURN_S / (time.perf_counter() - began)))
+
+    def turn(self) -> float:
+        """Run one turn; return samples a second."""
+        began = time.perf_counter()
+        self._run(self._turns)
+        return len(self._lanes) * self._turns * self.backend.batch / (time.perf_counter() - began)
+
+    def draw(self, *, seed: int, samples: int) -> NDArray[Any]:
+        """Return samples 0 to ``samples`` - 1 of a sequence, as the sampler makes them."""
+        latent = self._bundle.latent
+        starts = range(0, samples, self.backend.batch)
+
+        def work(lane: Lane, share: Sequence[int]) -> list[NDArray[Any]]:
+            latents = Latents(dim=latent.dim, distribution=latent.distribution, seed=seed)  # one thread's own
+            made = []
+            for start in share:
+                lane.submit(*self._feeds(latents, start))
+                made.append(lane.collect().copy())
+            return made
+
+        lanes = len(self._lanes)
+        futures = [self._pool.submit(work, lane, starts[i::lanes]) for i, lane in enumerate(self._lanes)]
+        shares = [future.result() for future in futures]
+        ordered = [shares[i % lanes][i // lanes] for i in range(len(starts))]
+        return np.concatenate(ordered)[:samples]
+
+    def close(self) -> None:
+        """Close the lanes. May be called again."""
+        self._pool.shutdown()
+        for lane in self._lanes:
+            lane.close()
+
+    def _feeds(self, latents: Latents, start: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+        batch, labels = self.backend.batch, self._bundle.labels
+        numbers = None if labels is None else np.arange(start, start + batch) % len(labels.names)
+        return latents.draw(start, start + batch), numbers
+
+    def _run(self, batches: int) -> None:
+        for future in [self._pool.submit(self._work, lane, batches) for lane in self._lanes]:
+            future.result()
+
+    def _work(self, lane: Lane, batches: int) -> None:
+        in_flight: deque[None] = deque()
+        for _ in range(batches):
+            if len(in_flight) == lane.depth:
+                lane.collect()
+                in_flight.popleft()
+            lane.submit(*self._inputs)
+            in_flight.append(None)
+        for _ in in_flight:
+            lane.collect()
+
+
+def relative_speeds(peer: Runner, runners: Sequence[Runner], *, seconds: float) -> list[float]:
+    """Return each runner's samples a second over the peer's: the median of its rounds' ratios.
+
+    Takes about ``seconds``, and at least three rounds.
+    """
+    for runner in (peer, *runners):
+        runner.warm_up()
+    ratios: list[list[float]] = [[] for _ in runners]
+    end = time.perf_counter() + seconds
+    while len(ratios[0]) < _LEAST_ROUNDS or time.perf_counter() < end:
+        base = peer.turn()
+        for found, runner in zip(ratios, runners, strict=True):
+            found.append(runner.turn() / base)
+    return [statistics.median(found) for found in ratios]
