@@ -11,7 +11,7 @@ BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test test-fast lint bench hooks clean
+.PHONY: help sample test test-fast lint bench peers hooks clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -35,6 +35,9 @@ lint: $(DEV) ## Run ruff, mypy and import-linter
 
 bench: $(DEV) ## Measure: the benchmarks, with real timing
 	$(BIN)/pytest benchmarks --benchmark-enable
+
+peers: $(DEV) ## Measure compiled generators beside what people use today: a quarter of an hour
+	$(BIN)/python -W ignore benchmarks/compiled.py
 
 hooks: $(DEV) ## Run the linters before every commit
 	$(BIN)/pre-commit install
