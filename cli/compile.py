@@ -28,10 +28,16 @@ def _seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
 
 @click.command("compile")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--target", metavar="auto|openvino|onnxruntime", default="auto", show_default=True, help="The runtime.")
+@click.option(
+    "--target",
+    metavar="auto|openvino|onnxruntime|tensorrt|tensorrt-rtx",
+    default="auto",
+    show_default=True,
+    help="The runtime.",
+)
 @click.option(
     "--precision",
-    metavar="auto|fp32|bf16|fp16|int8",
+    metavar="auto|fp32|tf32|bf16|fp16|int8",
     default="auto",
     show_default=True,
     help="In which arithmetic; int8 only if it is named.",
@@ -57,6 +63,8 @@ def compile_(
     Lowerings, arithmetics, runtimes and batches are tried and timed in turns; the fastest one whose samples are those
     of the fp32 generator, within the limits of the accuracy gate, is kept beside the generator with the table of all.
     'gen-engine sample' then uses it by itself. If none is faithful enough, nothing is written and the exit code is 6.
+
+    A TensorRT engine is built and kept; it can be timed and compared only on a GPU, which this version does not do yet.
 
     \b
     Examples:
@@ -113,6 +121,10 @@ def _record(compiled: Compiled) -> dict[str, Any]:
 
 def _show(compiled: Compiled) -> None:
     variant, gate = compiled.variant, compiled.variant.gate
+    if gate["passed"] is None:
+        click.echo(f"kept {variant.name}, built by {variant.built_for['runtime']}")
+        click.echo(f"its speed and accuracy are {gate['why']}; 'sample' does not choose it by itself")
+        return
     timed = sorted((c for c in compiled.table if c.speedup is not None), key=lambda c: -(c.speedup or 0.0))
     click.echo(f"{'speed':>7}  {'runtime':<12} {'type':<5} {'batch':>5}  lowering")
     for candidate in timed:

@@ -31,12 +31,14 @@ from gen_engine.engine.latents import Latents
 from gen_engine.engine.processor import isa, processor_name
 from gen_engine.engine.request import DEFAULT_BATCH
 from gen_engine.engine.variants import Graph, Variant, add_variant, canonical_graph
+from gen_engine.export.engine_variant import compile_engine
 from gen_engine.export.errors import ExportError, GateError
 from gen_engine.export.gate import LIMITS, Limits, Verdict, judge
 from gen_engine.export.kernels import kernels_of
 from gen_engine.export.lower import lower
 from gen_engine.export.precision import PRECISIONS, cast, quantize
 from gen_engine.export.rounds import Runner, relative_speeds
+from gen_engine.export.to_tensorrt import FLAVOURS
 
 _FOLD = ("batchnorm", "dense")
 _COARSE = (*_FOLD, "subpixel", "upsample-conv", "activation-first")
@@ -91,10 +93,11 @@ class Options:
     """What the gate allows; None for the precision's :data:`gen_engine.export.gate.LIMITS`."""
 
     def __post_init__(self) -> None:
-        if self.target not in ("auto", *TARGETS):
-            raise RequestError(f"target {self.target!r}: known are auto, {', '.join(TARGETS)}")
-        if self.precision not in ("auto", *PRECISIONS):
-            raise RequestError(f"precision {self.precision!r}: known are auto, {', '.join(PRECISIONS)}")
+        if self.target not in ("auto", *TARGETS, *FLAVOURS):
+            raise RequestError(f"target {self.target!r}: known are auto, {', '.join((*TARGETS, *FLAVOURS))}")
+        known = (*PRECISIONS, "tf32") if self.target in FLAVOURS else PRECISIONS
+        if self.precision not in ("auto", *known):
+            raise RequestError(f"precision {self.precision!r}: known are auto, {', '.join(known)}")
         if self.max_batch < 1:
             raise RequestError(f"max batch {self.max_batch}: it must be at least 1")
         if not self.budget > 0:
@@ -157,10 +160,21 @@ def compile_bundle(
 
     Raises:
         RequestError: the options do not go together.
-        BackendUnavailable: no runtime here can run what was asked for.
+        BackendUnavailable: no runtime here can run, or build, what was asked for.
         GateError: candidates ran, and none was both faithful and wanted. Nothing is written.
         OutputError: the bundle cannot be written.
     """
+    if options.target in FLAVOURS:
+        found, variant = compile_engine(
+            bundle,
+            target=options.target,
+            precision=options.precision,
+            max_batch=options.max_batch,
+            calibration=_calibration(bundle),
+            out=out,
+            progress=progress,
+        )
+        return Compiled(bundle=found, variant=variant, table=())
     with contextlib.ExitStack() as stack:
         search = _Search(bundle, options, stack, progress)
         search.open_candidates()

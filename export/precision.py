@@ -66,7 +66,7 @@ def cast(model: bytes, precision: str) -> bytes:
     return made
 
 
-def quantize(model: bytes, batches: Iterable[Mapping[str, NDArray[Any]]]) -> bytes:
+def quantize(model: bytes, batches: Iterable[Mapping[str, NDArray[Any]]], *, quantize_bias: bool = True) -> bytes:
     """Return the graph with its matrix products in int8, by ONNX Runtime's static quantisation.
 
     Weights have a scale a channel, activations one a tensor from their range over ``batches``; both are symmetric
@@ -75,6 +75,7 @@ def quantize(model: bytes, batches: Iterable[Mapping[str, NDArray[Any]]]) -> byt
     Args:
         model: a lowered graph: a ConvTranspose would stay as it is.
         batches: the graph's inputs by name, from real latents; more of them make the ranges surer.
+        quantize_bias: as int32, which ONNX Runtime's kernels need and TensorRT refuses.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -97,7 +98,7 @@ def quantize(model: bytes, batches: Iterable[Mapping[str, NDArray[Any]]]) -> byt
             per_channel=True,
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True},
+            extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": quantize_bias},
         )
         quantized = onnx.load(result)
     quantized.producer_name, quantized.producer_version = "gen-engine", ""

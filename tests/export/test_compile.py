@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_what_no_runtime_computes(bundle: Bundle) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "tpu"}, "target 'tpu': known are auto, openvino, onnxruntime"),
+        ({"target": "tpu"}, "target 'tpu': known are auto, openvino, onnxruntime, tensorrt, tensorrt-rtx"),
         ({"precision": "fp4"}, "precision 'fp4': known are auto, fp32"),
         ({"max_batch": 0}, "max batch 0: it must be at least 1"),
         ({"budget": 0.0}, "budget 0 s: it must be above 0"),
@@ -204,3 +205,18 @@ def test_rounds_tell_fast_from_slow(bundle: Bundle, monkeypatch: pytest.MonkeyPa
         began = time.perf_counter()
         assert relative_speeds(peer, [other], seconds=0.0) == [3.0]
         assert time.perf_counter() - began < 60
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
+@pytest.mark.parametrize("precision", ["auto", "tf32", "bf16"])
+def test_an_engine_is_kept_and_not_claimed_to_be_fast(bundle: Bundle, precision: str) -> None:
+    compiled = compile_bundle(bundle, Options(target="tensorrt-rtx", precision=precision))
+    (variant,) = read_variants(compiled.bundle)
+    assert variant.name == f"tensorrt-rtx-{'fp16' if precision == 'auto' else precision}"
+    assert (variant.speedup, variant.gate["passed"]) == (None, None)
+    record = json.loads(compiled.bundle.load(f"variants/{variant.name}/engine.json"))
+    plan = compiled.bundle.files[f"variants/{variant.name}/engine.plan"]
+    graph = compiled.bundle.files[f"variants/{variant.name}/generator.onnx"]
+    assert (record["plan_sha256"], record["onnx_sha256"]) == (plan.sha256, graph.sha256)
+    job = open_job(SampleRequest(count=10), compiled.bundle)
+    assert job.plan.compute.backend == "onnxruntime"

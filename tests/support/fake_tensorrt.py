@@ -1,0 +1,143 @@
+"""A stand-in for TensorRT's bindings: only the names that 10.13, 10.16 and 11.4 share, and failures on demand.
+
+``tensorrt_api_common.json`` was read from those bindings. A name that is not in it raises AttributeError, as it would
+on one of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+NAMES: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("tensorrt_api_common.json").read_text())
+
+
+class Restricted:
+    """An object of one of TensorRT's classes: it may only have, and be given, the names that all versions share."""
+
+    def __init__(self, kind: str, **members: Any) -> None:
+        object.__setattr__(self, "_kind", kind)
+        for name, value in members.items():
+            setattr(self, name, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in NAMES[self._kind]["common"]:
+            raise AttributeError(f"{self._kind} has no {name} in every version")
+        object.__setattr__(self, name, value)
+
+
+class FakeTensorRT:
+    """A module. Attributes set on it beforehand decide what goes wrong.
+
+    Args:
+        name: ``tensorrt`` or ``tensorrt_rtx``.
+        inputs: names of the network's inputs.
+    """
+
+    __version__ = "10.13.3"
+
+    def __init__(self, name: str = "tensorrt", inputs: tuple[str, ...] = ("latents",)) -> None:
+        self.__name__ = name
+        self.calls: list[tuple[Any, ...]] = []
+        self.plan: bytes | None = b"plan"
+        self.profile_index = 0
+        self.parses = True
+        self.takes_cache = True
+        self.takes_hardware = True
+        self.opens = True
+        self.kept_cache = b"timings"
+        self.said: list[str] = []
+        self._inputs = inputs
+        for enum in ("BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType"):
+            members = {member: i for i, member in enumerate(NAMES[enum]["common"])}
+            setattr(self, enum, SimpleNamespace(**members))
+        self.LayerInformationFormat = SimpleNamespace(ONELINE=0, JSON=1)
+        self.ILogger, self.IProgressMonitor = _logger_class(), type("IProgressMonitor", (), {})
+
+    def _say(self, log: Any) -> None:
+        for message in self.said:
+            log.log(self.ILogger.Severity.ERROR, message)
+
+    def Builder(self, log: Any) -> Restricted:  # noqa: N802
+        def build(network: Any, config: Any) -> bytes | None:
+            self.calls.append(("build", getattr(config, "progress_monitor", None)))
+            self._say(log)
+            return self.plan
+
+        return Restricted(
+            "Builder",
+            create_network=self._network,
+            create_builder_config=lambda: self._config(log),
+            create_optimization_profile=lambda: Restricted(
+                "IOptimizationProfile", set_shape=lambda *shapes: self.calls.append(("shape", *shapes))
+            ),
+            build_serialized_network=build,
+        )
+
+    def _network(self, flags: int) -> Restricted:
+        self.calls.append(("flags", flags))
+        tensors = [Restricted("ITensor", name=name, shape=(-1, 8), dtype="DataType.FLOAT") for name in self._inputs]
+        out = Restricted("ITensor", name="pixels", shape=(-1, 4, 4, 1), dtype="DataType.UINT8")
+        return Restricted(
+            "INetworkDefinition",
+            num_inputs=len(tensors),
+            get_input=tensors.__getitem__,
+            num_outputs=1,
+            get_output=lambda i: out,
+        )
+
+    def _config(self, log: Any) -> Restricted:
+        def set_cache(cache: Any, ignore_mismatch: bool) -> bool:
+            assert ignore_mismatch is False
+            self.calls.append(("cache", cache))
+            return self.takes_cache or cache == b""
+
+        config = Restricted(
+            "IBuilderConfig",
+            set_flag=lambda flag: self.calls.append(("set", flag)),
+            clear_flag=lambda flag: self.calls.append(("clear", flag)),
+            set_memory_pool_limit=lambda pool, size: self.calls.append(("pool", pool, size)),
+            add_optimization_profile=lambda profile: self.profile_index,
+            create_timing_cache=lambda data: data,
+            set_timing_cache=set_cache,
+            get_timing_cache=lambda: Restricted("ITimingCache", serialize=lambda: self.kept_cache),
+        )
+        if not self.takes_hardware:
+            config = _Deaf(config)  # type: ignore[assignment]
+        return config
+
+    def OnnxParser(self, network: Any, log: Any) -> Restricted:  # noqa: N802
+        error = SimpleNamespace(node_name=lambda: "node_9", desc=lambda: "no such operator")
+        return Restricted("OnnxParser", parse=lambda model: self.parses, num_errors=1, get_error=lambda i: error)
+
+    def Runtime(self, log: Any) -> Restricted:  # noqa: N802
+        inspector = Restricted("EngineInspector", get_engine_information=lambda form: "conv_1 Half, out Float")
+        engine = Restricted("ICudaEngine", create_engine_inspector=lambda: inspector)
+
+        def opened(plan: bytes) -> Restricted | None:
+            self._say(log)
+            return engine if self.opens else None
+
+        return Restricted("Runtime", deserialize_cuda_engine=opened)
+
+
+class _Deaf:
+    """A configuration that takes a hardware level without a word and keeps its own."""
+
+    def __init__(self, config: Restricted) -> None:
+        object.__setattr__(self, "_config", config)
+
+    def __getattr__(self, name: str) -> Any:
+        return -1 if name == "hardware_compatibility_level" else getattr(self._config, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._config, name, value)
+
+
+def _logger_class() -> type:
+    severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2, INFO=3, VERBOSE=4)
+    log: Callable[..., None] = lambda self, severity, message: None  # noqa: E731
+    return type("ILogger", (), {"Severity": severity, "log": log})
