@@ -84,7 +84,7 @@ def _bundle(path: Path) -> Findings:
     size = sum(file.bytes for file in bundle.files.values())
     shown = [
         ("", f"bundle {bundle.name}, schema {document['schema']}, {_size(size)}, every file as its manifest says"),
-        ("output", f"{bundle.output.modality} {_shape(bundle.output.shape)}, uint8"),
+        ("output", f"{bundle.output.modality} {_shape(bundle.output.shape)}, {bundle.output.dtype}"),
         ("latents", f"{bundle.latent.dim}, {bundle.latent.distribution}"),
         ("classes", "none" if bundle.labels is None else _classes(bundle.labels.names)),
         *_training_lines(bundle.training),
@@ -182,7 +182,7 @@ def _dataset(path: Path) -> Findings:
     classes = manifest["classes"]
     shown = [
         ("", title),
-        ("sample", f"{_shape(manifest['shape'])}, uint8"),
+        ("sample", f"{_shape(manifest['shape'])}, {manifest.get('dtype', 'uint8')}"),
         ("classes", "none" if classes is None else _classes(classes)),
         *_plan_lines(plan),
         ("digest", manifest["digest"]),

@@ -1,1 +1,1 @@
-"""Generators of other origin: someone else's ONNX file or torch module, made canonical."""
+"""Generators of other origin: someone else's torch module, made one of ours."""

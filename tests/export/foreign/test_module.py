@@ -1,0 +1,201 @@
+"""Someone else's torch module: read, understood, exported, or refused with the reason."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import foreign_modules
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from gen_engine.cli.main import main
+from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.latents import Latents
+from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.run import open_job
+from gen_engine.export.errors import ParityError, UnsupportedGenerator
+from gen_engine.export.foreign.module import infer, load_module
+from gen_engine.export.to_bundle import export_module
+
+
+def weights_of(module: nn.Module, path: Path, wrap: Any = lambda state: state) -> Path:
+    torch.save(wrap(module.state_dict()), path)
+    return path
+
+
+def exported(tmp_path: Path, name: str, out: str = "x.gen", **how: Any) -> Any:
+    torch.manual_seed(0)
+    weights = weights_of(getattr(foreign_modules, name)(), tmp_path / "w.pt")
+    return export_module(f"foreign_modules:{name}", tmp_path / out, weights=weights, **how)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("Plain", (8, 8, 3), ["[batch, Z, 1, 1]", "NCHW", "-1..1"]),
+        ("Dense", (5, 5, 1), ["[batch, Z]", "25 values", "0..1"]),
+    ],
+)
+def test_what_is_inferred(tmp_path: Path, name: str, shape: tuple[int, ...], said: list[str]) -> None:
+    bundle = exported(tmp_path, name)
+    assert bundle.output.shape == shape
+    told = "\n".join(bundle.training["inferred"])
+    assert all(part in told for part in said), told
+    assert bundle.parity["max_abs_error"] < 1e-5
+
+
+@pytest.mark.parametrize(("name", "how"), [("Plain", {}), ("Dense", {}), ("Last", {"range_": "0..255"})])
+def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str, str]) -> None:
+    bundle = exported(tmp_path, name, **how)
+    job = open_job(SampleRequest(count=8, seed=3, batch=8), bundle)
+    torch.manual_seed(0)
+    module = getattr(foreign_modules, name)().eval()
+    z = torch.from_numpy(Latents(dim=bundle.latent.dim, seed=3).draw(0, 8))
+    made = module(z if name == "Dense" else z[:, :, None, None]).detach()
+    low, high = {"Plain": (-1, 1), "Dense": (0, 1), "Last": (0, 255)}[name]
+    levels = ((made - low) * (255 / (high - low))).round().clamp(0, 255)
+    picture = levels.reshape(8, *bundle.output.shape) if name == "Dense" else levels
+    wanted = picture.permute(0, 2, 3, 1) if name == "Plain" else picture
+    assert np.abs(job.first_batch.astype(int) - wanted.numpy()).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        (
+            "Unbounded",
+            UnsupportedGenerator,
+            r"reach from -.* which is none of -1..1, 0..1, 0..255; name it with --range",
+        ),
+        ("Broken", UnsupportedGenerator, "of its values are not finite"),
+        ("OnePicture", UnsupportedGenerator, "not one picture a latent"),
+        ("Diffusion", UnsupportedGenerator, "missing 1 required positional argument: 't'"),
+        ("Mixing", ParityError, "a sample depends on the other samples of its batch|differ|off by"),
+        ("not_a_module", UnsupportedGenerator, "made a int, not a torch.nn.Module"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, name: str, error: type[Exception], message: str) -> None:
+    weights = weights_of(foreign_modules.Plain(), tmp_path / "w.pt")
+    with pytest.raises(error, match=message):
+        export_module(f"foreign_modules:{name}", tmp_path / "x.gen", weights=weights)
+    assert not (tmp_path / "x.gen").exists()
+
+
+class TestWeights:
+    def load(self, path: Path, key: str | None = None) -> nn.Module:
+        return load_module("foreign_modules:Plain", {}, path, key)
+
+    def test_a_pickled_module_is_not_opened(self, tmp_path: Path) -> None:
+        torch.save(foreign_modules.Plain(), tmp_path / "w.pt")
+        with pytest.raises(UnsupportedGenerator, match=r"holds pickled objects, which could run code .* state_dict"):
+            self.load(tmp_path / "w.pt")
+
+    def test_a_key_within(self, tmp_path: Path) -> None:
+        module = foreign_modules.Plain()
+        path = weights_of(module, tmp_path / "w.pt", lambda state: {"models": {"netG": state}, "epoch": 3})
+        assert torch.equal(self.load(path, "models.netG").main[0].weight, module.main[0].weight)
+        with pytest.raises(UnsupportedGenerator, match="has no 'netD' there, but netG"):
+            self.load(path, "models.netD")
+        with pytest.raises(
+            UnsupportedGenerator, match="no state dict at its top, but models, epoch; say where with --key"
+        ):
+            self.load(path)
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    def test_a_prefix_of_wrappers(self, tmp_path: Path, prefix: str) -> None:
+        module = foreign_modules.Plain()
+        path = weights_of(module, tmp_path / "w.pt", lambda state: {prefix + k: v for k, v in state.items()})
+        assert torch.equal(self.load(path).main[0].weight, module.main[0].weight)
+
+    def test_safetensors(self, tmp_path: Path) -> None:
+        module = foreign_modules.Plain()
+        safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
+        assert torch.equal(self.load(tmp_path / "w.safetensors").main[0].weight, module.main[0].weight)
+
+    def test_weights_of_another_module(self, tmp_path: Path) -> None:
+        path = weights_of(foreign_modules.Dense(), tmp_path / "w.pt")
+        with pytest.raises(UnsupportedGenerator, match=r"do not fit foreign_modules:Plain: .*Missing key"):
+            self.load(path)
+
+    def test_no_weights_at_all(self, tmp_path: Path) -> None:
+        (tmp_path / "w.safetensors").write_bytes(b"nothing of the kind")
+        with pytest.raises(UnsupportedGenerator, match="cannot be read as weights"):
+            self.load(tmp_path / "w.safetensors")
+
+    @pytest.mark.parametrize(
+        ("spec", "message"),
+        [
+            ("no_such_package:X", "ModuleNotFoundError"),
+            ("foreign_modules:None_", "AttributeError"),
+            ("foreign_modules", ""),
+        ],
+    )
+    def test_no_such_factory(self, tmp_path: Path, spec: str, message: str) -> None:
+        with pytest.raises(UnsupportedGenerator, match=f"--module {spec}: {message}"):
+            load_module(spec, {}, tmp_path / "w.pt", None)
+
+
+def test_everything_can_be_overridden() -> None:
+    module = foreign_modules.Plain(nz=4, channels=3).eval()
+    inferred = infer(module, latent=4, layout="NCHW", range_="-1..1")
+    assert (inferred.latent_dim, inferred.layout, inferred.range) == (4, "NCHW", "-1..1")
+    with pytest.raises(UnsupportedGenerator, match="however shaped; name their number with --latent"):
+        infer(module, latent=5)
+    with pytest.raises(UnsupportedGenerator, match="no picture of 1, 3 or 4 channels"):
+        infer(module, layout="NHWC")
+
+
+class TestCommandLine:
+    def test_it_says_what_it_inferred(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        weights = weights_of(foreign_modules.Plain(nz=7), tmp_path / "w.pt", lambda state: {"netG": state})
+        words = ["--module", "foreign_modules:Plain", "--arg", "nz=7", "--weights", str(weights), "--key", "netG"]
+        assert main(["export", *words, "--out", str(tmp_path / "x.gen")]) == 0
+        out = capsys.readouterr().out
+        assert "inferred latents: 7, the inputs of its first layer (--latent)" in out
+        origin = read_bundle(tmp_path / "x.gen").training["origin"]
+        assert (origin["module"], origin["arguments"], origin["key"]) == ("foreign_modules:Plain", {"nz": 7}, "netG")
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ([], "Name a training run, or a --module"),
+            (["run", "--module", "a:B"], "Name a training run, or a --module"),
+            (["--module", "a:B"], "--module needs --weights"),
+            (["run", "--key", "netG"], "--key goes with --module"),
+            (["run", "--arg", "a=1"], "--arg goes with --module"),
+            (["--module", "a:B", "--arg", "=3"], "'=3' is not NAME=VALUE"),
+            (["--module", "a:B", "--range", "0..2", "--weights", __file__], "--range '0..2': known are -1..1, 0..1"),
+            (["--module", "a:B", "--latent", "0", "--weights", __file__], "--latent 0: it must be at least 1"),
+        ],
+    )
+    def test_bad_usage(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    ) -> None:
+        assert main(["export", *words, "--out", str(tmp_path / "x.gen")]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(find_spec("gan_face_generate") is None, reason="gan-face-generate is not installed")
+def test_a_published_generator_with_its_weights(tmp_path: Path) -> None:
+    spec = find_spec("gan_face_generate")
+    assert spec is not None
+    assert spec.origin is not None
+    bundle = export_module(
+        "gan_face_generate.models:Generator",
+        tmp_path / "faces.gen",
+        weights=Path(spec.origin).parent / "weights.tar",
+        key="netG_state_dict",
+        arguments={"ngpu": 0, "nc": 3, "nz": 100, "ngf": 64},
+    )
+    assert (bundle.latent.dim, bundle.output.shape) == (100, (64, 64, 3))
+    assert bundle.parity["max_abs_error"] < 1e-4
+    pixels = open_job(SampleRequest(count=50), bundle).first_batch
+    # Faces: no two alike, light and dark in each, and skin that is more red than blue.
+    assert len(np.unique(pixels.reshape(50, -1), axis=0)) == 50
+    assert pixels.reshape(50, -1).std(axis=1).min() > 20
+    assert pixels[..., 0].mean() > pixels[..., 2].mean() + 10
