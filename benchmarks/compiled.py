@@ -38,7 +38,8 @@ from gen_engine.engine.lanes import usable_cpus
 from gen_engine.engine.latents import Latents
 from gen_engine.engine.processor import isa, processor_name
 from gen_engine.engine.variants import canonical_graph, variant_graph
-from gen_engine.export.compile import Options, compile_bundle, computes
+from gen_engine.export.candidates import Options, computes
+from gen_engine.export.compile import compile_bundle
 from gen_engine.export.gate import LIMITS, judge
 from gen_engine.export.rounds import Runner
 from gen_engine.export.to_onnx import GeneratorWithPixels, to_onnx

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gen_engine.export.compile import Candidate, Compiled
+    from gen_engine.export.candidates import Candidate
+    from gen_engine.export.compile import Compiled
     from gen_engine.export.gate import Limits
 
 
@@ -75,7 +76,8 @@ def compile_(
     import onnx_ir  # noqa: F401  # first: if libraries are missing, its absence names the extra of this command
 
     from gen_engine.engine.bundle import read_bundle
-    from gen_engine.export.compile import Options, compile_bundle
+    from gen_engine.export.candidates import Options
+    from gen_engine.export.compile import compile_bundle
 
     limits = _limits(options["precision"], min_psnr, max_values_off)
     compiled = compile_bundle(

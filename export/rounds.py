@@ -78,7 +78,7 @@ class Runner:
         return np.concatenate(ordered)[:samples]
 
     def close(self) -> None:
-        """Close the lanes. May be called again."""
+        """Close the lanes. May be called again; nothing else may."""
         self._pool.shutdown()
         for lane in self._lanes:
             lane.close()

@@ -23,8 +23,9 @@ from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import open_job
 from gen_engine.engine.variants import canonical_graph, read_variants
-from gen_engine.export import compile as compiler
-from gen_engine.export.compile import RECIPES, Options, compile_bundle, computes
+from gen_engine.export import candidates
+from gen_engine.export.candidates import RECIPES, Options, computes
+from gen_engine.export.compile import compile_bundle
 from gen_engine.export.errors import GateError
 from gen_engine.export.gate import LIMITS
 from gen_engine.export.lower import LOWERINGS
@@ -125,7 +126,7 @@ def test_nothing_is_written_if_none_is_faithful(bundle: Bundle) -> None:
 
 def test_a_wrong_lowering_does_not_pass(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate is the last to see that a rewrite makes other pictures."""
-    real = compiler.lower
+    real = candidates.lower
 
     def wrong(model: bytes, names: tuple[str, ...], **how: object) -> object:
         lowered = real(model, names, **how)
@@ -138,7 +139,7 @@ def test_a_wrong_lowering_does_not_pass(bundle: Bundle, monkeypatch: pytest.Monk
                 tensor.CopyFrom(onnx.numpy_helper.from_array(array[::-1].copy(), tensor.name))
         return dataclasses.replace(lowered, model=broken.SerializeToString())
 
-    monkeypatch.setattr(compiler, "lower", wrong)
+    monkeypatch.setattr(candidates, "lower", wrong)
     variant = compile_bundle(bundle, Options(budget=SHORT, precision="fp32", target="onnxruntime")).variant
     assert variant.lowerings == ()
     assert any("PSNR" in (row["left"] or "") for row in variant.table) or len(variant.table) == 1
