@@ -29,7 +29,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the shards.",
 )
-@click.option("--codec", metavar="png|jpeg|raw", help="How webdataset and parquet hold a picture.  [default: png]")
+@click.option(
+    "--codec",
+    metavar="png|jpeg|raw",
+    help="How webdataset and parquet hold a sample.  [default: png; raw if it is no picture]",
+)
 @click.option("--shard-size", type=int, default=10_000, show_default=True, help="Samples a shard.")
 @click.option(
     "--labels",

@@ -4,7 +4,8 @@
 flipped byte anywhere is found before anything is run. ``generator.onnx`` is the canonical fp32 graph:
 
 - input ``latents``, float32 [batch, dim]; and for a conditional generator ``labels``, int64 [batch];
-- output ``images``, float32 NCHW in [-1, 1]; and ``pixels``, uint8 NHWC, converted inside the graph.
+- output ``images``, float32, channels first, in [-1, 1] for pictures; and ``pixels``, which is what is stored: channels
+  last, made inside the graph; uint8 for pictures, for other modalities the same float32 values as ``images``.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gen_engine.engine.digests import canonical_json, seal, sha256_bytes, sha256
 from gen_engine.engine.durable import exchange, fsync_directory, write_file
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.latents import DISTRIBUTIONS
+from gen_engine.engine.modalities import MODALITIES
 
 SCHEMA = 1
 MANIFEST = "bundle.json"
@@ -52,13 +54,33 @@ class LabelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSpec:
-    """What a sample is: ``pixels`` of uint8, 0 to 255."""
+    """What a sample is: an array of the graph's output ``pixels`` without the batch.
+
+    Raises:
+        BundleError: no modality has that name, or it has samples of another rank or dtype; or a size is below 1.
+    """
 
     modality: str
-    """``image``."""
+    """One of :data:`gen_engine.engine.modalities.MODALITIES`."""
 
-    shape: tuple[int, int, int]
-    """Height, width, channels."""
+    shape: tuple[int, ...]
+    """Channels last: [H, W, C] of an image, [L, C] of audio, [D, H, W, C] of a volume, [D] of a vector."""
+
+    dtype: str = "uint8"
+    """``uint8``, 0 to 255, for an image; ``float32``, the generator's own values, for every other modality."""
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES:
+            raise BundleError(f"output modality {self.modality!r}: known are {', '.join(MODALITIES)}")
+        modality = MODALITIES[self.modality]
+        if len(self.shape) != len(modality.axes):
+            raise BundleError(
+                f"output shape {list(self.shape)}: a sample of modality {self.modality} is [{', '.join(modality.axes)}]"
+            )
+        if any(type(size) is not int or size < 1 for size in self.shape):
+            raise BundleError(f"output shape {list(self.shape)}: every size is a whole number of at least 1")
+        if self.dtype != modality.dtype:
+            raise BundleError(f"output dtype {self.dtype!r}: modality {self.modality} is stored as {modality.dtype}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +157,7 @@ def read_bundle(path: Path) -> Bundle:
     document = _read_manifest(path / MANIFEST)
     try:
         bundle = _from_json(path, document)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, BundleError) as error:
         raise BundleError(f"bundle {path}: {MANIFEST} lacks or mistypes a field ({error})") from error
     _verify_files(bundle)
     return bundle
@@ -264,7 +286,6 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
     labels, latent, output = document["labels"], document["latent"], document["output"]
-    height, width, channels = (int(size) for size in output["shape"])
     if latent["distribution"] not in DISTRIBUTIONS:
         raise ValueError(f"latent distribution {latent['distribution']!r}")
     batch = document.get("batch")
@@ -275,7 +296,7 @@ def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
         name=str(document["name"]),
         latent=LatentSpec(dim=int(latent["dim"]), distribution=latent["distribution"]),
         labels=None if labels is None else LabelSpec(names=tuple(map(str, labels["names"]))),
-        output=OutputSpec(modality=str(output["modality"]), shape=(height, width, channels)),
+        output=OutputSpec(modality=output["modality"], shape=tuple(output["shape"]), dtype=output["dtype"]),
         files={
             name: BundleFile(bytes=int(entry["bytes"]), sha256=str(entry["sha256"]))
             for name, entry in document["files"].items()
@@ -334,10 +355,11 @@ def _labels_json(labels: LabelSpec | None) -> dict[str, Any] | None:
 
 
 def _output_json(output: OutputSpec) -> dict[str, Any]:
+    modality = MODALITIES[output.modality]
     return {
         "modality": output.modality,
         "shape": list(output.shape),
-        "layout": "NHWC",
-        "range": [0, 255],
-        "dtype": "uint8",
+        "layout": modality.layout,
+        "range": None if modality.range is None else list(modality.range),
+        "dtype": output.dtype,
     }

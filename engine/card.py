@@ -1,4 +1,4 @@
-"""What stands in a finished dataset beside its shards: the manifest's totals, the dataset card and the preview."""
+"""What a finished dataset says of itself: the manifest's totals and the dataset card."""
 
 from __future__ import annotations
 
@@ -6,47 +6,41 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.codecs.png import PngCodec
+from gen_engine.engine.modalities import MODALITIES
 from gen_engine.engine.plan import Plan
 from gen_engine.engine.writers.contract import Format
 
-PREVIEW_COLUMNS = 10
-PREVIEW_SAMPLES = 100
-_MARGIN = 2
-_SIDE = 56  # smaller pictures are enlarged by whole pixels to about this many
+_TASKS = {
+    ("image", True): "image-classification",
+    ("image", False): "unconditional-image-generation",
+    ("audio", True): "audio-classification",
+    ("vector", True): "tabular-classification",
+}
+"""Modality and whether there are classes → the Hub's name for what such data is for, where it has one."""
+
+_SHOWN = {
+    "image": "The first samples",
+    "audio": "The first samples as waveforms, the first channel of each, all on one scale",
+    "volume": "The middle slices of the first samples, each from its least value in black to its greatest in white",
+    "vector": "The first samples, a row each and a column a feature, from its least value in black to its greatest",
+}
+"""Modality → what the preview shows."""
 
 
 def manifest(plan: Plan) -> dict[str, Any]:
-    """Return what ``dataset.json`` says besides its schema, the plan and the shards, which the ledger adds."""
-    return {
-        "samples": plan.count,
-        "shape": list(plan.layout.shape),
-        "classes": None if plan.layout.class_names is None else list(plan.layout.class_names),
-    }
+    """Return what ``dataset.json`` says besides its schema, the plan and the shards, which the ledger adds.
 
-
-def preview(pixels_BHWC: NDArray[np.uint8]) -> bytes:
-    """Return a PNG with the samples in rows of ten, in order, enlarged by whole pixels.
-
-    ``pixels_BHWC`` is uint8; channel counts that PNG does not know are shown by their first channel.
+    ``modality`` and ``dtype`` are there for samples that are no images only, as in datasets from before there were any.
     """
-    count, height, width, channels = pixels_BHWC.shape
-    if channels not in (1, 2, 3, 4):
-        pixels_BHWC, channels = pixels_BHWC[..., :1], 1
-    scale = max(1, _SIDE // max(height, width))
-    columns = min(PREVIEW_COLUMNS, count)
-    rows = -(-count // columns)
-    cell_height, cell_width = height * scale + _MARGIN, width * scale + _MARGIN
-    sheet = np.full((rows * cell_height + _MARGIN, columns * cell_width + _MARGIN, channels), 255, np.uint8)
-    for i, pixels in enumerate(pixels_BHWC):
-        top, left = (i // columns) * cell_height + _MARGIN, (i % columns) * cell_width + _MARGIN
-        large = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
-        sheet[top : top + height * scale, left : left + width * scale] = large
-    return PngCodec().encode(sheet[None])[0]
+    layout = plan.layout
+    document = {
+        "samples": plan.count,
+        "shape": list(layout.shape),
+        "classes": None if layout.class_names is None else list(layout.class_names),
+    }
+    kind = {} if layout.modality == "image" else {"modality": layout.modality, "dtype": layout.dtype.name}
+    return document | kind
 
 
 def readme(plan: Plan, bundle: Bundle, form: Format, total_bytes: int) -> bytes:
@@ -54,13 +48,18 @@ def readme(plan: Plan, bundle: Bundle, form: Format, total_bytes: int) -> bytes:
     head = {
         "pretty_name": f"{plan.count:,} synthetic samples of {bundle.name}",
         "tags": ["synthetic", "gen-engine"],
-        "task_categories": ["image-classification" if bundle.labels else "unconditional-image-generation"],
+        **_task_categories(plan),
         "size_categories": [_size_category(plan.count)],
         **form.card(plan.layout),
     }
     # JSON is YAML: one line a key, and no YAML library.
     yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
-    parts = [f"---\n{yaml}\n---", f"# {head['pretty_name']}", _PROVENANCE, "![The first samples](preview.png)"]
+    parts = [
+        f"---\n{yaml}\n---",
+        f"# {head['pretty_name']}",
+        _PROVENANCE,
+        f"![{_SHOWN[plan.layout.modality]}](preview.png)",
+    ]
     parts += ["## What it is", _table(_facts(plan, bundle, total_bytes))]
     if plan.layout.class_names:
         parts.append(_table({str(i): name for i, name in enumerate(plan.layout.class_names)}, ("Label", "Class")))
@@ -87,7 +86,7 @@ def _facts(plan: Plan, bundle: Bundle, total_bytes: int) -> dict[str, Any]:
     labels = "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False)
     return {
         "Samples": f"{plan.count:,}",
-        "Shape (height × width × channels, uint8)": " × ".join(map(str, plan.layout.shape)),
+        _shape_title(plan): " × ".join(map(str, plan.layout.shape)),
         "Shards": f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {total_bytes:,} bytes",
         "Format": plan.encoding,
         "Generator": f"{bundle.name}, `{plan.generator_id[:16]}`",
@@ -96,6 +95,18 @@ def _facts(plan: Plan, bundle: Bundle, total_bytes: int) -> dict[str, Any]:
         "Labels": labels,
         "Computed by": plan.compute,
     }
+
+
+def _task_categories(plan: Plan) -> dict[str, list[str]]:
+    task = _TASKS.get((plan.layout.modality, plan.labels is not None))
+    return {} if task is None else {"task_categories": [task]}
+
+
+def _shape_title(plan: Plan) -> str:
+    """Return ``Shape (height × width × channels, uint8)``, as the modality has it."""
+    layout = plan.layout
+    kind = "" if layout.modality == "image" else f"{layout.modality}, "
+    return f"Shape ({kind}{' × '.join(MODALITIES[layout.modality].axes)}, {layout.dtype.name})"
 
 
 def _flatten(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends.contract import Lane
+from gen_engine.engine.errors import BackendError
 from gen_engine.engine.labels import Labels
 from gen_engine.engine.latents import Latents
+from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers.contract import Batch
 
 
@@ -30,8 +32,8 @@ class Renderer:
         batch: the lane's fixed batch.
         latents: what drives it.
         labels: the classes, for a generator that has them.
-        first_batch: pixels of samples 0 to batch - 1, uint8 [B, H, W, C], if they were rendered before: a job renders
-            them to know its fingerprint, and a small job should not wait for them twice.
+        first_batch: pixels of samples 0 to batch - 1, as the lane makes them, if they were rendered before: a job
+            renders them to know its fingerprint, and a small job should not wait for them twice.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Renderer:
         batch: int,
         latents: Latents,
         labels: Labels | None,
-        first_batch: NDArray[np.uint8] | None = None,
+        first_batch: Pixels | None = None,
     ) -> None:
         self._lane, self._batch = lane, batch
         self._latents, self._labels = latents, labels
@@ -50,6 +52,9 @@ class Renderer:
         """Yield samples ``[start, stop)`` in order, at most a batch at a time.
 
         The pixels are the lane's: valid until the next step of the iteration.
+
+        Raises:
+            BackendError: the generator failed, or made a value that is no number.
         """
         in_flight: deque[tuple[int, NDArray[np.int64] | None]] = deque()
         for first in range(start - start % self._batch, stop, self._batch):
@@ -64,15 +69,14 @@ class Renderer:
         while in_flight:
             yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
 
-    def _cut(
-        self, pixels_BHWC: NDArray[np.uint8], first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int
-    ) -> Batch:
+    def _cut(self, pixels_BHWC: Pixels, first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int) -> Batch:
         """Return of the batch that begins at ``first`` what lies in ``[start, stop)``."""
         wanted = slice(max(start - first, 0), min(stop - first, self._batch))
+        _refuse_non_finite(pixels_BHWC[wanted], first + wanted.start)
         return Batch(first + wanted.start, pixels_BHWC[wanted], None if labels_B is None else labels_B[wanted])
 
-    def array(self, start: int, stop: int) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None]:
-        """Return the pixels, uint8 [stop - start, H, W, C], and labels of samples ``[start, stop)`` at once."""
+    def array(self, start: int, stop: int) -> tuple[Pixels, NDArray[np.int64] | None]:
+        """Return the pixels, as :class:`Batch` has them, and the labels of samples ``[start, stop)`` at once."""
         pixels, labels = [], []
         for batch in self.render(start, stop):
             pixels.append(batch.pixels_BHWC.copy())
@@ -83,3 +87,14 @@ class Renderer:
     def close(self) -> None:
         """Close the lane."""
         self._lane.close()
+
+
+def _refuse_non_finite(pixels_BHWC: Pixels, first: int) -> None:
+    """Raise BackendError if a value is NaN or infinite, which uint8 cannot be; ``first`` is the first row's sample."""
+    if pixels_BHWC.dtype.kind != "f" or np.isfinite(pixels_BHWC).all():
+        return
+    finite_B = np.isfinite(pixels_BHWC.reshape(len(pixels_BHWC), -1)).all(axis=1)
+    raise BackendError(
+        f"sample {first + int(np.argmin(finite_B))}: the generator made a value that is NaN or infinite, and such a "
+        "sample is never written; try --precision fp32, a smaller --truncation or another --seed"
+    )

@@ -39,7 +39,7 @@ class SampleRequest:
     """One of :data:`gen_engine.engine.writers.FORMATS`."""
 
     codec: str | None = None
-    """One of :data:`gen_engine.engine.codecs.CODECS`; None is png where the format has a place for one."""
+    """One of :data:`gen_engine.engine.codecs.CODECS`; None is png for pictures and raw for other samples."""
 
     shard_size: int = DEFAULT_SHARD_SIZE
     """Samples a shard; the last shard may be smaller."""

@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gen_engine.engine import card
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.backends.contract import Backend
@@ -24,7 +21,9 @@ from gen_engine.engine.labels import LabelPlan, Labels, parse_labels
 from gen_engine.engine.lanes import StopSignal, run_lanes, usable_cpus
 from gen_engine.engine.latents import Latents, check_truncation
 from gen_engine.engine.ledger import Ledger
+from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.plan import Compute, Plan, shard_count
+from gen_engine.engine.preview import SAMPLES, preview
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import DEFAULT_BATCH, SampleRequest
 from gen_engine.engine.variants import CANONICAL, Graph, choose
@@ -82,8 +81,8 @@ class Job:
     codec: Codec
     new_labels: Callable[[], Labels | None] = field(repr=False)
 
-    first_batch: NDArray[np.uint8] = field(repr=False)
-    """Pixels of samples 0 to batch - 1, rendered for the fingerprint."""
+    first_batch: Pixels = field(repr=False)
+    """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint."""
 
     def renderer(self) -> Renderer:
         """Open a lane."""
@@ -104,7 +103,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         BackendUnavailable, WriterUnavailable: something it needs does not work here.
     """
     form = open_format(request.format)
-    codec = _choose_codec(request, form)
+    codec = _choose_codec(request, form, bundle)
     check_truncation(bundle.latent.distribution, request.truncation)
     label_plan, new_labels = _open_labels(request, bundle)
     name, graph = choose(
@@ -120,11 +119,12 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
     latents = _latents(bundle, request.seed, request.truncation)
     with contextlib.closing(Renderer(backend.lane(), batch, latents, new_labels())) as first:
         first_batch, _ = first.array(0, batch)
-    codec.encode(first_batch[:1])  # a codec that cannot hold such pictures says so before anything is written
+    codec.encode(first_batch[:1])  # a codec that cannot hold such samples says so before anything is written
     layout = Layout(
         shape=bundle.output.shape,
         class_names=None if bundle.labels is None else bundle.labels.names,
         shards=shard_count(request.count, request.shard_size),
+        modality=bundle.output.modality,
     )
     plan = Plan(
         bundle_name=bundle.name,
@@ -234,11 +234,11 @@ def write_shard(
 
 
 def _finish(job: Job, ledger: Ledger) -> None:
-    shown = min(job.plan.count, card.PREVIEW_SAMPLES)
+    shown = min(job.plan.count, SAMPLES)
     with contextlib.closing(job.renderer()) as renderer:
-        pixels_BHWC, _ = renderer.array(0, shown)
+        picture = preview((batch.pixels_BHWC for batch in renderer.render(0, shown)), job.plan.layout.modality)
     text = card.readme(job.plan, job.bundle, job.format, ledger.bytes_done)
-    ledger.finish(card.manifest(job.plan), text, card.preview(pixels_BHWC))
+    ledger.finish(card.manifest(job.plan), text, picture)
 
 
 def _latents(bundle: Bundle, seed: int, truncation: float | None) -> Latents:
@@ -262,15 +262,23 @@ def _settle_batch(request: SampleRequest, bundle: Bundle, graph: Graph) -> int:
     return request.batch or graph.batch or DEFAULT_BATCH
 
 
-def _choose_codec(request: SampleRequest, form: Format) -> Codec:
-    if not form.holds_arrays:
-        return open_codec("png" if request.codec is None else request.codec)
-    if request.codec not in (None, "raw"):
+def _choose_codec(request: SampleRequest, form: Format, bundle: Bundle) -> Codec:
+    pictures = bundle.output.modality == "image"
+    if form.holds_arrays and request.codec not in (None, "raw"):
+        instead = ", or choose --format webdataset or parquet" if pictures else ""
         raise RequestError(
             f"codec {request.codec!r}: format {form.name} holds arrays, not encoded pictures; "
-            "leave --codec out, or choose --format webdataset or parquet"
+            f"leave --codec out{instead}"
         )
-    return open_codec("raw")
+    if form.holds_arrays or (request.codec is None and not pictures):
+        return open_codec("raw")
+    codec = open_codec("png" if request.codec is None else request.codec)
+    if codec.pictures_only and not pictures:
+        raise RequestError(
+            f"codec {codec.name!r} holds pictures, and the samples of bundle {bundle.name} are of modality "
+            f"{bundle.output.modality}; use --codec raw, or --format npy"
+        )
+    return codec
 
 
 def _open_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | None, Callable[[], Labels | None]]:

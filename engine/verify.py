@@ -108,7 +108,7 @@ def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[
                 payload = pixels.tobytes() if form.holds_arrays else codec.encode(pixels)[0]
                 again = StoredSample(stored.index, None if label is None else int(label[0]), payload)
                 if again != stored:
-                    raise VerifyError(_difference(out, number, stored, again) + excuse)
+                    raise VerifyError(_difference(out, manifest, number, stored, again) + excuse)
             heard(len(wanted))
     return count
 
@@ -131,8 +131,10 @@ def _restore_labels(
             label_file[stored.index] = stored.label
 
 
-def _difference(out: Path, shard: int, stored: StoredSample, again: StoredSample) -> str:
-    what = "pixels" if stored.label == again.label else f"label ({stored.label} stored, {again.label} generated)"
+def _difference(out: Path, manifest: Mapping[str, Any], shard: int, stored: StoredSample, again: StoredSample) -> str:
+    what = "values" if "modality" in manifest else "pixels"
+    if stored.label != again.label:
+        what = f"label ({stored.label} stored, {again.label} generated)"
     return f"{out}: sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ"
 
 

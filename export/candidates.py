@@ -191,5 +191,6 @@ def first_batch(bundle: Bundle, options: Options) -> int:
 
 def batches_of(bundle: Bundle, options: Options) -> list[int]:
     """Return the batches to try: within what was asked for, and small enough for their pixels to stay in caches."""
-    most = min(options.max_batch, max(BATCHES[0], _LARGEST_BATCH_BYTES // math.prod(bundle.output.shape)))
+    sample = math.prod(bundle.output.shape) * np.dtype(bundle.output.dtype).itemsize
+    most = min(options.max_batch, max(BATCHES[0], _LARGEST_BATCH_BYTES // sample))
     return [batch for batch in BATCHES if batch <= most] or [options.max_batch]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.errors import BackendError
+from gen_engine.engine.modalities import Pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +38,8 @@ class Lane(Protocol):
         """
         ...
 
-    def collect(self) -> NDArray[np.uint8]:
-        """Wait for the oldest batch and return its pixels, uint8 [B, H, W, C].
+    def collect(self) -> Pixels:
+        """Wait for the oldest batch and return its pixels: uint8 [B, H, W, C], or float32 of another modality.
 
         The array is the lane's: it is valid until the next call of :meth:`collect` or :meth:`close`.
         """
@@ -89,8 +90,8 @@ class Backend(Protocol):
 def refuse_unpromised(dtype: Any, shape: Sequence[int], output: OutputSpec, batch: int) -> None:
     """Raise BackendError unless a batch of samples has the type and shape that its bundle promises."""
     promised = (batch, *output.shape)
-    if tuple(shape) != promised or np.dtype(dtype) != np.uint8:
+    if tuple(shape) != promised or np.dtype(dtype) != np.dtype(output.dtype):
         raise BackendError(
-            f"the generator made {np.dtype(dtype)} {list(shape)} where its bundle promises uint8 {list(promised)}; "
-            "export it again"
+            f"the generator made {np.dtype(dtype)} {list(shape)} where its bundle promises {output.dtype} "
+            f"{list(promised)}; export it again"
         )

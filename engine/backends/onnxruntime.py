@@ -16,6 +16,7 @@ from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable
+from gen_engine.engine.modalities import Pixels
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -91,7 +92,7 @@ class OnnxRuntimeLane:
 
     def __init__(self, session: onnxruntime.InferenceSession, bundle: Bundle, batch: int) -> None:
         self._session, self._output, self._batch = session, bundle.output, batch
-        self._pixels: NDArray[np.uint8] | None = None
+        self._pixels: Pixels | None = None
 
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
         """Run the batch on the calling thread."""
@@ -105,7 +106,7 @@ class OnnxRuntimeLane:
         refuse_unpromised(pixels.dtype, pixels.shape, self._output, self._batch)
         self._pixels = pixels
 
-    def collect(self) -> NDArray[np.uint8]:
+    def collect(self) -> Pixels:
         """Return the submitted batch's pixels: a new array each time."""
         assert self._pixels is not None, "collect without submit"
         pixels, self._pixels = self._pixels, None

@@ -20,6 +20,7 @@ from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.lanes import usable_cpus
+from gen_engine.engine.modalities import Pixels
 
 if TYPE_CHECKING:
     from gen_engine.engine.variants import Graph
@@ -118,7 +119,7 @@ class OpenVinoLane:
             raise BackendError(f"openvino failed on a batch of {latents_BZ.shape[0]}: {error}") from error
         self._in_flight.append((request, tuple(inputs.values())))  # alive until they have been read
 
-    def collect(self) -> NDArray[np.uint8]:
+    def collect(self) -> Pixels:
         """Wait for the oldest batch; the array is its request's own output."""
         assert self._in_flight, "collect without submit"
         request, _ = self._in_flight.popleft()

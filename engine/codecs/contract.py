@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+from gen_engine.engine.modalities import Pixels
 
 
 class Codec(Protocol):
-    """Turns pictures into the bytes of one file each. Stateless, so lanes may share one.
+    """Turns samples into the bytes of one file each. Stateless, so lanes may share one.
 
     The same pixels give the same bytes, whatever batch they come in.
     """
@@ -32,8 +31,13 @@ class Codec(Protocol):
         """Name, settings and library version: equal identities give equal bytes."""
         ...
 
-    def encode(self, pixels_BHWC: NDArray[np.uint8]) -> list[bytes]:
-        """Return one encoded file a picture.
+    @property
+    def pictures_only(self) -> bool:
+        """True if it holds uint8 [H, W, C] and nothing else."""
+        ...
+
+    def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
+        """Return one encoded file a sample.
 
         Raises:
             RequestError: the codec cannot hold this number of channels.

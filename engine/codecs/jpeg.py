@@ -6,9 +6,9 @@ Shape suffixes: B samples, H height, W width, C channels.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gen_engine.engine.errors import RequestError, WriterUnavailable
+from gen_engine.engine.modalities import Pixels
 
 COLOUR_SPACES = {1: ("GRAY", "Gray"), 3: ("RGB", "444")}
 """Channels to simplejpeg's colour space and chroma subsampling: none, since small pictures show it."""
@@ -27,6 +27,7 @@ class JpegCodec:
 
     name = "jpeg"
     extension = "jpg"
+    pictures_only = True
 
     def __init__(self, quality: int = 95) -> None:
         if not 1 <= quality <= 100:
@@ -45,7 +46,7 @@ class JpegCodec:
         """Name, quality, subsampling and the version of simplejpeg, which carries its own libjpeg-turbo."""
         return f"jpeg/q{self._quality}-444/simplejpeg-{self._simplejpeg.__version__}"
 
-    def encode(self, pixels_BHWC: NDArray[np.uint8]) -> list[bytes]:
+    def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
         """Return one JPEG file a picture.
 
         Raises:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.errors import RequestError
+from gen_engine.engine.modalities import Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -36,13 +37,14 @@ class PngCodec:
 
     name = "png"
     extension = "png"
+    pictures_only = True
 
     @property
     def identity(self) -> str:
         """Name, settings and the version of zlib, on which the bytes depend."""
         return f"png/up-rle-1/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
-    def encode(self, pixels_BHWC: NDArray[np.uint8]) -> list[bytes]:
+    def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
         """Return one PNG file a picture.
 
         Raises:
@@ -62,7 +64,7 @@ class PngCodec:
         return files
 
 
-def _filter(pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _filter(pixels_BHWC: Pixels) -> NDArray[np.uint8]:
     """Return [B, H·(1 + W·C)]: every row as its filter's number and the filtered bytes."""
     batch, height, width, channels = pixels_BHWC.shape
     rows = pixels_BHWC.reshape(batch, height, width * channels)

@@ -1,4 +1,4 @@
-"""Pixels as they are: each picture is the bytes of a ``.npy`` file, which NumPy and webdataset read.
+"""Samples as they are: each is the bytes of a ``.npy`` file, which NumPy and webdataset read.
 
 Shape suffixes: B samples, H height, W width, C channels.
 """
@@ -8,20 +8,23 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from numpy.typing import NDArray
+
+from gen_engine.engine.modalities import Pixels
 
 
 class RawCodec:
-    """Lossless and the fastest; any number of channels."""
+    """Lossless and the fastest; any number of channels, and any modality."""
 
     name = "raw"
     extension = "npy"
+    pictures_only = False
     identity = "raw/npy-1.0"
 
-    def encode(self, pixels_BHWC: NDArray[np.uint8]) -> list[bytes]:
-        """Return one ``.npy`` file a picture, uint8 [H, W, C]."""
-        header = npy_header("|u1", pixels_BHWC.shape[1:])
-        return [header + picture.tobytes() for picture in pixels_BHWC]
+    def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
+        """Return one ``.npy`` file a sample: uint8 [H, W, C], or float32 of another modality."""
+        little = pixels_BHWC.dtype.newbyteorder("<")
+        header = npy_header(little.str, pixels_BHWC.shape[1:])
+        return [header + sample.astype(little, copy=False).tobytes() for sample in pixels_BHWC]
 
 
 def npy_header(descr: str, shape: tuple[int, ...]) -> bytes:

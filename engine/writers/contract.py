@@ -14,20 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
+from gen_engine.engine.modalities import MODALITIES, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """What all shards of a dataset have in common."""
 
-    shape: tuple[int, int, int]
-    """Height, width, channels of a sample."""
+    shape: tuple[int, ...]
+    """Of a sample, channels last: height, width, channels of an image."""
 
     class_names: tuple[str, ...] | None
     """Class names in order of their ids; None for a dataset without labels."""
 
     shards: int
     """How many shards the dataset has; some formats state it in every file's name."""
+
+    modality: str = "image"
+    """One of :data:`gen_engine.engine.modalities.MODALITIES`."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the stored values, little-endian: uint8 for images, float32 for others."""
+        return np.dtype(MODALITIES[self.modality].dtype).newbyteorder("<")
+
+    @property
+    def noun(self) -> str:
+        """What a sample is called in names of files and columns: ``image``, or ``sample`` for other modalities."""
+        return "image" if self.modality == "image" else "sample"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +59,9 @@ class Batch(NamedTuple):
     start: int
     """Index of the first one in the dataset."""
 
-    pixels_BHWC: NDArray[np.uint8]
+    pixels_BHWC: Pixels
+    """uint8 [B, H, W, C], or float32 [B, …] of another modality."""
+
     labels_B: NDArray[np.int64] | None
 
 
@@ -67,7 +83,7 @@ class StoredSample:
     index: int
     label: int | None
     payload: bytes
-    """Encoded by the dataset's codec; C-order pixel bytes for formats that hold arrays."""
+    """Encoded by the dataset's codec; C-order bytes of the values for formats that hold arrays."""
 
 
 class ShardWriter(Protocol):
@@ -109,7 +125,7 @@ class Format(Protocol):
 
     @property
     def holds_arrays(self) -> bool:
-        """True if pixels are stored as they are, and no codec has a place."""
+        """True if samples are stored as they are, and no codec has a place."""
         ...
 
     def check_available(self) -> None:

@@ -1,4 +1,4 @@
-"""NumPy shards: pixels, labels and indices as three arrays, for ``np.load(…, mmap_mode="r")``.
+"""NumPy shards: samples, labels and indices as three arrays, for ``np.load(…, mmap_mode="r")``.
 
 Shape suffixes: B samples, H height, W width, C channels.
 """
@@ -19,7 +19,10 @@ from gen_engine.engine.writers.shard import StagedShard, missing, numbered
 
 
 class NpyFormat:
-    """``data/train-00000-of-00010.images.npy`` (uint8 [B, H, W, C]), ``.labels.npy`` and ``.index.npy`` (int64 [B])."""
+    """``data/train-00000-of-00010.images.npy`` (uint8 [B, H, W, C]), ``.labels.npy`` and ``.index.npy`` (int64 [B]).
+
+    Samples that are no images are ``.samples.npy``, float32 [B, …].
+    """
 
     name = "npy"
     identity = "npy/1"
@@ -29,8 +32,9 @@ class NpyFormat:
         """Do nothing: NumPy is always here."""
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
-        """Return the shard's names: images, labels where there are any, index."""
-        kinds = ["images", "index"] if layout.class_names is None else ["images", "labels", "index"]
+        """Return the shard's names: images or samples, labels where there are any, index."""
+        samples = f"{layout.noun}s"
+        kinds = [samples, "index"] if layout.class_names is None else [samples, "labels", "index"]
         return [f"{numbered(layout, number)}.{kind}.npy" for kind in kinds]
 
     def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> NpyWriter:
@@ -38,19 +42,20 @@ class NpyFormat:
         return NpyWriter(scratch, self.file_names(layout, shard.number), layout, shard)
 
     def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
-        """Yield samples whose payload is the picture's C-order bytes."""
+        """Yield samples whose payload is the array's C-order bytes."""
         try:
             arrays = {path.name.split(".")[-2]: np.load(path, mmap_mode="r", allow_pickle=False) for path in files}
         except (OSError, ValueError, EOFError) as error:
             raise VerifyError(f"{files[0]}: cannot be read as NumPy arrays ({error})") from error
         labels = arrays.get("labels")
         stored = arrays["index"]
+        samples = arrays["images"] if "images" in arrays else arrays["samples"]
         for index in sorted(indices):
             row = int(np.searchsorted(stored, index))
             if row == len(stored) or stored[row] != index:
                 raise missing(files[0], index)
             label = None if labels is None else int(labels[row])
-            yield StoredSample(index, label, arrays["images"][row].tobytes())
+            yield StoredSample(index, label, samples[row].tobytes())
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
         """Return nothing: Hugging Face has no reader for NumPy files."""
@@ -73,13 +78,13 @@ class NpyWriter(StagedShard):
 
     def _begin(self) -> None:
         count = self._shard.stop - self._shard.start
-        self._images, *others = self._files
-        self._images.write(npy_header("|u1", (count, *self._layout.shape)))
+        self._samples, *others = self._files
+        self._samples.write(npy_header(self._layout.dtype.str, (count, *self._layout.shape)))
         for file in others:
             file.write(npy_header("<i8", (count,)))
 
     def _append(self, batch: Batch) -> None:
-        self._images.write(np.ascontiguousarray(batch.pixels_BHWC).data)
+        self._samples.write(np.ascontiguousarray(batch.pixels_BHWC, self._layout.dtype).data)
         if batch.labels_B is not None:
             self._files[1].write(np.ascontiguousarray(batch.labels_B, "<i8").data)
         index_B = np.arange(batch.start, batch.start + len(batch.pixels_BHWC), dtype="<i8")

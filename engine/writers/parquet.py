@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError, WriterUnavailable
+from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
 from gen_engine.engine.writers.shard import StagedShard, missing, numbered
 
 GROUP_ROWS = 1_000
 GROUP_BYTES = 32 * 2**20
-"""A row group is written at this many rows or, for large pictures, at as many as have this many bytes of pixels."""
+"""A row group is written at this many rows or, for large samples, at as many as have this many bytes uncompressed."""
 
 
 class ParquetFormat:
-    """``data/train-00000-of-00010.parquet`` with the columns ``image``, ``label`` (if there are labels), ``index``."""
+    """``data/train-00000-of-00010.parquet`` with the columns ``image``, ``label`` (if there are labels), ``index``.
+
+    Samples that are no images are arrays in a column ``sample``.
+    """
 
     name = "parquet"
     holds_arrays = False
@@ -89,9 +93,10 @@ class ParquetWriter(StagedShard):
         self._codec = codec
         self._raw = codec.name == RawCodec.name
         self._schema = _schema(layout, self._raw)
-        self._group_rows = max(1, min(GROUP_ROWS, GROUP_BYTES // int(np.prod(layout.shape))))
+        sample_bytes = math.prod(layout.shape) * layout.dtype.itemsize
+        self._group_rows = max(1, min(GROUP_ROWS, GROUP_BYTES // sample_bytes))
         self._images: list[Any] = []
-        """Encoded files; with the codec raw, arrays [H, W, C]."""
+        """Encoded files; with the codec raw, arrays of the layout's shape."""
         self._labels: list[int] = []
         self._writer: Any = None
         super().__init__(scratch, names, layout, shard)
@@ -100,8 +105,10 @@ class ParquetWriter(StagedShard):
         import pyarrow.parquet as pq
 
         # PNG and JPEG do not shrink again, and statistics over them would copy whole pictures into the footer. An
-        # array's bytes take four each unless there is a dictionary, since Parquet has no smaller integer.
-        leaf = "image" + ".list.element" * 3
+        # array's bytes take four each unless there is a dictionary, since Parquet has no smaller integer; floats,
+        # which hardly repeat, only have it grow and given up again.
+        noun = self._layout.noun
+        leaf = noun + ".list.element" * len(self._layout.shape)
         self._writer = pq.ParquetWriter(
             self._files[0],
             self._schema,
@@ -112,7 +119,7 @@ class ParquetWriter(StagedShard):
                 "label": "SNAPPY",
                 "index": "SNAPPY",
             },
-            use_dictionary=[leaf, "label"],
+            use_dictionary=[leaf, "label"] if self._layout.dtype == np.uint8 else ["label"],
             write_statistics=["label", "index"],
         )
 
@@ -146,7 +153,7 @@ class ParquetWriter(StagedShard):
             columns = [_nested(np.stack(images))]
         else:
             paths = [f"{index:012d}.{self._codec.extension}" for index in indices]
-            kind = self._schema.field("image").type
+            kind = self._schema.field(self._layout.noun).type
             columns = [pa.StructArray.from_arrays([pa.array(images, pa.binary()), pa.array(paths)], fields=list(kind))]
         if labels:
             columns.append(pa.array(labels, pa.int64()))
@@ -156,28 +163,24 @@ class ParquetWriter(StagedShard):
 
 def _samples(table: Any) -> Iterator[StoredSample]:
     labels = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
-    for index, label, image in zip(table["index"].to_pylist(), labels, table["image"].to_pylist(), strict=True):
-        if isinstance(image, dict):
-            yield StoredSample(index, label, image["bytes"])
+    column = table["image" if "image" in table.column_names else "sample"]
+    dtype = np.uint8 if "image" in table.column_names else np.float32
+    for index, label, sample in zip(table["index"].to_pylist(), labels, column.to_pylist(), strict=True):
+        if isinstance(sample, dict):
+            yield StoredSample(index, label, sample["bytes"])
         else:
-            yield StoredSample(index, label, RawCodec().encode(np.array([image], np.uint8))[0])
+            yield StoredSample(index, label, RawCodec().encode(np.array([sample], dtype))[0])
 
 
 def _schema(layout: Layout, raw: bool) -> Any:
     """Return the columns, and under the key ``huggingface`` what ``datasets`` makes of them."""
     pa = _pyarrow()
-    image: dict[str, Any] = {"_type": "Image"}
+    feature: dict[str, Any] = {"_type": "Image"}
     field = pa.field("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     if raw:
-        image = {"shape": list(layout.shape), "dtype": "uint8", "_type": "Array3D"}
-        # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not know it see lists.
-        mark = {
-            "ARROW:extension:name": "datasets.features.features.Array3DExtensionType",
-            "ARROW:extension:metadata": json.dumps([layout.shape, "uint8"]),
-        }
-        field = pa.field("image", pa.list_(pa.list_(pa.list_(pa.uint8()))), metadata=mark)
+        feature, field = _array_column(layout)
     fields = [field]
-    features = {"image": image}
+    features = {layout.noun: feature}
     if layout.class_names is not None:
         features["label"] = {"names": list(layout.class_names), "_type": "ClassLabel"}
         fields.append(pa.field("label", pa.int64()))
@@ -186,12 +189,33 @@ def _schema(layout: Layout, raw: bool) -> Any:
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def _nested(pixels_BHWC: NDArray[np.uint8]) -> Any:
-    """Return the pictures as Arrow lists of lists of lists, which is how ``datasets`` stores an Array3D."""
+def _array_column(layout: Layout) -> tuple[dict[str, Any], Any]:
+    """Return the column of samples that are arrays: its feature for ``datasets``, and its field."""
+    pa = _pyarrow()
+    rank, dtype = len(layout.shape), layout.dtype.name
+    kind = pa.from_numpy_dtype(layout.dtype)
+    if rank == 1:  # `datasets` has no Array1D: a list of a known length takes its place
+        length = layout.shape[0]
+        feature = {"feature": {"dtype": dtype, "_type": "Value"}, "length": length, "_type": "Sequence"}
+        return feature, pa.field(layout.noun, pa.list_(kind, length))
+    for _ in range(rank):
+        kind = pa.list_(kind)
+    # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not know it see lists.
+    mark = {
+        "ARROW:extension:name": f"datasets.features.features.Array{rank}DExtensionType",
+        "ARROW:extension:metadata": json.dumps([layout.shape, dtype]),
+    }
+    feature = {"shape": list(layout.shape), "dtype": dtype, "_type": f"Array{rank}D"}
+    return feature, pa.field(layout.noun, kind, metadata=mark)
+
+
+def _nested(pixels_BHWC: Pixels) -> Any:
+    """Return the samples as the column's Arrow lists of lists, which is how ``datasets`` stores an Array3D."""
     pa = _pyarrow()
     array = pa.array(pixels_BHWC.reshape(-1))
-    for axis in (3, 2, 1):
-        size = pixels_BHWC.shape[axis]
+    if pixels_BHWC.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(array, pixels_BHWC.shape[1])
+    for size in pixels_BHWC.shape[:0:-1]:
         offsets = np.arange(0, len(array) + 1, size, dtype=np.int32)
         array = pa.ListArray.from_arrays(pa.array(offsets), array)
     return array

@@ -43,6 +43,7 @@ class StagedShard(ABC):
         assert batch.start == self._next, f"sample {self._next} is due, not {batch.start}"
         assert batch.start + count <= self._shard.stop, f"the shard ends before sample {self._shard.stop}"
         assert batch.pixels_BHWC.shape[1:] == self._layout.shape, batch.pixels_BHWC.shape
+        assert batch.pixels_BHWC.dtype == self._layout.dtype, batch.pixels_BHWC.dtype
         if self._layout.class_names is None:
             assert batch.labels_B is None, "labels for a dataset without labels"
         else:

@@ -28,7 +28,10 @@ AFTER_CHECKSUM = b"\0 " + b"0" + bytes(100) + b"ustar\0" + b"00" + bytes(64) + b
 
 
 class WebDatasetFormat:
-    """``data/train-000000.tar`` with ``000000000123.png`` and, in datasets with labels, ``000000000123.cls``."""
+    """``data/train-000000.tar`` with ``000000000123.png`` and, in datasets with labels, ``000000000123.cls``.
+
+    With the codec raw, the only one for samples that are no images, the member is ``000000000123.npy``.
+    """
 
     name = "webdataset"
     identity = "webdataset/1"
@@ -71,18 +74,19 @@ class WebDatasetFormat:
         """Return code that iterates over all shards."""
         width = len(Path(self.file_names(layout, 0)[0]).stem.removeprefix("train-"))
         label = "" if layout.class_names is None else ', sample["cls"]'
+        how, shown = ('"pil"', "") if layout.modality == "image" else ("", ', sample["npy"].shape')
         lines = [
             "import webdataset",
             "",
             f'shards = "PATH/data/train-{{{0:0{width}d}..{layout.shards - 1:0{width}d}}}.tar"',
-            'for sample in webdataset.WebDataset(shards, shardshuffle=False).decode("pil"):',
-            f'    print(sample["__key__"]{label})',
+            f"for sample in webdataset.WebDataset(shards, shardshuffle=False).decode({how}):",
+            f'    print(sample["__key__"]{shown}{label})',
         ]
         return "\n".join(lines)
 
 
 class WebDatasetWriter(StagedShard):
-    """Writes a batch's headers, pictures and labels in one go."""
+    """Writes a batch's headers, samples and labels in one go."""
 
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard, codec: Codec) -> None:
         super().__init__(scratch, names, layout, shard)

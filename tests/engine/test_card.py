@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pytest
 import yaml
 from jobs import run_job
-from PIL import Image
 from tiny_bundle import CLASSES
 
 from gen_engine.engine import card
@@ -57,27 +53,3 @@ def test_awkward_names_and_figures_break_neither_yaml_nor_tables(tiny: Bundle) -
     text = card.readme(job.plan, bundle, job.format, 1).decode()
     assert head(text)["pretty_name"] == '3 synthetic samples of a: "b" #c'
     assert r"two lines \| more" in text
-
-
-@pytest.mark.parametrize(
-    ("count", "channels", "mode"), [(1, 1, "L"), (7, 3, "RGB"), (100, 4, "RGBA"), (23, 2, "LA"), (11, 5, "L")]
-)
-def test_the_preview_shows_the_first_samples_in_rows_of_ten(count: int, channels: int, mode: str) -> None:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (count, 8, 6, channels), dtype=np.uint8)
-    picture = Image.open(io.BytesIO(card.preview(pixels)))
-    assert picture.mode == mode
-    sheet = np.asarray(picture).reshape(picture.height, picture.width, -1)
-    columns, rows = min(count, 10), -(-count // 10)
-    assert sheet.shape[:2] == (rows * (56 + 2) + 2, columns * (42 + 2) + 2)
-    for i in range(count):
-        top, left = (i // 10) * 58 + 2, (i % 10) * 44 + 2
-        shown = sheet[top : top + 56 : 7, left : left + 42 : 7]
-        np.testing.assert_array_equal(shown, pixels[i][..., : sheet.shape[2]])
-
-
-def test_the_preview_is_of_the_dataset_itself(tiny: Bundle, tmp_path: Path) -> None:
-    for batch in (3, 50, 200):
-        run_job(tiny, tmp_path / f"{batch}", count=120, batch=batch)
-        stored = np.load(tmp_path / f"{batch}" / "data" / "train-00000-of-00001.images.npy")
-        assert (tmp_path / f"{batch}" / "preview.png").read_bytes() == card.preview(stored[:100])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.bundle import Bundle, OutputSpec
 
 MEMORY = Path("/dev/shm")  # what a crash leaves behind is played, so the disk's own slowness proves nothing
 
@@ -29,3 +29,10 @@ def fast_dir() -> Iterator[Path]:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A conditional generator of 6×6 grey pictures."""
     return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny.gen", size=6)
+
+
+@pytest.fixture(scope="session")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A conditional generator of short sounds, float32."""
+    output = OutputSpec(modality="audio", shape=(40, 2), dtype="float32")
+    return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "audio.gen", output=output)

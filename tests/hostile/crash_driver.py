@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from jobs import Heard, tree
 
-from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.bundle import OutputSpec, read_bundle
 from gen_engine.engine.errors import EngineError
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import Job, open_job, write_dataset
@@ -184,20 +184,20 @@ def count_points(job: Job, out: Path) -> int:
 
 
 class NumpyBackend:
-    """Stands for the runtime, which should not be forked: pixels from latents and labels by plain NumPy."""
+    """Stands for the runtime, which should not be forked: samples from latents and labels by plain NumPy."""
 
     name, version, device, precision, depth = "numpy", "1", "cpu", "fp32", 1
 
-    def __init__(self, batch: int, shape: tuple[int, int, int]) -> None:
-        self.batch, self.shape = batch, shape
+    def __init__(self, batch: int, output: OutputSpec) -> None:
+        self.batch, self.output = batch, output
 
     def lane(self) -> NumpyBackend:
-        return NumpyBackend(self.batch, self.shape)
+        return NumpyBackend(self.batch, self.output)
 
     def submit(self, latents_BZ: Any, labels_B: Any) -> None:
-        size = int(np.prod(self.shape))
+        size = int(np.prod(self.output.shape))
         grey = np.resize(np.abs(latents_BZ) * 60.0, (self.batch, size)) + 10.0 * labels_B[:, None]
-        self.pixels = grey.astype(np.uint8).reshape(self.batch, *self.shape)
+        self.pixels = grey.astype(self.output.dtype).reshape(self.batch, *self.output.shape)
 
     def collect(self) -> Any:
         return self.pixels
@@ -214,7 +214,7 @@ def main(bundle: str, work: str, format_name: str, harms: str) -> None:
         pyarrow.array(np.zeros(1))
     request = SampleRequest(count=14, shard_size=6, batch=4, seed=3, format=format_name)
     job = open_job(request, generator)
-    job = replace(job, backend=NumpyBackend(4, generator.output.shape))
+    job = replace(job, backend=NumpyBackend(4, generator.output))
     root = Path(work)
     points = count_points(job, root / "whole")
     expected = tree(root / "whole")

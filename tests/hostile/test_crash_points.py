@@ -48,6 +48,11 @@ def test_a_job_that_dies_anywhere_resumes_to_the_same_bytes(
     assert set(drive(tiny, fast_dir, format_name, harm)) == {"-9"}
 
 
+@pytest.mark.parametrize("format_name", ["webdataset", "parquet"])
+def test_a_job_of_float_samples_does_too(audio: Bundle, fast_dir: Path, format_name: str) -> None:
+    assert set(drive(audio, fast_dir, format_name, "kill")) == {"-9"}
+
+
 @pytest.mark.parametrize("harm", ["kill+kill", "powercut+powercut", "ENOSPC+kill"])
 def test_a_resumed_job_may_die_too(tiny: Bundle, fast_dir: Path, harm: str) -> None:
     drive(tiny, fast_dir, "webdataset", harm)

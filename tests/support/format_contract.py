@@ -9,6 +9,7 @@ import errno
 import os
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,25 +17,32 @@ import numpy as np
 import pytest
 import yaml
 from full_disk import FullDisk
-from numpy.typing import NDArray
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import VerifyError, WriterError
+from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Batch, Format, Layout, Shard, ShardWriter, StoredSample
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Zoë's “bag”")
 START, STOP = 5, 31
-Decoded = tuple[int, int | None, NDArray[np.uint8]]
+SHAPES = {"image": (6, 5, 3), "audio": (11, 2), "volume": (3, 4, 5, 2), "vector": (7,)}
+Decoded = tuple[int, int | None, Pixels]
 
 
 class Data:
     """Samples 0 to 31 of a dataset, of which the last 26 fill its second shard."""
 
-    def __init__(self, names: tuple[str, ...] | None, shape: tuple[int, int, int] = (6, 5, 3)) -> None:
+    def __init__(
+        self, names: tuple[str, ...] | None, shape: tuple[int, ...] | None = None, modality: str = "image"
+    ) -> None:
         rng = np.random.default_rng(3)
-        self.layout = Layout(shape=shape, class_names=names, shards=2)
-        self.pixels = rng.integers(0, 256, (STOP, *shape), dtype=np.uint8)
+        self.layout = Layout(shape=shape or SHAPES[modality], class_names=names, shards=2, modality=modality)
+        size = (STOP, *self.layout.shape)
+        self.pixels: Pixels = rng.integers(0, 256, size, dtype=np.uint8)
+        if modality != "image":
+            # Of every magnitude that float32 has: a reader that goes through another type shows.
+            self.pixels = (rng.standard_normal(size) * 10.0 ** rng.integers(-37, 38, size)).astype(np.float32)
         self.labels = None if names is None else rng.integers(0, len(names), STOP)
 
     def batch(self, start: int, stop: int) -> Batch:
@@ -53,6 +61,10 @@ class FormatContract:
 
     name: ClassVar[str]
     codec: ClassVar[str] = "png"
+    modality: ClassVar[str] = "image"
+
+    def data(self, names: tuple[str, ...] | None) -> Data:
+        return Data(names, modality=self.modality)
 
     def open(self, scratch: Path, data: Data, number: int = 1) -> ShardWriter:
         start, stop = [(0, START), (START, STOP)][number]
@@ -63,8 +75,8 @@ class FormatContract:
     def format(self) -> Format:
         return open_format(self.name)
 
-    def payload(self, pixels_HWC: NDArray[np.uint8]) -> bytes:
-        """Return what the format is to store of a picture."""
+    def payload(self, pixels_HWC: Pixels) -> bytes:
+        """Return what the format is to store of a sample."""
         if self.format.holds_arrays:
             return pixels_HWC.tobytes()
         return open_codec(self.codec).encode(pixels_HWC[None])[0]
@@ -86,7 +98,7 @@ class FormatContract:
         raise NotImplementedError
 
     def test_reads_back_what_it_wrote(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
-        data = Data(names)
+        data = self.data(names)
         files = self.write_dataset(tmp_path / "out", data)
         for indices in ([START, 12, 13, STOP - 1], [20], [], range(START, STOP)):
             expected = [StoredSample(i, data.label(i), self.payload(data.pixels[i])) for i in indices]
@@ -94,17 +106,17 @@ class FormatContract:
         assert [sample.index for sample in self.format.read(files, [30, 7])] == [7, 30]
 
     def test_its_own_reader_reads_it(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
-        data = Data(names)
+        data = self.data(names)
         self.write_dataset(tmp_path / "out", data)
         loaded = sorted(self.load(tmp_path / "out", data), key=lambda sample: sample[0])
         assert [index for index, _, _ in loaded] == list(range(STOP))
         for index, label, pixels in loaded:
             assert label == data.label(index)
-            assert pixels.shape == data.layout.shape
+            assert (pixels.shape, pixels.dtype) == (data.layout.shape, data.layout.dtype)
             np.testing.assert_array_equal(pixels, data.pixels[index])
 
     def test_the_cards_example_runs(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
-        data = Data(names)
+        data = self.data(names)
         out = tmp_path / "out"
         self.write_dataset(out, data)
         code = self.format.example(data.layout)
@@ -112,7 +124,7 @@ class FormatContract:
         exec(code.replace("PATH", str(out)), {})
 
     def test_bytes_do_not_depend_on_the_batches(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
-        data = Data(names)
+        data = self.data(names)
         written = []
         for cut in (1, 7, 8, STOP):
             writer = self.open(tmp_path, data)
@@ -122,7 +134,7 @@ class FormatContract:
         assert all(files == written[0] for files in written)
 
     def test_the_callers_arrays_may_change_after_append(self, tmp_path: Path) -> None:
-        data = Data(CLASS_NAMES)
+        data = self.data(CLASS_NAMES)
         (tmp_path / "a").mkdir()
         (tmp_path / "b").mkdir()
         writer, reused = self.open(tmp_path / "a", data), self.open(tmp_path / "b", data)
@@ -136,7 +148,7 @@ class FormatContract:
         assert [f.sha256 for f in reused.commit()] == [f.sha256 for f in writer.commit()]
 
     def test_says_truly_what_it_wrote(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
-        data = Data(names)
+        data = self.data(names)
         writer = self.open(tmp_path, data)
         data.write(writer, START, STOP, 10)
         files = writer.commit()
@@ -149,14 +161,14 @@ class FormatContract:
 
     def test_names_are_in_order_however_many_shards(self) -> None:
         for shards in (1, 10, 99_999, 100_000, 2_000_000):
-            layout = Layout(shape=(1, 1, 1), class_names=None, shards=shards)
+            layout = replace(self.data(None).layout, shards=shards)
             numbers = [n for n in (0, 1, 9, 10, 99_998, 99_999, 100_000, 999_999, 1_000_000) if n < shards]
             files = [self.format.file_names(layout, n) for n in numbers]
             assert files == sorted(files)
             assert len({name for names in files for name in names}) == sum(map(len, files))
 
     def test_an_incomplete_shard_is_refused(self, tmp_path: Path) -> None:
-        data = Data(None)
+        data = self.data(None)
         writer = self.open(tmp_path, data)
         data.write(writer, START, STOP - 1, 5)
         with pytest.raises(WriterError, match="25 of 26 samples"):
@@ -164,8 +176,17 @@ class FormatContract:
         writer.abort()
         assert list(tmp_path.iterdir()) == []
 
+    def test_samples_of_another_shape_or_type_are_a_bug(self, tmp_path: Path) -> None:
+        data = self.data(None)
+        whole = data.batch(START, 8)
+        for pixels in (whole.pixels_BHWC[..., :-1], whole.pixels_BHWC.astype(np.float64)):
+            writer = self.open(tmp_path, data)
+            with pytest.raises(AssertionError):
+                writer.append(whole._replace(pixels_BHWC=pixels))
+            writer.abort()
+
     def test_a_gap_is_a_bug(self, tmp_path: Path) -> None:
-        data = Data(None)
+        data = self.data(None)
         writer = self.open(tmp_path, data)
         with pytest.raises(AssertionError, match="sample 5 is due, not 6"):
             writer.append(data.batch(6, 8))
@@ -173,7 +194,7 @@ class FormatContract:
 
     @pytest.mark.parametrize("appended", [START, 7, STOP])
     def test_abort_leaves_nothing(self, tmp_path: Path, appended: int) -> None:
-        data = Data(CLASS_NAMES)
+        data = self.data(CLASS_NAMES)
         writer = self.open(tmp_path, data)
         data.write(writer, START, appended, 4)
         assert any(tmp_path.iterdir())
@@ -183,7 +204,7 @@ class FormatContract:
 
     def test_abort_after_commit_and_rename_is_harmless(self, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        data = Data(None)
+        data = self.data(None)
         (out / "data").mkdir(parents=True)
         writer = self.open(out, data)
         data.write(writer, START, STOP, 4)
@@ -194,7 +215,7 @@ class FormatContract:
         assert all((out / file.name).stat().st_size == file.bytes for file in files)
 
     def test_a_full_disk_at_any_write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = Data(CLASS_NAMES)
+        data = self.data(CLASS_NAMES)
 
         def attempt(writes: int) -> FullDisk:
             disk = FullDisk(monkeypatch, writes)
@@ -218,7 +239,7 @@ class FormatContract:
             assert isinstance(caught.value.__cause__, OSError)
 
     def test_a_device_that_is_really_full(self, tmp_path: Path) -> None:
-        data = Data(None)
+        data = self.data(None)
         writer = self.open(tmp_path, data)
         staged = sorted(tmp_path.iterdir())
         writer.abort()
@@ -233,7 +254,7 @@ class FormatContract:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_failed_fsync(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = Data(None)
+        data = self.data(None)
         writer = self.open(tmp_path, data)
         data.write(writer, START, STOP, 4)
 
@@ -248,23 +269,23 @@ class FormatContract:
 
     def test_no_directory_to_write_to(self, tmp_path: Path) -> None:
         with pytest.raises(WriterError, match="No such file or directory"):
-            self.open(tmp_path / "missing", Data(None))
+            self.open(tmp_path / "missing", self.data(None))
 
     @pytest.mark.parametrize("index", [0, START - 1, STOP, 10**9])
     def test_a_sample_of_another_shard_is_missed(self, tmp_path: Path, index: int) -> None:
-        files = self.write_dataset(tmp_path / "out", Data(CLASS_NAMES))
+        files = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
         with pytest.raises(VerifyError, match=f"sample {index} is not in it"):
             list(self.format.read(files, [index]))
 
     @pytest.mark.parametrize("kept", [0.0, 0.4, 0.9])
     def test_a_truncated_shard_is_named(self, tmp_path: Path, kept: float) -> None:
-        files = self.write_dataset(tmp_path / "out", Data(CLASS_NAMES))
+        files = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
         os.truncate(files[0], int(kept * files[0].stat().st_size))
         with pytest.raises(VerifyError, match=rf"{files[0].name}.* cannot be read as"):
             list(self.format.read(files, range(START, STOP)))
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        files = self.write_dataset(tmp_path / "out", Data(CLASS_NAMES))
+        files = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
         files[0].unlink()
         with pytest.raises(VerifyError, match=files[0].name):
             list(self.format.read(files, [START]))

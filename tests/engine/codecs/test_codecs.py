@@ -174,6 +174,17 @@ class TestRaw(CodecContract):
         text = b"{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 1), }"
         assert file == b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117) + b"\n" + bytes([7, 8])
 
+    @pytest.mark.parametrize("shape", [(40, 2), (3, 4, 5, 1), (7,)])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_samples_that_are_no_pictures_are_files_as_numpy_saves_them(
+        self, shape: tuple[int, ...], order: str
+    ) -> None:
+        values = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+        for file, sample in zip(self.codec().encode(values.astype(f"{order}f4")), values, strict=True):
+            saved = io.BytesIO()
+            np.save(saved, sample.astype("<f4"))
+            assert file == saved.getvalue()
+
 
 def test_every_codec_has_a_contract_test() -> None:
     assert set(CODECS) == {contract.name for contract in CodecContract.__subclasses__()}

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from format_contract import CLASS_NAMES, START, STOP, Data, Decoded, FormatContract
+from format_contract import CLASS_NAMES, SHAPES, START, STOP, Data, Decoded, FormatContract
 from PIL import Image
 
 from gen_engine.engine.codecs import open_codec
@@ -39,19 +39,20 @@ class TestNpy(FormatContract):
     name = "npy"
 
     def load(self, out: Path, data: Data) -> Iterator[Decoded]:
-        for images in sorted(out.glob("data/*.images.npy")):
+        kind = f"{data.layout.noun}s"
+        for images in sorted(out.glob(f"data/*.{kind}.npy")):
             pixels = np.load(images, mmap_mode="r")
-            index = np.load(str(images).replace("images", "index"), mmap_mode="r")
+            index = np.load(str(images).replace(kind, "index"), mmap_mode="r")
             labels = None
             if data.labels is not None:
-                labels = np.load(str(images).replace("images", "labels"), mmap_mode="r")
+                labels = np.load(str(images).replace(kind, "labels"), mmap_mode="r")
                 assert labels.dtype == np.int64
-            assert (pixels.dtype, index.dtype) == (np.uint8, np.int64)
+            assert (pixels.dtype, index.dtype) == (data.pixels.dtype, np.int64)
             for row, i in enumerate(index):
                 yield int(i), None if labels is None else int(labels[row]), pixels[row]
 
     def test_is_what_numpy_saves(self, tmp_path: Path) -> None:
-        data = Data(CLASS_NAMES)
+        data = self.data(CLASS_NAMES)
         arrays = (data.pixels[START:], np.asarray(data.labels)[START:], np.arange(START, STOP))
         for file, array in zip(self.write_dataset(tmp_path / "out", data), arrays, strict=True):
             saved = io.BytesIO()
@@ -69,7 +70,7 @@ class TestWebDataset(FormatContract):
             yield int(sample["__key__"]), sample.get("cls"), sample["npy" if self.codec == "raw" else "png"]
 
     def test_tar_and_tarfile_list_it(self, tmp_path: Path) -> None:
-        (path,) = self.write_dataset(tmp_path / "out", Data(CLASS_NAMES))
+        (path,) = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
         listed = subprocess.run(["tar", "tf", path], capture_output=True, text=True, check=True)
         assert listed.stderr == ""
         with tarfile.open(path, "r:") as tar:
@@ -81,13 +82,13 @@ class TestWebDataset(FormatContract):
         assert attributes == {(0o644, 0, 0, 0, tarfile.REGTYPE, "", "", "")}
 
     def test_hugging_face_reads_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = Data(CLASS_NAMES)
+        data = self.data(CLASS_NAMES)
         self.write_dataset(tmp_path / "out", data)
         for row in load_dataset(tmp_path, monkeypatch):
             index = int(row["__key__"])
             assert row["cls"] == data.label(index)
             pixels = row["npy"] if self.codec == "raw" else row["png"]
-            np.testing.assert_array_equal(np.asarray(pixels), data.pixels[index])
+            np.testing.assert_array_equal(np.asarray(pixels, data.pixels.dtype), data.pixels[index])
 
     def test_large_members_and_indices(self, tmp_path: Path) -> None:
         layout = Layout(shape=(300, 300, 4), class_names=None, shards=1)
@@ -106,6 +107,10 @@ class TestWebDatasetOfArrays(TestWebDataset):
     codec = "raw"
 
 
+class TestWebDatasetOfAudio(TestWebDatasetOfArrays):
+    modality = "audio"
+
+
 class TestParquet(FormatContract):
     name = "parquet"
 
@@ -114,34 +119,39 @@ class TestParquet(FormatContract):
             dataset = load_dataset(out.parent, monkeypatch)
         self.check_features(dataset.features, data)
         for row in dataset:
-            yield row["index"], row.get("label"), np.asarray(row["image"], np.uint8)
+            yield row["index"], row.get("label"), np.asarray(row[data.layout.noun], data.pixels.dtype)
 
     def check_features(self, features: Any, data: Data) -> None:
         if data.labels is not None:
             assert tuple(features["label"].names) == data.layout.class_names
-        assert list(features) == (["image", "index"] if data.labels is None else ["image", "label", "index"])
-        if self.codec == "raw":
-            assert (features["image"].shape, features["image"].dtype) == (data.layout.shape, "uint8")
+        noun = data.layout.noun
+        assert list(features) == ([noun, "index"] if data.labels is None else [noun, "label", "index"])
+        if self.modality == "vector":
+            assert (features[noun].length, features[noun].feature.dtype) == (data.layout.shape[0], "float32")
+        elif self.codec == "raw":
+            assert (features[noun].shape, features[noun].dtype) == (data.layout.shape, data.layout.dtype.name)
         else:
             assert type(features["image"]).__name__ == "Image"
 
     def test_row_groups_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = self.data(CLASS_NAMES)
+
         def group_rows(out: Path) -> list[int]:
-            (path,) = self.write_dataset(out, Data(CLASS_NAMES))
+            (path,) = self.write_dataset(out, data)
             metadata = pq.read_metadata(path)
             return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
         assert group_rows(tmp_path / "rows") == [8, 8, 8, 2]
-        monkeypatch.setattr(parquet, "GROUP_BYTES", 10 * 6 * 5 * 3 // 2)
+        monkeypatch.setattr(parquet, "GROUP_BYTES", 10 * data.pixels[0].nbytes // 2)
         assert group_rows(tmp_path / "bytes") == [5, 5, 5, 5, 5, 1]
         monkeypatch.setattr(parquet, "GROUP_BYTES", 1)
         assert group_rows(tmp_path / "one") == [1] * (STOP - START)
 
     def test_columns(self, tmp_path: Path) -> None:
-        (path,) = self.write_dataset(tmp_path / "out", Data(CLASS_NAMES))
+        (path,) = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
         group = pq.read_metadata(path).row_group(0)
         columns = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
-        image = next(column for name, column in columns.items() if name.startswith("image"))
+        image = next(column for name, column in columns.items() if name.startswith(("image", "sample")))
         assert not image.is_stats_set
         assert columns["index"].statistics.min == START
         if self.codec != "raw":
@@ -172,6 +182,38 @@ class TestParquetOfArrays(TestParquet):
         data = Data(None, (64, 64, 3))
         (path,) = self.write_dataset(tmp_path / "out", data)
         assert path.stat().st_size < 1.05 * data.pixels[START:].nbytes
+
+
+class TestNpyOfVolumes(TestNpy):
+    modality = "volume"
+
+
+class _ParquetOfFloats(TestParquet):
+    codec = "raw"
+    __test__ = False
+
+    def test_a_value_takes_about_its_four_bytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parquet, "GROUP_ROWS", 1000)
+        data = Data(
+            None, tuple(40 * size for size in SHAPES[self.modality][:2]) + SHAPES[self.modality][2:], self.modality
+        )
+        (path,) = self.write_dataset(tmp_path / "out", data)
+        assert path.stat().st_size < 1.1 * data.pixels[START:].nbytes + 2000
+
+
+class TestParquetOfAudio(_ParquetOfFloats):
+    modality = "audio"
+    __test__ = True
+
+
+class TestParquetOfVolumes(_ParquetOfFloats):
+    modality = "volume"
+    __test__ = True
+
+
+class TestParquetOfVectors(_ParquetOfFloats):
+    modality = "vector"
+    __test__ = True
 
 
 def test_every_format_has_a_contract_test() -> None:
