@@ -25,28 +25,25 @@ from gen_engine.export.precision import PRECISIONS, cast, quantize
 from gen_engine.export.to_tensorrt import FLAVOURS
 
 _FOLD = ("batchnorm", "dense")
-_COARSE = (*_FOLD, "subpixel", "upsample-conv", "activation-first")
+_COARSE = ("subpixel", "upsample-conv", "activation-first")
+_LAST = ("pixels-first", "channels-last")
 RECIPES: dict[str, tuple[str, ...]] = {
     "as exported": (),
     "folded": _FOLD,
-    "sub-pixel": _COARSE,
-    "sub-pixel, pixels first": (*_COARSE, "pixels-first"),
-    "split, sub-pixel, pixels first": (*_FOLD, "subpixel-split", *_COARSE[2:], "pixels-first"),
-    "sub-pixel, thin last, pixels first": (*_COARSE, "thin-last", "pixels-first"),
-    "split, sub-pixel, thin last, pixels first": (
-        *_FOLD,
-        "subpixel-split",
-        *_COARSE[2:],
-        "thin-last",
-        "pixels-first",
-    ),
+    "sub-pixel": (*_FOLD, *_COARSE),
+    "sub-pixel, thin last, pixels first": (*_FOLD, *_COARSE, "thin-last", "pixels-first"),
+    "split, sub-pixel, thin last, pixels first": (*_FOLD, "subpixel-split", *_COARSE, "thin-last", "pixels-first"),
+    "sub-pixel, channels last": (*_FOLD, *_COARSE, *_LAST),
+    "split, sub-pixel, channels last": (*_FOLD, "subpixel-split", *_COARSE, *_LAST),
+    "sub-pixel, thin last, channels last": (*_FOLD, *_COARSE, "thin-last", *_LAST),
+    "split, sub-pixel, thin last, channels last": (*_FOLD, "subpixel-split", *_COARSE, "thin-last", *_LAST),
 }
 """Sequences of lowerings worth timing. Those that come to the same graph are timed once."""
 
 TARGETS = ("openvino", "onnxruntime")
 """What ``auto`` tries on a processor."""
 
-BATCHES = (10, 25, 50, 100, 200, 500, 1000)
+BATCHES = (10, 25, 50, 100, 200, 500, 1000, 2000)
 """All divide the default shard, so that no batch is cut by a shard's edge."""
 
 _LARGEST_BATCH_BYTES = 4 << 20

@@ -30,6 +30,7 @@ LOWERINGS = {
     "activation-first": "gen_engine.export.lower.activation_first:move_activations",
     "thin-last": "gen_engine.export.lower.thin_last:merge_thin_last",
     "pixels-first": "gen_engine.export.lower.pixels_first:move_pixels",
+    "channels-last": "gen_engine.export.lower.channels_last:put_channels_last",
 }
 """Name → where it lives, in the order in which they are applied."""
 

@@ -15,15 +15,17 @@ from gen_engine.export.lower.shuffle import Shuffle, read_shuffle
 
 
 def move_pixels(model: ir.Model) -> int:
-    """Convert before the last depth-to-space, and let it write NHWC; 0 where no depth-to-space ends the graph."""
+    """Convert before the last depth-to-space, and let it write NHWC; or before the Reshape of a dense generator."""
     last = next((value.producer() for value in model.graph.outputs if value.name == PIXELS_OUTPUT), None)
     if last is None or not _puts_channels_last(last):
         return 0
     tail, value = _tail(last)
     casts = [attribute(node, "to", None) for node in tail if node.op_type == "Cast"]
-    shuffle = read_shuffle(value) if value is not None and only_user(value) is not None else None
-    if shuffle is None or casts != [int(ir.DataType.UINT8)]:
+    if value is None or only_user(value) is None or casts != [int(ir.DataType.UINT8)]:
         return 0
+    shuffle = read_shuffle(value)
+    if shuffle is None:
+        return _before_reshape(model, tail, value)
     if not shuffle.phases_first and not shuffle.channels_first:
         return 0
     weaver, value = Weaver(model, last), shuffle.source
@@ -48,6 +50,19 @@ def _tail(last: ir.Node) -> tuple[list[ir.Node], ir.Value | None]:
         tail.append(maker)
         value = maker.inputs[moving_input(maker)]
     return tail, value
+
+
+def _before_reshape(model: ir.Model, tail: list[ir.Node], value: ir.Value) -> int:
+    """Convert what a Reshape reads instead of what it makes: a runtime then joins it to the activation before."""
+    reshape, shape = value.producer(), known_shape(value)
+    source = None if reshape is None or reshape.op_type != "Reshape" else reshape.inputs[0]
+    if source is None or shape is None or known_shape(source) is None:
+        return 0
+    weaver = Weaver(model, tail[0])
+    for node in reversed(tail):
+        source = copied(weaver, node, source)
+    weaver.replace(weaver.reshape(source, [size for size in shape[1:] if size is not None]))
+    return 1
 
 
 def _moved(weaver: Weaver, value: ir.Value, shuffle: Shuffle) -> ir.Value:

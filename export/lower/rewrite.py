@@ -117,5 +117,8 @@ class Weaver:
         self._graph.remove(self._node, safe=True)
 
     def _next_name(self) -> str:
-        self._made += 1
-        return f"{self._name}_{self._made}"
+        while True:  # another lowering may have woven here before
+            self._made += 1
+            name = f"{self._name}_{self._made}"
+            if name not in self._graph.initializers:
+                return name

@@ -6,6 +6,7 @@ its convolution has kernels for every arithmetic. See :mod:`gen_engine.export.lo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,9 +16,10 @@ from gen_engine.export.lower.phases import Axis, convolve, depth_to_space, plan_
 from gen_engine.export.lower.rewrite import Weaver
 from gen_engine.export.lower.transposed import Transposed, read_transposed
 
-LARGEST_SPLIT = 4
-"""Inputs up to this many cells an axis are small enough for a convolution a phase: at a border, half of a wider
-window's taps would multiply padding."""
+LARGEST_SPLIT = 64
+"""Inputs of up to this many cells are small enough for a convolution a phase: the one cell more an axis that a common
+grid may need, and the taps of a common window that a phase does not read, are then a large part of the work; and the
+weights of a phase stay in a processor's cache where those of all phases together are read again for every sample."""
 
 
 def lower_subpixel(model: ir.Model) -> int:
@@ -26,7 +28,7 @@ def lower_subpixel(model: ir.Model) -> int:
 
 
 def lower_split(model: ir.Model) -> int:
-    """Turn each ConvTranspose on an input of at most 4×…×4 into a Conv a phase, interleaved."""
+    """Turn each ConvTranspose on an input of at most :data:`LARGEST_SPLIT` cells into a Conv a phase, interleaved."""
     return _each(model, _split)
 
 
@@ -76,7 +78,7 @@ def _whole(weaver: Weaver, layer: Transposed) -> ir.Value | None:
 
 
 def _split(weaver: Weaver, layer: Transposed) -> ir.Value | None:
-    if layer.groups != 1 or max(layer.sizes) > LARGEST_SPLIT or max(layer.strides) == 1 or min(layer.sizes) == 1:
+    if layer.groups != 1 or math.prod(layer.sizes) > LARGEST_SPLIT or max(layer.strides) == 1 or min(layer.sizes) == 1:
         return None
     axes = [axis for i in range(len(layer.sizes)) if (axis := _axis(layer, i, align=0)) is not None]
     if len(axes) != len(layer.sizes):

@@ -86,11 +86,11 @@ def any_pictures(draw: st.DrawFn) -> tuple[bytes, tuple[int, ...]]:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(any_pictures())
-def test_the_bytes_are_the_same(made: tuple[bytes, tuple[int, ...]]) -> None:
+@given(any_pictures(), st.sampled_from([NAMES, (*NAMES, "channels-last")]))
+def test_the_bytes_are_the_same(made: tuple[bytes, tuple[int, ...]], names: tuple[str, ...]) -> None:
     model, shape = made
-    lowered = lower(model, NAMES)
-    assert lowered.changed == {"pixels-first": 1}
+    lowered = lower(model, names)
+    assert lowered.changed["pixels-first"] == 1
     for batch in (1, 3):
         x = np.random.default_rng(1).standard_normal((batch, *shape)).astype(np.float32)
         (before,), (after,) = run(model, {"x": x}, optimize=False), run(lowered.model, {"x": x}, optimize=False)
@@ -121,11 +121,14 @@ def test_images_kept_as_an_output_stay_where_they_are() -> None:
     assert lower(model, (*before, *NAMES), outputs=["pixels"]).changed["pixels-first"] == 1
 
 
-def test_a_dense_generator_is_left_alone() -> None:
+def test_a_dense_generator_converts_before_its_reshape() -> None:
     model = tiny_generator(conditional=False, size=8, channels=3, latent_dim=4, seed=0).SerializeToString()
-    lowered = lower(model, NAMES, outputs=["pixels"])
-    assert lowered.changed == {"pixels-first": 0}
-    assert lowered.model == lower(model, (), outputs=["pixels"]).model
+    lowered = lower(model, ("activation-first", *NAMES), outputs=["pixels"])
+    assert lowered.changed["pixels-first"] == 1
+    order = operators(lowered.model)
+    assert order.index("Cast") < order.index("Reshape")
+    x = {"latents": np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)}
+    np.testing.assert_array_equal(run(lowered.model, x)[0], run(model, x)[1])
 
 
 @pytest.mark.parametrize("size", [28, 64])
