@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from gen_engine.engine.generator import Generator
 from gen_engine.engine.lanes import usable_cpus
 from gen_engine.engine.latents import Latents
 from gen_engine.engine.request import SampleRequest
@@ -61,3 +62,19 @@ def test_end_to_end_over_bare_backend(against, shipped, out, form: str, codec: s
         rounds=7,
     )
     against.require_ratio(f"{form} {codec or 'arrays'}: share of the bare backend", ratios, at_least=required)
+
+
+@pytest.mark.parametrize("batch", [50, 256])
+def test_stream_over_bare_backend(against, shipped, batch: int) -> None:
+    """Unit: 40,000 samples a round, read in a loop that does nothing with them. Limit: as above."""
+    samples = 40_000 if against.real else 200
+    threads = usable_cpus()
+    job = open_job(SampleRequest(count=samples), shipped)
+    with Generator(job, threads) as gen:
+
+        def read() -> None:
+            for _ in gen.stream(samples, batch):
+                pass
+
+        ratios = against(read, lambda: bare_loop(job, samples, threads), rounds=7)
+    against.require_ratio(f"stream of {batch} a step: share of the bare backend", ratios, at_least=0.90)

@@ -1,1 +1,27 @@
-"""The sampling engine: a bundle in, sharded and verified datasets out. Imports no torch."""
+"""The sampling engine: a bundle in, sharded and verified datasets out. Imports no torch.
+
+For Python programs: :class:`Generator` gives samples in memory, :class:`SampleDataset` is a data set that nothing was
+written for, :func:`write_dataset` is ``gen-engine sample``. They are imported when they are named.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gen_engine.engine.dataset import SampleDataset, write_dataset
+    from gen_engine.engine.generator import Generator
+    from gen_engine.engine.stream import Samples
+
+__all__ = ["Generator", "SampleDataset", "Samples", "write_dataset"]
+
+if not TYPE_CHECKING:  # a type checker that saw this would take every misspelled name for one of ours
+    _HOMES = {"Generator": "generator", "SampleDataset": "dataset", "Samples": "stream", "write_dataset": "dataset"}
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -13,8 +13,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from numpy.typing import NDArray
 from gen_engine.engine.digests import sha256_file
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.latents import LABEL_STREAM, philox_words
+
+LabelsLike: TypeAlias = str | int | Sequence[int] | NDArray[np.integer[Any]] | None
+"""What a program may ask for: what ``--labels`` says, a class id, or an id for each sample; None is ``balanced``."""
 
 _ROWS_A_CHECK = 1 << 20
 
@@ -57,27 +61,33 @@ class Labels:
         names: class names.
         seed: the job's seed, used by weighted draws.
         file: the label array of a ``file`` plan, integers [count].
+        first: the sample that the array begins with.
     """
 
     def __init__(
-        self, plan: LabelPlan, names: Sequence[str], seed: int, file: NDArray[np.integer[Any]] | None = None
+        self,
+        plan: LabelPlan,
+        names: Sequence[str],
+        seed: int,
+        file: NDArray[np.integer[Any]] | None = None,
+        first: int = 0,
     ) -> None:
-        self._plan, self._seed, self._file = plan, seed, file
+        self._plan, self._seed, self._file, self._first = plan, seed, file, first
         self._classes = len(names)
         self._cumulative = np.cumsum(plan.weights) if plan.weights is not None else None
 
     def draw(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the labels of samples ``[start, stop)``: int64 [stop - start].
 
-        Beyond the end of a label file the last label is repeated: such samples only pad a batch.
+        Beyond either end of a label file its nearest label is repeated: such samples only pad a batch.
         """
         if self._plan.kind == "balanced":
             return np.arange(start, stop, dtype=np.int64) % self._classes
         if self._plan.kind == "constant":
             return np.full(stop - start, self._plan.constant, np.int64)
         if self._file is not None:
-            index = np.minimum(np.arange(start, stop), self._file.shape[0] - 1)
-            return np.asarray(self._file[index], np.int64)
+            rows = np.clip(np.arange(start, stop) - self._first, 0, self._file.shape[0] - 1)
+            return np.asarray(self._file[rows], np.int64)
         return self._draw_weighted(start, stop)
 
     def _draw_weighted(self, start: int, stop: int) -> NDArray[np.int64]:
@@ -109,6 +119,33 @@ def parse_labels(text: str, names: Sequence[str], count: int) -> tuple[LabelPlan
     if "=" in text and text not in names:
         return LabelPlan(kind="weighted", weights=_parse_weights(text, names)), None
     return LabelPlan(kind="constant", constant=class_id(text, names)), None
+
+
+def open_labels(labels: LabelsLike, names: Sequence[str], *, seed: int, start: int, stop: int) -> Labels:
+    """Return what draws the labels of the samples ``[start, stop)``, for a program's own value.
+
+    A row of ids has one for each of these samples, in order; a label file has one for every sample from 0 on.
+
+    Raises:
+        RequestError: as :func:`parse_labels`; or a row that is no row of ids, of another length, or with an id that no
+            class has.
+    """
+    if labels is None or isinstance(labels, str):
+        plan, file = parse_labels("balanced" if labels is None else labels, names, stop)
+        return Labels(plan, names, seed, file)
+    if np.ndim(labels) == 0:
+        label = index(labels)  # type: ignore[arg-type]
+        if not 0 <= label < len(names):
+            raise RequestError(f"label {label} is not a class id; the classes are {describe_classes(names)}")
+        return Labels(LabelPlan(kind="constant", constant=label), names, seed)
+    ids = np.asarray(labels)
+    if ids.size == 0 and start == stop:
+        return Labels(LabelPlan(kind="balanced"), names, seed)
+    _refuse_no_row("labels", ids)
+    if ids.shape[0] != stop - start:
+        raise RequestError(f"labels: {ids.shape[0]} ids for {stop - start} samples; give one a sample")
+    _refuse_bad_ids("labels", ids, names)
+    return Labels(LabelPlan(kind="file"), names, seed, ids, start)
 
 
 def class_id(text: str, names: Sequence[str]) -> int:
@@ -179,18 +216,26 @@ def _read_label_file(path: Path, names: Sequence[str], count: int) -> tuple[Labe
         digest = sha256_file(path)
     except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise RequestError(f"labels file {path}: cannot be read as a .npy array ({error})") from error
-    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        found = f"{array.dtype} {list(array.shape)}"
-        raise RequestError(f"labels file {path}: holds {found}; it must hold one row of integer class ids")
+    _refuse_no_row(f"labels file {path}", array)
     if array.shape[0] < count:
         raise RequestError(f"labels file {path}: holds {array.shape[0]} labels for {count} samples")
-    for first in range(0, count, _ROWS_A_CHECK):
-        rows = array[first : min(first + _ROWS_A_CHECK, count)]
+    _refuse_bad_ids(f"labels file {path}", array[:count], names)
+    return LabelPlan(kind="file", file_sha256=digest), array[:count]
+
+
+def _refuse_no_row(what: str, array: NDArray[Any]) -> None:
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        found = f"{array.dtype} {list(array.shape)}"
+        raise RequestError(f"{what}: holds {found}; it must hold one row of integer class ids")
+
+
+def _refuse_bad_ids(what: str, array: NDArray[np.integer[Any]], names: Sequence[str]) -> None:
+    for first in range(0, array.shape[0], _ROWS_A_CHECK):
+        rows = array[first : first + _ROWS_A_CHECK]
         bad = np.flatnonzero((rows < 0) | (rows >= len(names)))
         if bad.size:
             where = int(bad[0])
             raise RequestError(
-                f"labels file {path}: label {int(rows[where])} at row {first + where} is not a class id; "
+                f"{what}: label {int(rows[where])} at row {first + where} is not a class id; "
                 f"the classes are {describe_classes(names)}"
             )
-    return LabelPlan(kind="file", file_sha256=digest), array[:count]

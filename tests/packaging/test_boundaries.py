@@ -43,3 +43,17 @@ def test_the_sampling_path_loads_optional_libraries_only_when_asked() -> None:
 def test_the_command_line_loads_libraries_only_when_a_command_runs(heavy: str) -> None:
     _, loaded = import_all("gen_engine.cli")
     assert heavy not in loaded
+
+
+def test_the_engine_loads_what_it_exports_only_when_it_is_named() -> None:
+    script = """
+import sys
+import gen_engine.engine as engine
+light = not {"numpy", "onnxruntime", "gen_engine.engine.generator"} & set(sys.modules)
+listed = set(engine.__all__) <= set(dir(engine))
+from gen_engine.engine import *
+named = all(getattr(engine, name) is globals()[name] for name in engine.__all__)
+print(light, listed, named, hasattr(engine, "generate"), "onnxruntime" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["True", "True", "True", "False", "False"], done.stderr

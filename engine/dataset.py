@@ -1,0 +1,211 @@
+"""Datasets of a generator's samples: one that is read by index and never written, and one in files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from operator import index
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from gen_engine.engine.bundle import SHIPPED, Bundle
+from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
+from gen_engine.engine.labels import LabelsLike
+from gen_engine.engine.latents import check_truncation
+from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.run import Monitor, Outcome, open_job
+from gen_engine.engine.run import write_dataset as run_job
+from gen_engine.engine.stream import Samples
+
+Item: TypeAlias = tuple[Pixels, int] | Pixels
+"""Of a generator with classes ``(pixels, label)``, of one without the pixels alone: uint8 [H, W, C] or float32 […]."""
+
+
+class SampleDataset:
+    """A map-style dataset whose item i is sample i, made when it is asked for. Goes into a torch ``DataLoader``.
+
+    Nothing of a runtime is opened before the first item, and each process opens its own: a dataset can be pickled, so
+    workers may be started by ``spawn`` or by ``fork``. Any number of threads may read it.
+
+    The runtime computes whole batches of the grid, and the last one is kept. Reading in order computes every sample
+    once; with several workers it does if the loader's ``batch_size`` is a multiple of the generator's batch. An item
+    anywhere else costs a whole batch. Samples are independent of each other in any order, so there is no need to
+    shuffle them; who must jump about can ask for a small ``batch``, which is another identity.
+
+    Args:
+        bundle: the directory NAME.gen, or one that was read; without it, the generator that ships with the package.
+        count: how many samples it has.
+        seed: which of the generator's 2**64 sequences of samples.
+        labels: as :class:`~gen_engine.engine.generator.Generator` takes them; a row of ids has ``count``.
+        truncation: keep every normal latent within ±truncation.
+        device: of this and the next three, see :meth:`Generator.open <gen_engine.engine.generator.Generator.open>`.
+        backend: a runtime.
+        precision: its arithmetic.
+        batch: samples a call of it.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        RequestError: the request does not fit the bundle.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle = SHIPPED,
+        *,
+        count: int,
+        seed: int = SampleRequest.seed,
+        labels: LabelsLike = SampleRequest.labels,
+        truncation: float | None = SampleRequest.truncation,
+        device: str = SampleRequest.device,
+        backend: str = SampleRequest.backend,
+        precision: str = SampleRequest.precision,
+        batch: int | None = SampleRequest.batch,
+    ) -> None:
+        self.bundle = as_bundle(bundle)
+        self._request = SampleRequest(
+            count=index(count),
+            seed=index(seed),
+            truncation=truncation,
+            device=device,
+            backend=backend,
+            precision=precision,
+            batch=batch,
+        )
+        self._labels = bundle_labels(self.bundle, 0, self._request.count, labels, self._request.seed)
+        check_truncation(self.bundle.latent.distribution, truncation)
+        self._opened: tuple[int, Generator] | None = None
+        self._last: tuple[int, Samples] | None = None
+
+    def __len__(self) -> int:
+        return self._request.count
+
+    def __getitem__(self, number: int) -> Item:
+        """Return sample ``number``; a negative one counts from the end. The array is the caller's.
+
+        Raises:
+            IndexError: there is no such sample.
+            BackendUnavailable, BackendError: as :meth:`Generator.open` and :meth:`Generator.sample`.
+        """
+        return self._item(self._place(number))
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Item]:
+        """Return several samples in the order given, which is how torch fetches a batch; each is computed once."""
+        places = [self._place(number) for number in numbers]
+        found: dict[int, Item] = {}
+        for place in sorted(range(len(places)), key=places.__getitem__):  # neighbours are computed together
+            found[place] = self._item(places[place])
+        return [found[place] for place in range(len(places))]
+
+    def __repr__(self) -> str:
+        return f"<SampleDataset: {len(self):,} samples of {self.bundle.name}, seed {self._request.seed}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to this process."""
+        return self.__dict__ | {"_opened": None, "_last": None}
+
+    def _place(self, number: int) -> int:
+        place = index(number)
+        if not -len(self) <= place < len(self):
+            raise IndexError(f"sample {place}: this dataset has {len(self):,}")
+        return place % len(self)
+
+    def _item(self, place: int) -> Item:
+        first, samples = self._around(place)
+        pixels = samples.pixels[place - first].copy()
+        return pixels if samples.labels is None else (pixels, int(samples.labels[place - first]))
+
+    def _around(self, place: int) -> tuple[int, Samples]:
+        """Return the grid's batch that holds a sample, and its first index. Threads may do it twice, to no harm."""
+        generator = self._generator()
+        first = place - place % generator.batch
+        last = self._last
+        if last is None or last[0] != first:
+            stop = min(first + generator.batch, len(self))
+            ids = None if self._labels is None else self._labels.draw(first, stop)
+            request = self._request
+            pixels = generator.sample(first, stop, labels=ids, seed=request.seed, truncation=request.truncation)
+            last = self._last = (first, Samples(pixels, ids))
+        return last
+
+    def _generator(self) -> Generator:
+        """Return this process's own generator."""
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
+            request = self._request
+            generator = Generator.open(
+                self.bundle,
+                device=request.device,
+                backend=request.backend,
+                precision=request.precision,
+                batch=request.batch,
+                workers=1,
+            )
+            opened = self._opened = (os.getpid(), generator)
+        return opened[1]
+
+
+class _Quiet:
+    """A monitor that passes on notes as warnings."""
+
+    def started(self, total: int, done: int, lanes: int) -> None: ...
+    def rendered(self, samples: int) -> None: ...
+    def committed(self, samples: int, size: int) -> None: ...
+
+    def note(self, message: str) -> None:
+        warnings.warn(message, stacklevel=4)
+
+
+def write_dataset(
+    bundle: str | Path | Bundle,
+    out: str | Path,
+    *,
+    count: int,
+    seed: int = SampleRequest.seed,
+    labels: str | None = SampleRequest.labels,
+    truncation: float | None = SampleRequest.truncation,
+    format: str = SampleRequest.format,
+    codec: str | None = SampleRequest.codec,
+    shard_size: int = SampleRequest.shard_size,
+    backend: str = SampleRequest.backend,
+    device: str = SampleRequest.device,
+    precision: str = SampleRequest.precision,
+    batch: int | None = SampleRequest.batch,
+    workers: int | None = None,
+    monitor: Monitor | None = None,
+) -> Outcome:
+    """Write a dataset to files, or go on with one: ``gen-engine sample``, whose options these are.
+
+    Args:
+        bundle: the directory NAME.gen, or one that was read; :data:`~gen_engine.engine.bundle.SHIPPED` comes with the
+            package.
+        out: the dataset directory; made if it is not there.
+        count: how many samples, and with the arguments up to ``batch`` a
+            :class:`~gen_engine.engine.request.SampleRequest`, whose fields say what they mean.
+        workers: lanes in parallel; None for one a processor. Cannot change a byte.
+        monitor: hears how it goes; without one, what the user should know is a UserWarning.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        RequestError: the request does not fit the bundle.
+        BackendUnavailable, WriterUnavailable: something it needs does not work here.
+        OutputError: the directory is refused, or a write failed; the same call resumes.
+        BackendError: the generator failed.
+        KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
+    """
+    request = SampleRequest(
+        count=count,
+        seed=seed,
+        labels=labels,
+        truncation=truncation,
+        format=format,
+        codec=codec,
+        shard_size=shard_size,
+        backend=backend,
+        device=device,
+        precision=precision,
+        batch=batch,
+    )
+    heard = monitor or _Quiet()
+    return run_job(open_job(request, as_bundle(bundle), heard.note), Path(out), workers=workers, monitor=heard)
