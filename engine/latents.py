@@ -87,9 +87,9 @@ class Latents:
             raise RequestError(f"latent dimension {dim}: it must be at least 1")
         check_seed(seed)
         check_truncation(distribution, truncation)
-        self.dim = dim
-        self._seed = seed
-        self._table = quantile_table(distribution, truncation)
+        self.dim, self.seed = dim, seed
+        self.table = quantile_table(distribution, truncation)
+        """With :attr:`seed` and :attr:`dim`, all that a kernel needs to draw the same latents on a GPU."""
         self._blocks_a_sample = -(-dim // _LATENTS_A_BLOCK)
         self._index = np.empty(_CHUNK, np.intp)
         self._line = np.empty(_CHUNK, np.float32)
@@ -104,7 +104,7 @@ class Latents:
         for at in range(0, flat.size, _CHUNK):
             chunk = flat[at : at + _CHUNK]
             blocks = chunk.size // _LATENTS_A_BLOCK
-            words = philox_words(self._seed, LATENT_STREAM, first_block + at // _LATENTS_A_BLOCK, blocks)
+            words = philox_words(self.seed, LATENT_STREAM, first_block + at // _LATENTS_A_BLOCK, blocks)
             self._transform(words, chunk)
         return z_BZ if row == self.dim else np.ascontiguousarray(z_BZ[:, : self.dim])
 
@@ -116,9 +116,9 @@ class Latents:
         np.copyto(x, words.astype("<u8", copy=False).view("<i4"), casting="unsafe")
         np.right_shift(x.view(np.uint32), np.uint32(_SHIFT), out=index)
         # mode: every index is in range; "wrap" is NumPy's fastest way to not check that again.
-        np.take(self._table.slope, index, out=z, mode="wrap")
+        np.take(self.table.slope, index, out=z, mode="wrap")
         np.multiply(z, x, out=z)
-        np.take(self._table.intercept, index, out=line, mode="wrap")
+        np.take(self.table.intercept, index, out=line, mode="wrap")
         np.add(z, line, out=z)
 
 

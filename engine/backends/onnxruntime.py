@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.backends.cuda import cuda_ordinal
 from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.modalities import Pixels
@@ -115,14 +116,6 @@ class OnnxRuntimeLane:
     def close(self) -> None:
         """Forget the batch in flight."""
         self._pixels = None
-
-
-def cuda_ordinal(device: str, backend: str, *, others: str = "cpu, ") -> int:
-    """Return N of ``cuda:N``, or raise BackendUnavailable with the devices that the backend knows."""
-    kind, _, ordinal = device.partition(":")
-    if kind != "cuda" or not ordinal.isdecimal():
-        raise BackendUnavailable(f"device {device!r}: {backend} knows {others}cuda and cuda:N")
-    return int(ordinal)
 
 
 def _open_session(

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend, cuda_ordinal
+from gen_engine.engine.backends.cuda import cuda_ordinal
+from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
 from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle
 from gen_engine.engine.errors import BackendUnavailable
 

@@ -1,0 +1,111 @@
+"""CUDA: which GPUs this process sees, by the driver's own word, and cuda-core, which drives them."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from gen_engine.engine.errors import BackendUnavailable
+
+DRIVER = "libcuda.so.1"
+_COMPUTE_CAPABILITY = (75, 76)
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU, as an engine's record describes the one that it was built on."""
+
+    name: str
+    compute_capability: str
+    """As ``9.0``."""
+
+    driver: str
+    """The newest CUDA that the driver serves, as ``13.0``."""
+
+    @property
+    def architecture(self) -> str:
+        """As NVRTC names it: ``90``."""
+        return self.compute_capability.replace(".", "")
+
+
+def visible_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs that this process may use, by ordinal: those of CUDA_VISIBLE_DEVICES where it is set.
+
+    Raises:
+        BackendUnavailable: there is no driver, or it finds none; with its reason.
+    """
+    try:
+        driver = ctypes.CDLL(DRIVER)
+    except OSError as error:
+        raise BackendUnavailable(
+            f"no NVIDIA driver here ({error}); install it, on a machine with an NVIDIA GPU, or use --device cpu"
+        ) from error
+    _check(driver, driver.cuInit(0), "cuInit")
+    count, version = ctypes.c_int(), ctypes.c_int()
+    _check(driver, driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
+    _check(driver, driver.cuDriverGetVersion(ctypes.byref(version)), "cuDriverGetVersion")
+    serves = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    return tuple(_gpu(driver, ordinal, serves) for ordinal in range(count.value))
+
+
+def gpu(ordinal: int) -> Gpu:
+    """Return one GPU.
+
+    Raises:
+        BackendUnavailable: it is not there, or there is none at all; says how many are.
+    """
+    gpus = visible_gpus()
+    if ordinal >= len(gpus):
+        has = ", ".join(f"cuda:{i} ({one.name})" for i, one in enumerate(gpus)) or "none"
+        raise BackendUnavailable(
+            f"device 'cuda:{ordinal}': no such GPU; visible here: {has}. See CUDA_VISIBLE_DEVICES, or use --device cpu"
+        )
+    return gpus[ordinal]
+
+
+def cuda_core() -> Any:
+    """Import cuda-core.
+
+    Raises:
+        BackendUnavailable: it is not installed, or does not load.
+    """
+    try:
+        return import_module("cuda.core")
+    except (ImportError, OSError) as error:
+        raise BackendUnavailable(f"cuda-core cannot be imported ({error}); pip install 'gen-engine[cuda]'") from error
+
+
+def cuda_ordinal(device: str, backend: str, *, others: str = "cpu, ") -> int:
+    """Return N of ``cuda:N``, or raise BackendUnavailable with the devices that the backend knows."""
+    kind, _, ordinal = device.partition(":")
+    if kind != "cuda" or not ordinal.isdecimal():
+        raise BackendUnavailable(f"device {device!r}: {backend} knows {others}cuda and cuda:N")
+    return int(ordinal)
+
+
+def _gpu(driver: ctypes.CDLL, ordinal: int, serves: str) -> Gpu:
+    handle, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    _check(driver, driver.cuDeviceGet(ctypes.byref(handle), ordinal), "cuDeviceGet")
+    _check(driver, driver.cuDeviceGetName(name, len(name), handle), "cuDeviceGetName")
+    parts = []
+    for attribute in _COMPUTE_CAPABILITY:
+        value = ctypes.c_int()
+        _check(driver, driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle), "cuDeviceGetAttribute")
+        parts.append(str(value.value))
+    return Gpu(name=name.value.decode(errors="replace"), compute_capability=".".join(parts), driver=serves)
+
+
+def _check(driver: ctypes.CDLL, result: int, call: str) -> None:
+    """Raise BackendUnavailable with the driver's own words unless a call succeeded."""
+    if result == 0:
+        return
+    text = ctypes.c_char_p()
+    driver.cuGetErrorString(result, ctypes.byref(text))
+    said = text.value.decode(errors="replace") if text.value else "unknown error"
+    raise BackendUnavailable(
+        f"the NVIDIA driver answers {call} with error {result} ({said}); see that nvidia-smi works here, "
+        "or use --device cpu"
+    )

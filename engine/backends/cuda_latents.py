@@ -1,0 +1,45 @@
+"""Latents drawn on the GPU by a kernel that has the bits of :mod:`gen_engine.engine.latents`.
+
+``latents.cu`` is compiled by NVRTC, which needs no driver, when a lane is opened. Its bits were compared with the
+processor's as host code; on a GPU it was not run yet.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gen_engine.engine.backends.cuda import cuda_core
+from gen_engine.engine.errors import BackendUnavailable
+
+SOURCE = Path(__file__).with_name("latents.cu")
+KERNEL = "draw_latents"
+BLOCK = 128
+"""Threads a block of the grid."""
+
+_LATENTS_A_THREAD = 8
+
+
+def grid(dim: int, samples: int) -> int:
+    """Return how many blocks of :data:`BLOCK` threads draw so many samples: a thread eight latents of one sample."""
+    return -(-(-(-dim // _LATENTS_A_THREAD) * samples) // BLOCK)
+
+
+@lru_cache(maxsize=8)
+def compile_kernel(architecture: str) -> Any:
+    """Compile the kernel for an architecture, as ``90``; return cuda-core's ObjectCode.
+
+    Raises:
+        BackendUnavailable: cuda-core or NVRTC is not installed, or NVRTC does not know the architecture.
+    """
+    core = cuda_core()
+    # Without fma: the source says what is rounded, and the compiler may not round less often.
+    options = core.ProgramOptions(name="latents.cu", arch=f"sm_{architecture}", fma=False, ftz=False)
+    try:
+        return core.Program(SOURCE.read_text(encoding="utf-8"), "c++", options).compile("cubin")
+    except Exception as error:  # its exceptions share no base but this
+        raise BackendUnavailable(
+            f"the latents' kernel does not compile for sm_{architecture} ({' '.join(str(error).split())}); "
+            "pip install 'gen-engine[cuda]' for NVRTC of a release that knows this GPU"
+        ) from error
