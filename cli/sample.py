@@ -48,7 +48,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="The runtime; auto is that of the fastest variant of the bundle.",
 )
-@click.option("--device", metavar="cpu|cuda|cuda:N", default="cpu", show_default=True, help="Where it runs.")
+@click.option(
+    "--device",
+    metavar="cpu|cuda:N|cuda:N,M|all",
+    default="cpu",
+    show_default=True,
+    help="Where it runs; a process a GPU.",
+)
 @click.option(
     "--precision",
     metavar="auto|fp32|bf16|fp16|int8",
@@ -76,6 +82,7 @@ def sample(
     json_: bool,
     quiet: bool,
     format_: str,
+    device: str,
     **request: Any,
 ) -> None:
     """Write COUNT samples of BUNDLE into the directory OUT.
@@ -97,12 +104,14 @@ def sample(
       gen-engine sample -n 1000000 --format parquet --dry-run
     """
     from gen_engine.engine.bundle import SHIPPED, read_bundle
+    from gen_engine.engine.devices import parse_devices
     from gen_engine.engine.request import SampleRequest
     from gen_engine.engine.run import open_job, write_dataset
 
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' / '-o': the directory to write the dataset to.")
-    settled = SampleRequest(format=format_, **request)
+    devices = parse_devices(device)
+    settled = SampleRequest(format=format_, device=devices[0], **request)
     job = open_job(settled, read_bundle(bundle or SHIPPED), lambda said: click.echo(said, err=True))
     if dry_run:
         from gen_engine.engine.estimate import estimate
@@ -111,7 +120,7 @@ def sample(
         return
     assert out is not None
     with _Screen(quiet) as screen:
-        outcome = write_dataset(job, out, workers=workers, monitor=screen)
+        outcome = write_dataset(job, out, workers=workers, monitor=screen, devices=devices)
     if json_:
         click.echo(json.dumps(_record(outcome)))
     elif not quiet:

@@ -22,7 +22,11 @@ class Compute:
 
     backend: str
     version: str
+
     device: str
+    """Its kind, ``cpu`` or ``cuda``: which GPU of several ran is no part of the job, and the fingerprint tells models
+    apart."""
+
     precision: str
     batch: int
 

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gen_engine.engine import card
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.backends.contract import Backend
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.bundle import Bundle, read_bundle
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.digests import sha256_bytes
-from gen_engine.engine.errors import RequestError
+from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.labels import LabelPlan, Labels, parse_labels
 from gen_engine.engine.lanes import StopSignal, run_lanes, usable_cpus
 from gen_engine.engine.latents import Latents, check_truncation
 from gen_engine.engine.ledger import Ledger
 from gen_engine.engine.modalities import Pixels
-from gen_engine.engine.plan import Compute, Plan, shard_count
+from gen_engine.engine.plan import Compute, Plan, differences, shard_count
 from gen_engine.engine.preview import SAMPLES, preview
+from gen_engine.engine.processes import DeviceProcesses, Heard, Work
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import DEFAULT_BATCH, SampleRequest
 from gen_engine.engine.variants import CANONICAL, Graph, choose
@@ -74,6 +77,7 @@ class Outcome:
 class Job:
     """An opened request: everything that lanes share."""
 
+    request: SampleRequest
     plan: Plan
     bundle: Bundle
     backend: Backend
@@ -143,7 +147,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         compute=Compute(
             backend=backend.name,
             version=backend.version,
-            device=backend.device,
+            device=backend.device.partition(":")[0],
             precision=backend.precision,
             batch=batch,
             fingerprint=sha256_bytes(first_batch.tobytes()),
@@ -151,6 +155,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         ),
     )
     return Job(
+        request=request,
         plan=plan,
         bundle=bundle,
         backend=backend,
@@ -161,7 +166,9 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
     )
 
 
-def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor) -> Outcome:
+def write_dataset(
+    job: Job, out: Path, *, workers: int | None, monitor: Monitor, devices: Sequence[str] = ()
+) -> Outcome:
     """Run a job into a directory, or go on with it there.
 
     Args:
@@ -169,10 +176,13 @@ def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor)
         out: the dataset directory.
         workers: lanes that run in parallel, 1 to :data:`MAX_WORKERS`; None for one a processor. Cannot change a byte.
         monitor: hears how it goes.
+        devices: where to run, a process each, if they are several; the lanes are shared out among them. They must be
+            of the job's kind, and cannot change a byte: one that would is refused.
 
     Raises:
         OutputError: the directory is refused, or a write failed; what is finished stays.
-        BackendError: the generator failed.
+        BackendError: the generator failed, or a device's process ended.
+        BackendUnavailable: a device cannot be opened, or makes other bytes than the job's.
         KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
     """
     began = time.monotonic()
@@ -183,7 +193,7 @@ def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor)
         samples = job.plan.count - sum(_size(job.plan.shard(n)) for n in ledger.done)
         monitor.started(job.plan.count, job.plan.count - samples, lanes)
         if not ledger.complete:
-            _write_shards(job, ledger, lanes, monitor)
+            _write_shards(job, ledger, lanes, monitor, devices)
             _finish(job, ledger)
         return Outcome(
             out=out,
@@ -195,27 +205,72 @@ def write_dataset(job: Job, out: Path, *, workers: int | None, monitor: Monitor)
         )
 
 
-def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor) -> None:
+def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> None:
     stop = StopSignal()
     done = frozenset(ledger.done)
     shards = job.plan.layout.shards
     todo = (number for number in range(shards) if number not in done)
 
-    def work_on(renderer: Renderer) -> Callable[[int], None]:
+    def work_on(write: Work) -> Callable[[int], None]:
         def heard(samples: int) -> None:
             monitor.rendered(samples)
             stop.check()
 
         def work(number: int) -> None:
             shard = job.plan.shard(number)
-            files = write_shard(job, renderer, shard, ledger.scratch, heard)
+            files = write(shard, heard)
             ledger.commit(number, files)
             monitor.committed(_size(shard), sum(file.bytes for file in files))
 
         return work
 
-    with renderers(job, min(lanes, shards - len(done))) as opened:
-        run_lanes([work_on(renderer) for renderer in opened], todo, stop)
+    with _shard_writers(job, ledger.scratch, min(lanes, shards - len(done)), devices) as writers:
+        run_lanes([work_on(write) for write in writers], todo, stop)
+
+
+@contextlib.contextmanager
+def _shard_writers(job: Job, scratch: Path, lanes: int, devices: Sequence[str]) -> Iterator[Sequence[Work]]:
+    """Open lanes that write shards: in this process, or in one a device."""
+    if len(devices) < 2 or lanes < 2:
+        with renderers(job, lanes) as opened:
+            yield [partial(_write_shard_of, job, scratch, renderer) for renderer in opened]
+        return
+    devices = devices[:lanes]
+    opener = DeviceOpener(job.request, job.bundle.path, scratch, job.plan.to_json())
+    with DeviceProcesses(opener, devices, -(-lanes // len(devices))) as processes:
+        yield processes.lanes
+
+
+@dataclass(frozen=True)
+class DeviceOpener:
+    """Opens a job again in a device's process, and sees that it is the same job there."""
+
+    request: SampleRequest
+    bundle: Path
+    scratch: Path
+    plan: Mapping[str, Any]
+
+    @contextlib.contextmanager
+    def __call__(self, device: str, lanes: int) -> Iterator[Sequence[Work]]:
+        """Open lanes on the device.
+
+        Raises:
+            BackendUnavailable: its samples would be others than the job's.
+            EngineError: as :func:`open_job`.
+        """
+        job = open_job(dataclasses.replace(self.request, device=device), read_bundle(self.bundle))
+        if found := differences(self.plan, job.plan.to_json()):
+            what = "; ".join(f"{name} is {there} for the job and {here} there" for name, there, here in found)
+            raise BackendUnavailable(
+                f"device {device!r} would make other samples than {self.request.device}: {what}. All devices of a job "
+                "must be of one model with one driver; leave it out of --device"
+            )
+        with renderers(job, lanes) as opened:
+            yield [partial(_write_shard_of, job, self.scratch, renderer) for renderer in opened]
+
+
+def _write_shard_of(job: Job, scratch: Path, renderer: Renderer, shard: Shard, heard: Heard) -> list[WrittenFile]:
+    return write_shard(job, renderer, shard, scratch, heard)
 
 
 def write_shard(

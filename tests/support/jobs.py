@@ -42,11 +42,17 @@ class Heard:
 
 
 def run_job(
-    bundle: Bundle, out: Path, *, workers: int | None = 1, monitor: Heard | None = None, **request: Any
+    bundle: Bundle,
+    out: Path,
+    *,
+    workers: int | None = 1,
+    monitor: Heard | None = None,
+    devices: tuple[str, ...] = (),
+    **request: Any,
 ) -> Outcome:
-    """Run a job in this process."""
+    """Run a job in this process, or in one for each of several devices."""
     job = open_job(SampleRequest(**request), bundle)
-    return write_dataset(job, out, workers=workers, monitor=monitor or Heard())
+    return write_dataset(job, out, workers=workers, monitor=monitor or Heard(), devices=devices)
 
 
 def tree(root: Path) -> dict[str, bytes]:
