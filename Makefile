@@ -37,7 +37,7 @@ bench: $(DEV) ## Measure: the benchmarks, with real timing
 	$(BIN)/pytest benchmarks --benchmark-enable
 
 peers: $(DEV) ## Measure compiled generators beside what people use today: a quarter of an hour
-	$(BIN)/python -W ignore benchmarks/compiled.py
+	$(BIN)/python -W ignore benchmarks/compiled.py --chart docs/peers.png --json out/peers.json
 
 hooks: $(DEV) ## Run the linters before every commit
 	$(BIN)/pre-commit install

@@ -1,4 +1,4 @@
-"""How benchmarks measure: a thing and its peer in alternating rounds of one run, and the ratio between them.
+"""How benchmarks measure: a thing, its peer and its limit in alternating rounds of one run, and their ratios.
 
 Machines are shared and noisy: only ratios of interleaved rounds mean anything, and they carry from one machine to
 the next. With ``--benchmark-disable`` (as in ``make test``) everything runs once, small, and nothing is asserted.
@@ -9,50 +9,110 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from gen_engine.engine.bundle import SHIPPED, Bundle, read_bundle
 
-RESULTS: list[tuple[str, str, float, str]] = []
-"""(benchmark, what, figure, requirement) for the table at the end."""
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table at the end."""
+
+    what: str
+    figure: str
+    share: str
+    bound: str
+    benchmark: str
+
+
+FIGURES: list[Figure] = []
 
 
 class Against:
-    """Times ``target`` in rounds that alternate with rounds of ``peer``."""
+    """Times ``target`` in rounds that alternate with rounds of its ``peer`` and measurements of its ``limit``."""
 
     def __init__(self, benchmark: BenchmarkFixture, name: str) -> None:
-        self._benchmark, self._name = benchmark, name
+        self._benchmark, self._name, self._share = benchmark, name, ""
 
     @property
     def real(self) -> bool:
         """False where benchmarks only run as tests: then work should be small."""
         return not self._benchmark.disabled
 
-    def __call__(self, target: Callable[[], object], peer: Callable[[], object], *, rounds: int) -> list[float]:
-        """Return the peer's time divided by the target's, a figure a round: above 1 the target is faster."""
+    @property
+    def times(self) -> list[float]:
+        """Seconds of the target's rounds, in their order. Of a real run only."""
+        return list(self._benchmark.stats.stats.data)
+
+    def __call__(
+        self,
+        target: Callable[[], object],
+        peer: Callable[[], object] | None = None,
+        *,
+        rounds: int,
+        limit: Any = None,
+        work: float = 0.0,
+    ) -> list[float]:
+        """Time a target.
+
+        Args:
+            target: one round of it.
+            peer: one round of what it is compared with.
+            rounds: how often, in a real run.
+            limit: a :class:`limits.Limit` that it cannot exceed, measured once a round.
+            work: what a round of the target does, in the limit's unit.
+
+        Returns:
+            The peer's time divided by the target's, a figure a round: above 1 the target is faster. 1 with no peer.
+        """
         peers: list[float] = []
+        rates: list[float] = []
 
-        def run_peer() -> None:
-            began = time.perf_counter()
-            peer()
-            peers.append(time.perf_counter() - began)
+        def before() -> None:
+            if limit is not None and self.real:
+                rates.append(limit.rate())
+            if peer is not None:
+                began = time.perf_counter()
+                peer()
+                peers.append(time.perf_counter() - began)
 
-        self._benchmark.pedantic(target, setup=run_peer, rounds=rounds if self.real else 1, iterations=1)
+        self._benchmark.pedantic(target, setup=before, rounds=rounds if self.real else 1, iterations=1)
         if not self.real:
             return [1.0]
-        # pedantic calls the setup once a round, and keeps the rounds' times in order.
-        return [peer / own for peer, own in zip(peers[-rounds:], self._benchmark.stats.stats.data, strict=True)]
+        if limit is not None:
+            # pedantic calls the setup once a round, and keeps the rounds' times in order.
+            self.share(limit, work, self.times, rates[-rounds:])
+        return [theirs / own for theirs, own in zip(peers[-rounds:], self.times, strict=True)] if peer else [1.0]
+
+    def share(self, limit: Any, work: float, times: list[float], rates: list[float]) -> None:
+        """Say how near the limit it came, by the rounds' times and the limit's rates: the median of their ratios."""
+        share = statistics.median(work / s / rate for s, rate in zip(times, rates, strict=True))
+        self._share = f"{share:.1%} of {limit.name}" if share < 10 else f"{share:.0f} × {limit.name}"
+        self._benchmark.extra_info |= {
+            "work": f"{work:.4g} {limit.unit}",
+            "limit": f"{limit.name}: {statistics.median(rates):.4g} {limit.unit}/s",
+            "share of the limit": round(share, 4),
+        }
+
+    def report(self, what: str, figure: float, unit: str = "", *, bound: str = "") -> None:
+        """Record a figure for the table at the end. Of a real run only: one that ran small is no figure."""
+        self._benchmark.extra_info[what] = round(figure, 6)
+        if self.real:
+            shown = f"{figure:.3f}" if figure < 1000 else f"{figure:,.0f}"
+            FIGURES.append(Figure(what, f"{shown} {unit}".strip(), self._share, bound, self._name))
+            self._share = ""  # said once a benchmark
 
     def require(self, what: str, figure: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
         """Record a figure, and fail a real run if it misses its requirement."""
-        self._benchmark.extra_info[what] = round(figure, 4)
+        bound = f"≥ {at_least:g}" if at_least is not None else f"≤ {at_most:g}" if at_most is not None else ""
+        self.report(what, figure, bound=bound)
         if not self.real:
             return
-        bound = f"≥ {at_least:g}" if at_least is not None else f"≤ {at_most:g}" if at_most is not None else ""
-        RESULTS.append((self._name, what, figure, bound))
         assert at_least is None or figure >= at_least, f"{what}: {figure:.3f}, required {bound}"
         assert at_most is None or figure <= at_most, f"{what}: {figure:.3f}, required {bound}"
 
@@ -64,7 +124,7 @@ class Against:
 
 @pytest.fixture
 def against(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Against:
-    """Measure against a peer."""
+    """Measure against a peer and a limit."""
     return Against(benchmark, request.node.name)
 
 
@@ -82,9 +142,11 @@ def out(tmp_path: Path) -> Iterator[Callable[[], Path]]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print each figure beside its requirement."""
-    if not RESULTS:
+    """Print each figure beside its share of the limit and its requirement."""
+    if not FIGURES:
         return
     terminalreporter.section("figures")
-    for name, what, figure, bound in RESULTS:
-        terminalreporter.write_line(f"{what:<60} {figure:>9.3f}  {bound:<8} {name}")
+    widths = [max(len(getattr(line, field)) for line in FIGURES) for field in ("what", "figure", "share", "bound")]
+    for line in FIGURES:
+        cells = (f"{line.what:<{widths[0]}}", f"{line.figure:>{widths[1]}}", f"{line.share:<{widths[2]}}")
+        terminalreporter.write_line("  ".join((*cells, f"{line.bound:<{widths[3]}}", line.benchmark)))

@@ -1,0 +1,53 @@
+"""ONNX Runtime on the graph as exported: all threads in one call, or a call a thread."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import onnxruntime
+from limits import THREADS
+from numpy.typing import NDArray
+from zoo import Subject
+
+from gen_engine.engine.bundle import GENERATOR
+from gen_engine.engine.latents import Latents
+from peers.contract import LANES, Settings, SideBySide, batches_of
+
+
+def settings(subject: Subject) -> Settings:
+    """Yield each batch with each split of the threads."""
+    for batch in batches_of(subject):
+        for lanes in LANES:
+            setting = f"batch {batch}, {lanes} × {THREADS // lanes} threads"
+            yield setting, partial(OnnxRuntimePeer, subject, batch, lanes)
+
+
+class OnnxRuntimePeer:
+    """A session, called side by side."""
+
+    def __init__(self, subject: Subject, batch: int, lanes: int) -> None:
+        self.batch, self._lanes = batch, SideBySide(lanes)
+        self._session = naive_session(subject.bundle.load(GENERATOR), THREADS // lanes)
+        self._latents = Latents(dim=subject.bundle.latent.dim).draw(0, batch)
+        self.turn()
+
+    def pixels(self, latents_BZ: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return uint8 [B, H, W, C]."""
+        (pixels,) = self._session.run(["pixels"], {"latents": latents_BZ})
+        return pixels
+
+    def turn(self) -> float:
+        """Return samples a second of a short while."""
+        return self._lanes.turn(lambda: self.pixels(self._latents), self.batch)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._lanes.close()
+
+
+def naive_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
+    """Return a session of a model as it is, on so many threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,153 @@
+"""Every generator of the zoo in every backend and precision: latency of small batches, and throughput of all lanes.
+
+Each runs in the form that the compiler likes best for that backend and precision, whether or not it would win or pass
+the gate. Peer: the graph as exported, in ONNX Runtime, at the same batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from limits import THREADS, matrix_product
+from peers.contract import SAME_DB, check_pixels
+from zoo import Subject, make_subject, zoo
+
+from gen_engine.engine.backends import open_backend
+from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.errors import BackendUnavailable
+from gen_engine.engine.latents import Latents
+from gen_engine.engine.variants import Graph, canonical_graph
+from gen_engine.export.candidates import TARGETS, Options, computes, graphs_of
+from gen_engine.export.rounds import Runner
+
+SMALL = ("mlp", "dcgan-28")
+"""What runs as a test: exporting and quantising the others takes many seconds each."""
+
+ROUNDS, CALLS, LEAST_S = 10, 20, 0.05
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parametrize over what this processor computes in."""
+    names = SMALL if metafunc.config.getoption("benchmark_disable") else tuple(zoo())
+    forms = [(target, precision) for target in TARGETS for precision in computes(target)]
+    metafunc.parametrize("form", forms, ids="-".join)
+    metafunc.parametrize("name", names)
+
+
+@pytest.fixture(scope="module")
+def subject_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Subject]:
+    """Return what makes a generator, once; well scaled, so that its pictures can be compared, in a real run."""
+    folder: Path = tmp_path_factory.mktemp("zoo")
+    real = not request.config.getoption("benchmark_disable")
+    return cache(lambda name: make_subject(name, folder, scaled=real))
+
+
+@cache
+def graph_of(subject: Subject, form: tuple[str, str]) -> Graph:
+    """Return the form of the generator's graph that the compiler tries first."""
+    refused: list[str] = []
+    options = Options(target=form[0], precision=form[1])
+    for _, _, _, graph in graphs_of(subject.bundle, options, refused.append):
+        return graph
+    pytest.fail("; ".join(refused))
+
+
+def open_both(subject: Subject, form: tuple[str, str], batch: int) -> tuple[Backend, Backend]:
+    """Return the form and its peer, opened at one batch. What this processor does not compute wholly is skipped."""
+    try:
+        ours = open_backend(form[0], subject.bundle, graph_of(subject, form), device="cpu", batch=batch)
+    except BackendUnavailable as error:
+        pytest.skip(f"{subject.name} {' '.join(form)}: {str(error).partition(': node')[0]}")
+    graph = canonical_graph(subject.bundle)
+    theirs = open_backend("onnxruntime", subject.bundle, graph, device="cpu", batch=batch)
+    check_pixels_of(ours, subject)
+    return ours, theirs
+
+
+def check_pixels_of(backend: Backend, subject: Subject) -> None:
+    """Raise OtherPictures unless a form makes the generator's pictures: one that does not is never timed."""
+    latents = Latents(dim=subject.bundle.latent.dim, seed=9).draw(0, backend.batch)
+    with contextlib.closing(backend.lane()) as lane:
+        lane.submit(latents, None)
+        check_pixels(lane.collect(), latents, subject, at_least=SAME_DB[backend.precision])
+
+
+@contextlib.contextmanager
+def caller(subject: Subject, backend: Backend) -> Iterator[Callable[[], float]]:
+    """Give a function that makes one batch on one lane, and returns its seconds."""
+    lane = backend.lane()
+    latents = Latents(dim=subject.bundle.latent.dim).draw(0, backend.batch)
+
+    def call() -> float:
+        began = time.perf_counter()
+        lane.submit(latents, None)
+        lane.collect()
+        return time.perf_counter() - began
+
+    try:
+        yield call
+    finally:
+        lane.close()
+
+
+@pytest.mark.parametrize("batch", [1, 8, 64])
+def test_latency(against, subject_of, name: str, form: tuple[str, str], batch: int) -> None:
+    """Unit: one batch on one lane, back to back. Work: its FLOPs. Limit: the matrix product on one thread."""
+    subject, said = subject_of(name), f"{name} {' '.join(form)}, batch {batch}"
+    own, theirs = open_both(subject, form, batch)
+    found: list[float] = []
+    with caller(subject, own) as call, caller(subject, theirs) as peer:
+        calls = _calls(call) if against.real else 1
+        ratios = against(
+            lambda: found.extend(call() for _ in range(calls)),
+            lambda: [peer() for _ in range(calls)],
+            rounds=ROUNDS,
+            limit=matrix_product(form[1], threads=1),
+            work=calls * batch * subject.flops,
+        )
+    for percent in (50, 95, 99):
+        against.report(f"{said}: p{percent}", 1e3 * float(np.percentile(found, percent)), "ms")
+    against.report(f"{said}: speed over the graph as exported", float(np.median(ratios)))
+
+
+def _calls(call: Callable[[], float]) -> int:
+    """Return how many calls make a round: twenty, or more of quick ones."""
+    return max(CALLS, round(LEAST_S / min(call() for _ in range(3))))
+
+
+def test_throughput(against, subject_of, name: str, form: tuple[str, str]) -> None:
+    """Unit: batches of 64 on a lane a processor. Work: their FLOPs. Limit: the matrix product on all threads."""
+    subject = subject_of(name)
+    with contextlib.ExitStack() as opened:
+        own, peer = (
+            opened.enter_context(contextlib.closing(Runner(backend, subject.bundle, lanes=THREADS)))
+            for backend in open_both(subject, form, 64 if against.real else 2)
+        )
+        rates: deque[float] = deque(maxlen=ROUNDS)
+        theirs: deque[float] = deque(maxlen=ROUNDS)
+        own.warm_up()
+        peer.warm_up()
+        limit = matrix_product(form[1])
+        peaks: deque[float] = deque(maxlen=ROUNDS)
+
+        def turn() -> None:
+            rates.append(own.turn())
+
+        def before() -> None:
+            theirs.append(peer.turn())
+            if against.real:
+                peaks.append(limit.rate())
+
+        against(turn, before, rounds=ROUNDS)
+    if against.real:
+        against.share(limit, subject.flops, [1 / rate for rate in rates], list(peaks))
+    against.report(f"{name} {' '.join(form)}: throughput", float(np.median(rates)), "samples/s")
+    ratios = np.array(rates) / np.array(theirs)
+    against.report(f"{name} {' '.join(form)}: throughput over the graph as exported", float(np.median(ratios)))
