@@ -29,6 +29,7 @@ def in_its_first_setting(subject: Subject, what: str) -> Peer:
     return make()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile's own, of torch.jit
 @pytest.mark.parametrize(
     "what", [pytest.param(what, marks=pytest.mark.slow if "compile" in what else ()) for what in PEERS]
 )

@@ -17,7 +17,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOMS = ("train", "export", "engine", "cli")
-CODE_AND_DATA = ("*.py", "py.typed", "shipped/*.gen/**/*", "recipes/*.toml")
+CODE_AND_DATA = ("*.py", "*.cu", "py.typed", "shipped/*.gen/**/*", "recipes/*.toml")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
