@@ -54,8 +54,8 @@ def inspect(path: Path | None, json_: bool) -> None:
 def _reader(path: Path) -> Callable[[Path], Findings]:
     """Tell by the files that each kind of directory always has."""
     from gen_engine.engine.bundle import MANIFEST
-    from gen_engine.engine.ledger import MANIFEST as DATASET_MANIFEST
-    from gen_engine.engine.ledger import STATE
+    from gen_engine.engine.manifest import MANIFEST as DATASET_MANIFEST
+    from gen_engine.engine.sinks.contract import STATE
 
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
@@ -172,7 +172,7 @@ _PARITY_FIELDS = frozenset(
 
 
 def _dataset(path: Path) -> Findings:
-    from gen_engine.engine.ledger import read_manifest
+    from gen_engine.engine.manifest import read_manifest
 
     manifest = read_manifest(path)
     plan, shards = manifest["plan"], manifest["shards"]
@@ -194,8 +194,11 @@ def _dataset(path: Path) -> Findings:
 
 def _unfinished_dataset(path: Path) -> Findings:
     """Read the plan of a job that is running or was interrupted. Its shards are looked at by the job itself."""
-    from gen_engine.engine.ledger import STATE
+    from gen_engine.engine.journal import newest
+    from gen_engine.engine.parts import WHOLE
     from gen_engine.engine.plan import shard_count
+    from gen_engine.engine.sinks.contract import STATE
+    from gen_engine.engine.sinks.local import LocalSink
 
     plan_file = path / STATE / "plan.json"
     try:
@@ -206,7 +209,7 @@ def _unfinished_dataset(path: Path) -> Findings:
         raise NothingKnownError(
             f"{plan_file} cannot be read as a job's plan ({error}); that job cannot be resumed"
         ) from error
-    done = sum(1 for _ in (path / STATE / "shards").glob("*.json"))
+    done = sum(1 for _ in newest(LocalSink(path, WHOLE).lines(), range(total)))
     shown = [
         ("", f"unfinished dataset: {done:,} of {total:,} shards are finished; its command, run again, resumes it"),
         ("samples", f"{plan['count']:,} wanted"),

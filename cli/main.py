@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
     "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest faithful form on this machine."),
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
+    "finish": ("gen_engine.cli.finish:finish", "Make the shards of an array job a dataset, once all are there."),
     "verify": ("gen_engine.cli.verify:verify", "Check a dataset against its manifest and its generator."),
     "inspect": ("gen_engine.cli.inspect:inspect", "Say what a bundle, a checkpoint or a dataset is."),
     "doctor": ("gen_engine.cli.doctor:doctor", "Say what this machine can run, and why not the rest."),

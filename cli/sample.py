@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("-n", "--count", type=int, required=True, help="How many samples to write.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The dataset directory; made if it is not there.")
+@click.option("-o", "--out", metavar="DIR", help="The dataset directory; made if it is not there.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Which sequence of samples, 0 to 2**64 - 1.")
 @click.option(
     "--format",
@@ -71,13 +71,19 @@ if TYPE_CHECKING:
 @click.option(
     "--workers", type=int, metavar="W", help="Lanes in parallel; cannot change a byte.  [default: one a processor]"
 )
+@click.option(
+    "--part",
+    metavar="K/N",
+    help="Make part K of N only, for array jobs; the last one finishes the dataset.  [default: all]",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, its size and its time by a short probe; write nothing.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def sample(
     bundle: Path | None,
-    out: Path | None,
+    out: str | None,
     workers: int | None,
+    part: str | None,
     dry_run: bool,
     json_: bool,
     quiet: bool,
@@ -93,6 +99,9 @@ def sample(
     Sample i depends on the generator, the seed and i alone. A job that was interrupted goes on when the same command
     is run again, and the finished directory is the same to the byte.
 
+    With --part K/N, N processes on any number of machines make one dataset together, in a directory that all of them
+    see. The one that is done last finishes it, as 'gen-engine finish' does.
+
     A bundle that 'gen-engine compile' has compiled is sampled by its fastest variant; --precision fp32 asks for the
     arithmetic of the original.
 
@@ -102,14 +111,17 @@ def sample(
       gen-engine sample faces.gen -n 1000000 -o out/faces --format webdataset --seed 7
       gen-engine sample -n 5000 -o out/boots --labels "Ankle boot" --truncation 0.8
       gen-engine sample -n 1000000 --format parquet --dry-run
+      gen-engine sample -n 9000000 -o /shared/faces --part $SLURM_ARRAY_TASK_ID/16
     """
     from gen_engine.engine.bundle import SHIPPED, read_bundle
     from gen_engine.engine.devices import parse_devices
+    from gen_engine.engine.parts import WHOLE, parse_part
     from gen_engine.engine.request import SampleRequest
     from gen_engine.engine.run import open_job, write_dataset
 
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' / '-o': the directory to write the dataset to.")
+    share = WHOLE if part is None else parse_part(part)
     devices = parse_devices(device)
     settled = SampleRequest(format=format_, device=devices[0], **request)
     job = open_job(settled, read_bundle(bundle or SHIPPED), lambda said: click.echo(said, err=True))
@@ -120,7 +132,7 @@ def sample(
         return
     assert out is not None
     with _Screen(quiet) as screen:
-        outcome = write_dataset(job, out, workers=workers, monitor=screen, devices=devices)
+        outcome = write_dataset(job, out, workers=workers, part=share, monitor=screen, devices=devices)
     if json_:
         click.echo(json.dumps(_record(outcome)))
     elif not quiet:
@@ -167,7 +179,9 @@ class _Screen:
 def _record(outcome: Outcome) -> dict[str, Any]:
     return {
         "out": str(outcome.out),
-        "preview": str(outcome.out / "preview.png"),
+        "preview": f"{outcome.out}/preview.png",
+        "part": str(outcome.part),
+        "finished": outcome.unfinished is None,
         "samples": outcome.samples,
         "rendered": outcome.rendered,
         "bytes": outcome.bytes,
@@ -178,15 +192,20 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print_outcome(outcome: Outcome) -> None:
+    from gen_engine.engine.parts import WHOLE
+
+    what = str(outcome.out) if outcome.part == WHOLE else f"part {outcome.part} of {outcome.out}"
     if not outcome.rendered:
-        click.echo(f"{outcome.out} is complete: {outcome.samples:,} samples, nothing left to do")
+        click.echo(f"{what} is complete: {outcome.samples:,} samples, nothing left to do")
     else:
         rate = outcome.rendered / outcome.seconds
         click.echo(
             f"{outcome.rendered:,} samples in {duration(outcome.seconds)} ({rate:,.0f} samples/s), "
-            f"{outcome.bytes / 1e6:,.1f} MB in {outcome.out}"
+            f"{outcome.bytes / 1e6:,.1f} MB in {what}"
         )
-    click.echo(f"preview: {outcome.out / 'preview.png'}")
+    if outcome.unfinished is not None:
+        click.echo(f"{outcome.unfinished}; the part that makes the last one finishes the dataset")
+    click.echo(f"preview: {outcome.out}/preview.png")
 
 
 def _print_estimate(found: Estimate, json_: bool) -> None:

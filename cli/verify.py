@@ -36,7 +36,7 @@ def verify(directory: Path, regenerate: int, bundle: Path | None, json_: bool, q
       gen-engine verify out/faces --regenerate 1000 --bundle faces.gen
     """
     from gen_engine.engine.bundle import SHIPPED, read_bundle
-    from gen_engine.engine.ledger import read_manifest
+    from gen_engine.engine.manifest import read_manifest
     from gen_engine.engine.verify import hash_shards, regenerate_samples
 
     generator = read_bundle(bundle or SHIPPED) if regenerate else None  # before hours of hashing

@@ -43,8 +43,15 @@ def manifest(plan: Plan) -> dict[str, Any]:
     return document | kind
 
 
-def readme(plan: Plan, bundle: Bundle, form: Format, total_bytes: int) -> bytes:
-    """Return the dataset card: Markdown with the YAML head that Hugging Face reads."""
+TOTAL_BYTES = "\0"
+"""What stands in a card for the size of the dataset, which is known at the end: no text of a bundle's holds it."""
+
+
+def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
+    """Return the dataset card: Markdown with the YAML head that Hugging Face reads.
+
+    In the place of the dataset's size stands :data:`TOTAL_BYTES`.
+    """
     head = {
         "pretty_name": f"{plan.count:,} synthetic samples of {bundle.name}",
         "tags": ["synthetic", "gen-engine"],
@@ -60,7 +67,7 @@ def readme(plan: Plan, bundle: Bundle, form: Format, total_bytes: int) -> bytes:
         _PROVENANCE,
         f"![{_SHOWN[plan.layout.modality]}](preview.png)",
     ]
-    parts += ["## What it is", _table(_facts(plan, bundle, total_bytes))]
+    parts += ["## What it is", _table(_facts(plan, bundle))]
     if plan.layout.class_names:
         parts.append(_table({str(i): name for i, name in enumerate(plan.layout.class_names)}, ("Label", "Class")))
     for title, figures in (("How the generator was trained", bundle.training), ("Its quality", bundle.quality)):
@@ -68,7 +75,7 @@ def readme(plan: Plan, bundle: Bundle, form: Format, total_bytes: int) -> bytes:
             parts += [f"## {title}", _table(_flatten(figures))]
     parts += ["## How to read it", f"```python\n{form.example(plan.layout).replace('PATH', '.').strip()}\n```"]
     parts += ["## How to check it", _CHECK]
-    return ("\n\n".join(parts) + "\n").encode()
+    return "\n\n".join(parts) + "\n"
 
 
 _PROVENANCE = (
@@ -82,12 +89,12 @@ _CHECK = (
 )
 
 
-def _facts(plan: Plan, bundle: Bundle, total_bytes: int) -> dict[str, Any]:
+def _facts(plan: Plan, bundle: Bundle) -> dict[str, Any]:
     labels = "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False)
     return {
         "Samples": f"{plan.count:,}",
         _shape_title(plan): " × ".join(map(str, plan.layout.shape)),
-        "Shards": f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {total_bytes:,} bytes",
+        "Shards": f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {TOTAL_BYTES} bytes",
         "Format": plan.encoding,
         "Generator": f"{bundle.name}, `{plan.generator_id[:16]}`",
         "Seed": plan.seed,

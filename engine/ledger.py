@@ -1,53 +1,47 @@
-"""The dataset directory: which shards are there, and the protocol that makes that true at every instant.
+"""The dataset's ledger: which shards are there, and the protocol that makes that true at every instant.
 
 ::
 
     out/
-    ├── data/…               finished shards, in the format's own names
-    ├── README.md            the dataset card      ┐
-    ├── preview.png          the first samples     ├ written at the end, the manifest last
-    ├── dataset.json         the manifest          ┘
-    └── .gen-engine/         while the job runs
-        ├── lock             held by the process that writes
-        ├── plan.json        what the job is
-        ├── shards/N.json    one record a finished shard
-        └── scratch/         files under construction
+    ├── data/…                 finished shards, in the format's own names
+    ├── preview.png            the first samples, from the beginning on
+    ├── README.md              the dataset card  ┐ written at the end, the manifest last
+    ├── dataset.json           the manifest      ┘
+    └── .gen-engine/           while the job runs
+        ├── lock               held for a moment by a process that begins or finishes
+        ├── plan.json          what the job is
+        ├── draft.json         what the card and the manifest will say
+        └── parts/K-of-N/      of each part of the job; without --part, 1-of-1
+            ├── lock           held by the process that makes the part
+            ├── journal        one line a finished shard
+            └── scratch/       files under construction
 
-A shard is finished when its record is there. Its files are written to ``scratch``, fsynced, renamed into ``data``,
-``data`` is fsynced, and then its record is written the same way. A job is finished when ``dataset.json`` is there.
-Whatever is not finished is made again, with the same bytes; so a kill at any instant costs time and nothing else.
+A shard is finished when its line is in a journal. Its files are written to ``scratch``, fsynced, renamed into
+``data``, ``data`` is fsynced, and then the line is appended and fsynced. A job is finished when ``dataset.json`` is
+there. Whatever is not finished is made again, with the same bytes; so a kill at any instant costs time and nothing
+else. Where the files are is a sink's matter: :mod:`gen_engine.engine.sinks.contract`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
-import re
-import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gen_engine.engine.digests import canonical_json, seal, stated_schema, unseal
-from gen_engine.engine.durable import fsync_directory, replace_file
-from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, WriterError
+from gen_engine.engine.digests import canonical_json, seal
+from gen_engine.engine.errors import PlanMismatch, WriterError
+from gen_engine.engine.finish import Unfinished, finish, output_errors, read_draft, read_plan, survey
+from gen_engine.engine.journal import Entry, to_line
+from gen_engine.engine.manifest import MANIFEST, Manifest
+from gen_engine.engine.parts import WHOLE, Part
 from gen_engine.engine.plan import differences, shard_count
+from gen_engine.engine.sinks import open_sink
+from gen_engine.engine.sinks.contract import DRAFT, PLAN, Sink
 from gen_engine.engine.writers.contract import WrittenFile
-
-SCHEMA = 1
-MANIFEST = "dataset.json"
-STATE = ".gen-engine"
-
-ShardFiles = list[dict[str, Any]]
-"""``{"name": …, "bytes": …, "sha256": …}`` for each file of a shard."""
-
-_SHARD_FILE = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*")
-"""All that a manifest may name: a file right inside ``data``."""
 
 
 @dataclass(frozen=True)
@@ -58,33 +52,73 @@ class Damage:
     reason: str
 
 
+@dataclass(frozen=True)
+class Committer:
+    """Puts finished shards in place, in any thread and any process of a part: it can be pickled."""
+
+    sink: Sink
+
+    @property
+    def scratch(self) -> Path:
+        """Where shards are built."""
+        return self.sink.scratch
+
+    def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
+        """Put a shard's finished files in place, then record it. Different shards may be committed at once.
+
+        Raises:
+            WriterError: it failed; the shard is not finished.
+        """
+        try:
+            seen = self.sink.store(files)
+            records = [
+                {"name": file.name, "bytes": file.bytes, "sha256": file.sha256, "stamp": there.stamp}
+                for file, there in zip(files, seen, strict=True)
+            ]
+            self.sink.record(to_line(Entry(shard, records)))
+        except OSError as error:
+            for file in files:
+                with contextlib.suppress(OSError):
+                    file.temporary.unlink(missing_ok=True)  # on a full disk, what is lost should not take room
+            raise WriterError(
+                f"shard {shard} cannot be put in place in {self.sink.place} ({error.strerror or error}); "
+                "see to it and run the same command again: finished shards are kept"
+            ) from error
+
+
 class Ledger:
-    """The job in one directory, held by this process until it is closed.
+    """A part of the job in one place, held by this process until it is closed.
 
     Args:
-        out: the dataset directory; made if it is not there.
+        out: the dataset's directory or URL; made if it is not there.
         plan: the job, in JSON form.
+        part: which shards this process makes.
 
     Raises:
-        OutputError: the directory holds something else, or cannot be written.
-        OutputLocked: another process is writing to it.
+        OutputError: something else is there, or it cannot be written.
+        OutputLocked: another process writes this part, or parts that are cut otherwise.
         PlanMismatch: it holds another job.
     """
 
-    def __init__(self, out: Path, plan: Mapping[str, Any]) -> None:
-        self.out = out
+    def __init__(self, out: str | Path, plan: Mapping[str, Any], part: Part = WHOLE) -> None:
         self.plan = dict(plan)
+        self._total = shard_count(plan["count"], plan["shard_size"])
+        self.shards = part.shards(self._total)
+        """The shards of this part."""
         self.damage: list[Damage] = []
-        """Finished shards that were found damaged, and will be made again."""
-        self._state = out / STATE
-        self._scratch = self._state / "scratch"
-        self._records = self._state / "shards"
-        with _output_errors(out):
-            _refuse_strangers(out)
-            out.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(self._state)
+        """Finished shards of this part that were found damaged, and will be made again."""
+        self._done: dict[int, int] = {}
+        self._sink = sink = open_sink(out, part)
+        self.committer = Committer(sink)
+        self._release: Callable[[], None] | None = None
+        self._complete = False
+        with output_errors(sink.place):
+            sink.refuse_strangers()
             try:
-                self._open()
+                with sink.gate():
+                    self._open()
+                if not self._complete:
+                    self._look()
             except BaseException:
                 self.close()
                 raise
@@ -99,8 +133,8 @@ class Ledger:
 
     @property
     def scratch(self) -> Path:
-        """Where shards are built, on the file system of the dataset."""
-        return self._scratch
+        """Where shards are built."""
+        return self._sink.scratch
 
     @property
     def complete(self) -> bool:
@@ -109,97 +143,99 @@ class Ledger:
 
     @property
     def done(self) -> Collection[int]:
-        """The numbers of the finished shards."""
+        """The numbers of the finished shards of this part."""
         return self._done.keys()
+
+    @property
+    def bytes_done(self) -> int:
+        """Bytes of the finished shards of this part."""
+        return sum(self._done.values())
+
+    @property
+    def prepared(self) -> bool:
+        """True if what the job ends with has been settled, by this process or another."""
+        with output_errors(self._sink.place):
+            return read_draft(self._sink) is not None
+
+    def prepare(self, manifest: Mapping[str, Any], card: str, preview: bytes) -> None:
+        """Write the preview, and settle what the job ends with, so that anybody can finish it.
+
+        Args:
+            manifest: what ``dataset.json`` says besides its schema, the plan and the shards.
+            card: the dataset card, with :data:`gen_engine.engine.card.TOTAL_BYTES` where the size goes.
+            preview: a PNG.
+        """
+        with output_errors(self._sink.place):
+            self._sink.write("preview.png", preview)
+            self._sink.write(DRAFT, seal({"manifest": dict(manifest), "card": card}))
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
         """Put a shard's finished files in place, then record it. Threads may commit different shards at once.
 
         Raises:
-            WriterError: a rename or a write failed; the shard is not finished.
+            WriterError: it failed; the shard is not finished.
         """
-        record = [{"name": file.name, "bytes": file.bytes, "sha256": file.sha256} for file in files]
-        try:
-            for file in files:
-                file.temporary.replace(self.out / file.name)
-            fsync_directory(self.out / "data")
-            self._replace(self._records / f"{shard}.json", seal({"files": record}))
-        except OSError as error:
-            for file in files:
-                with contextlib.suppress(OSError):
-                    file.temporary.unlink(missing_ok=True)  # on a full disk, what is lost should not take room
-            raise WriterError(
-                f"shard {shard} cannot be put in place in {self.out} ({error.strerror}); "
-                "see to the disk and run the same command again: finished shards are kept"
-            ) from error
-        self._done[shard] = record
+        self.committer.commit(shard, files)
+        self.note_commit(shard, sum(file.bytes for file in files))
 
-    def finish(self, manifest: Mapping[str, Any], card: bytes, preview: bytes) -> None:
-        """Write the card, the preview and the manifest of a job whose shards are all finished.
+    def note_commit(self, shard: int, size: int) -> None:
+        """Know of a shard of so many bytes that another process committed through :attr:`committer`."""
+        self._done[shard] = size
 
-        ``manifest`` is completed with the schema, the plan and the shards in order.
-        """
-        count, size = self.plan["count"], self.plan["shard_size"]
-        shards = [
-            {"shard": n, "first": n * size, "count": min(size, count - n * size), "files": self._done[n]}
-            for n in sorted(self._done)
-        ]
-        totals = {"schema": SCHEMA, "bytes": self.bytes_done}
-        document = dict(manifest) | totals | {"plan": self.plan, "shards": shards}
-        with _output_errors(self.out):
-            self._replace(self.out / "README.md", card)
-            self._replace(self.out / "preview.png", preview)
-            self._replace(self.out / MANIFEST, seal(document))
-            self._clean_up()
-        self._complete = True
-
-    @property
-    def bytes_done(self) -> int:
-        """Bytes of all finished shards."""
-        return sum(file["bytes"] for record in self._done.values() for file in record)
+    def finish(self) -> Unfinished | None:
+        """Write the card and the manifest if all parts are there; else say what is not."""
+        unfinished = finish(self._sink)
+        self._complete = unfinished is None
+        return unfinished
 
     def close(self) -> None:
-        """Let go of the lock; where no job is under way, leave no trace of it."""
-        if self._lock >= 0:
-            if not (self._state / "plan.json").exists():
-                with contextlib.suppress(OSError):
-                    if _is_held(self._state / "lock", self._lock):  # it may be another process's by now
-                        (self._state / "lock").unlink()
-                    self._state.rmdir()
-            os.close(self._lock)
-            self._lock = -1
+        """Let go of the part."""
+        if self._release is not None:
+            self._release()
+            self._release = None
 
     def _open(self) -> None:
-        manifest = self.out / MANIFEST
-        plan = self._state / "plan.json"
-        finished = manifest.exists()
-        if finished:
-            document = read_manifest(self.out)
-            self._refuse_other_plan(document["plan"])
-            self._done = {int(shard["shard"]): shard["files"] for shard in document["shards"]}
-        elif plan.exists():
-            self._refuse_other_plan(_read_plan(plan))
-            self._done = self._read_records()
-        else:
-            self._done = {}
-        self._drop_damaged()
-        self._complete = finished and not self.damage
-        if self._complete:
-            self._clean_up()  # a kill may have come before the last one was through
-            return
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        for directory in (self._scratch, self._records, self.out / "data"):
-            directory.mkdir(exist_ok=True)
-        self._replace(plan, canonical_json(self.plan))
-        fsync_directory(self.out)
+        """Settle that this is our job, and take the part."""
+        sink = self._sink
+        if sink.exists(MANIFEST):
+            manifest = Manifest(sink.read(MANIFEST), sink.place)
+            self._refuse_other_plan(manifest.head["plan"])
+            if self._is_whole(manifest):
+                self._complete = True
+                sink.clear()  # a kill may have come before the last one was through
+                return
+        elif sink.exists(PLAN):
+            self._refuse_other_plan(read_plan(sink))
+        self._release = sink.hold()
+        if not sink.exists(PLAN):
+            sink.write(PLAN, canonical_json(self.plan))
+
+    def _is_whole(self, manifest: Manifest) -> bool:
+        """Return whether no shard of a finished dataset is damaged, of any part, and note those of this one."""
+        for entry, reason in survey(self._sink, range(self._total), manifest):
+            if reason is not None:
+                self._done.clear()
+                return False
+            if entry.shard in self.shards:
+                self._done[entry.shard] = _bytes(entry)
+        return True
+
+    def _look(self) -> None:
+        """Find which shards of this part are done."""
+        for entry, reason in survey(self._sink, self.shards):
+            if reason is None:
+                self._done[entry.shard] = _bytes(entry)
+            else:
+                self.damage.append(Damage(entry.shard, reason))
 
     def _refuse_other_plan(self, other: Mapping[str, Any]) -> None:
         found = differences(other, self.plan)
         if not found:
             return
+        place = self._sink.place
         if [name for name, _, _ in found] == ["compute.fingerprint"]:
             raise PlanMismatch(
-                f"{self.out} holds this job, begun on a machine whose kernels round differently (another processor or "
+                f"{place} holds this job, begun on a machine whose kernels round differently (another processor or "
                 f"another build of {self.plan['compute']['backend']}): the first batch has sha256 "
                 f"{found[0][1][:12]}… there, {found[0][2][:12]}… here; resume it on a machine like the first, or "
                 "choose another --out"
@@ -208,176 +244,14 @@ class Ledger:
         causes = [difference for difference in found if difference[0] != "compute.fingerprint"]
         lines = "\n".join(f"  {name}: {_show(old)} there, {_show(new)} asked for" for name, old, new in causes)
         raise PlanMismatch(
-            f"{self.out} holds a job with another plan:\n{lines}\n"
-            "repeat its command to resume it, or choose another --out"
-        )
-
-    def _read_records(self) -> dict[int, ShardFiles]:
-        done: dict[int, ShardFiles] = {}
-        for path in self._records.glob("*.json"):
-            with contextlib.suppress(ValueError):  # a damaged record is a shard that is not finished
-                done[int(path.stem)] = unseal(path.read_bytes())["files"]
-        return done
-
-    def _drop_damaged(self) -> None:
-        """Forget the shards whose files are gone or of another size, so that they are made again."""
-        for shard, files in sorted(self._done.items()):
-            for file in files:
-                reason = _size_fault(self.out / file["name"], file["bytes"])
-                if reason:
-                    self.damage.append(Damage(shard, f"{file['name']} {reason}"))
-                    break
-        for damage in self.damage:
-            del self._done[damage.shard]
-
-    def _replace(self, path: Path, data: bytes) -> None:
-        replace_file(path, data, self._scratch)
-
-    def _clean_up(self) -> None:
-        """Remove the job's state. The manifest stands, so a kill in here loses nothing."""
-        shutil.rmtree(self._scratch, ignore_errors=True)
-        shutil.rmtree(self._records, ignore_errors=True)
-        for name in ("plan.json", "lock"):
-            (self._state / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # a process that waits for the lock may have made another
-            self._state.rmdir()
-        fsync_directory(self.out)
-
-
-def read_manifest(out: Path) -> dict[str, Any]:
-    """Return a finished dataset's manifest.
-
-    Raises:
-        DatasetError: it is not there, damaged, of a newer schema, or names files outside of the dataset.
-    """
-    path = out / MANIFEST
-    try:
-        data = path.read_bytes()
-        schema = stated_schema(data)
-        if schema is not None and schema > SCHEMA:
-            raise DatasetError(f"{path}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine")
-        document = unseal(data)
-    except FileNotFoundError:
-        unfinished = (out / STATE).is_dir()
-        hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
-        raise DatasetError(f"{out} holds no {MANIFEST}; {hint}") from None
-    except NotADirectoryError:
-        raise DatasetError(f"{out} is not a directory") from None
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise DatasetError(
-            f"{path}: {error}; restore it, or remove {out} and run the command that made it again"
-        ) from error
-    try:
-        _check_shards(document)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise DatasetError(f"{path}: it was edited and sealed again, and makes no sense: {error}") from error
-    return document
-
-
-def _check_shards(document: Mapping[str, Any]) -> None:
-    """See that the manifest lists the shards of its plan, with files inside ``data``: a seal only shows no damage."""
-    plan, shards = document["plan"], document["shards"]
-    if document["samples"] != plan["count"]:
-        raise ValueError(f"{document['samples']} samples, of a plan for {plan['count']}")
-    numbers = [shard["shard"] for shard in shards]
-    if numbers != list(range(shard_count(plan["count"], plan["shard_size"]))):
-        raise ValueError(f"its {len(numbers)} shards are not those of its plan")
-    for shard in shards:
-        for file in shard["files"]:
-            if not _SHARD_FILE.fullmatch(file["name"]):
-                raise ValueError(f"the file name {file['name']!r} leads outside of the dataset")
-            if type(file["bytes"]) is not int or type(file["sha256"]) is not str:
-                raise TypeError(f"the size or digest of {file['name']}")
-
-
-def _refuse_strangers(out: Path) -> None:
-    """Refuse a directory that holds files of somebody else's, before anything is put into it."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise OutputError(f"{out} is not a directory; choose another --out")
-    names = {entry.name for entry in out.iterdir()}
-    if names and STATE not in names and MANIFEST not in names:
-        raise OutputError(
-            f"{out} is not empty and holds no gen-engine job (it has {sorted(names)[0]!r}); choose another --out"
+            f"{place} holds a job with another plan:\n{lines}\nrepeat its command to resume it, or choose another --out"
         )
 
 
-def _lock(state: Path) -> int:
-    """Take the directory's lock and return its file descriptor. The kernel lets go of it if the process dies."""
-    while True:
-        state.mkdir(exist_ok=True)
-        path = state / "lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # another process finished just now and removed the directory
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_held(path, descriptor):
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-                return descriptor
-        except BlockingIOError:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip()
-            os.close(descriptor)
-            raise OutputLocked(
-                f"{state.parent} is being written by another process ({holder or 'unknown'}); "
-                "wait for it, or choose another --out"
-            ) from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # the file was removed between open and lock: this lock holds nothing
-
-
-def _is_held(path: Path, descriptor: int) -> bool:
-    """True if the lock file at ``path`` is the one that was opened, and not a later one of the same name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _read_plan(path: Path) -> dict[str, Any]:
-    try:
-        plan = json.loads(path.read_bytes())
-        if not isinstance(plan, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise OutputError(
-            f"{path} is damaged ({error}), so the job there cannot be resumed; remove {path.parent.parent} "
-            "or choose another --out"
-        ) from error
-    return plan
-
-
-def _size_fault(path: Path, recorded: int) -> str | None:
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        return f"cannot be found ({error.strerror})"
-    return None if size == recorded else f"has {size} bytes where {recorded} were written"
+def _bytes(entry: Entry) -> int:
+    return sum(file["bytes"] for file in entry.files)
 
 
 def _show(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else text[:77] + "…"
-
-
-@contextlib.contextmanager
-def _output_errors(out: Path) -> Iterator[None]:
-    """Turn an OSError about the directory into an OutputError with the fix."""
-    try:
-        yield
-    except OSError as error:
-        fix = {
-            errno.ENOSPC: "free some space and run the same command again",
-            errno.EACCES: "choose an --out that you may write to",
-            errno.EPERM: "choose an --out that you may write to",
-            errno.EROFS: "choose an --out on a file system that can be written",
-        }.get(error.errno or 0, "see to the disk, or choose another --out")
-        where = f": {error.filename}" if error.filename else ""
-        raise OutputError(f"{out} cannot be used ({error.strerror}{where}); {fix}") from error

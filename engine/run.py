@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,11 +19,13 @@ from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.digests import sha256_bytes
 from gen_engine.engine.errors import BackendUnavailable, RequestError
+from gen_engine.engine.finish import Unfinished
 from gen_engine.engine.labels import LabelPlan, Labels, parse_labels
 from gen_engine.engine.lanes import StopSignal, run_lanes, usable_cpus
 from gen_engine.engine.latents import Latents, check_truncation
 from gen_engine.engine.ledger import Ledger
 from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.parts import WHOLE, Part
 from gen_engine.engine.plan import Compute, Plan, differences, shard_count
 from gen_engine.engine.preview import SAMPLES, preview
 from gen_engine.engine.processes import DeviceProcesses, Heard, Work
@@ -60,9 +62,12 @@ class Monitor(Protocol):
 class Outcome:
     """What a job did."""
 
-    out: Path
+    out: str | Path
     samples: int
+    """Of this part of the job; of all of it, if it is not cut up."""
+
     bytes: int
+    """Of the same samples."""
 
     rendered: int
     """Samples made by this run; the rest was there."""
@@ -71,6 +76,10 @@ class Outcome:
     """Wall-clock time of the run, opening and finishing included."""
 
     plan: Plan
+    part: Part
+
+    unfinished: Unfinished | None
+    """What the dataset still waits for; None if it is finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,49 +176,63 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
 
 
 def write_dataset(
-    job: Job, out: Path, *, workers: int | None, monitor: Monitor, devices: Sequence[str] = ()
+    job: Job,
+    out: str | Path,
+    *,
+    workers: int | None,
+    part: Part = WHOLE,
+    monitor: Monitor,
+    devices: Sequence[str] = (),
 ) -> Outcome:
-    """Run a job into a directory, or go on with it there.
+    """Run a job, or one part of it, into a place, or go on with it there.
 
     Args:
         job: what to do.
-        out: the dataset directory.
+        out: the dataset's directory or URL.
         workers: lanes that run in parallel, 1 to :data:`MAX_WORKERS`; None for one a processor. Cannot change a byte.
+        part: which shards to make. The part that makes the last one finishes the dataset.
         monitor: hears how it goes.
         devices: where to run, a process each, if they are several; the lanes are shared out among them. They must be
             of the job's kind, and cannot change a byte: one that would is refused.
 
     Raises:
-        OutputError: the directory is refused, or a write failed; what is finished stays.
+        OutputError: the place is refused, or a write failed; what is finished stays.
         BackendError: the generator failed, or a device's process ended.
         BackendUnavailable: a device cannot be opened, or makes other bytes than the job's.
         KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
     """
     began = time.monotonic()
-    lanes = lane_count(workers, job.plan.layout.shards)
-    with Ledger(out, job.plan.to_json()) as ledger:
+    lanes = lane_count(workers, len(part.shards(job.plan.layout.shards)))
+    with Ledger(out, job.plan.to_json(), part) as ledger:
         for damage in ledger.damage:
             monitor.note(f"shard {damage.shard} is made again: {damage.reason}")
-        samples = job.plan.count - sum(_size(job.plan.shard(n)) for n in ledger.done)
-        monitor.started(job.plan.count, job.plan.count - samples, lanes)
-        if not ledger.complete:
-            _write_shards(job, ledger, lanes, monitor, devices)
-            _finish(job, ledger)
+        total = _samples(job, ledger.shards)
+        left = 0 if ledger.complete else total - _samples(job, ledger.done)
+        monitor.started(total, total - left, lanes)
+        unfinished = None if ledger.complete else _go_on(job, ledger, lanes, monitor, devices)
         return Outcome(
             out=out,
-            samples=job.plan.count,
+            samples=total,
             bytes=ledger.bytes_done,
-            rendered=samples,
+            rendered=left,
             seconds=time.monotonic() - began,
             plan=job.plan,
+            part=part,
+            unfinished=unfinished,
         )
+
+
+def _go_on(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> Unfinished | None:
+    if not ledger.prepared:
+        _prepare(job, ledger)
+    _write_shards(job, ledger, lanes, monitor, devices)
+    return ledger.finish()
 
 
 def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> None:
     stop = StopSignal()
     done = frozenset(ledger.done)
-    shards = job.plan.layout.shards
-    todo = (number for number in range(shards) if number not in done)
+    todo = [number for number in ledger.shards if number not in done]
 
     def work_on(write: Work) -> Callable[[int], None]:
         def heard(samples: int) -> None:
@@ -224,8 +247,8 @@ def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, device
 
         return work
 
-    with _shard_writers(job, ledger.scratch, min(lanes, shards - len(done)), devices) as writers:
-        run_lanes([work_on(write) for write in writers], todo, stop)
+    with _shard_writers(job, ledger.scratch, min(lanes, len(todo)), devices) as writers:
+        run_lanes([work_on(write) for write in writers], iter(todo), stop)
 
 
 @contextlib.contextmanager
@@ -288,12 +311,12 @@ def write_shard(
         raise
 
 
-def _finish(job: Job, ledger: Ledger) -> None:
+def _prepare(job: Job, ledger: Ledger) -> None:
+    """Settle all that the job ends with while the bundle and the backend are at hand."""
     shown = min(job.plan.count, SAMPLES)
     with contextlib.closing(job.renderer()) as renderer:
         picture = preview((batch.pixels_BHWC for batch in renderer.render(0, shown)), job.plan.layout.modality)
-    text = card.readme(job.plan, job.bundle, job.format, ledger.bytes_done)
-    ledger.finish(card.manifest(job.plan), text, picture)
+    ledger.prepare(card.manifest(job.plan), card.readme(job.plan, job.bundle, job.format), picture)
 
 
 def _latents(bundle: Bundle, seed: int, truncation: float | None) -> Latents:
@@ -352,8 +375,12 @@ def lane_count(workers: int | None, shards: int) -> int:
         raise RequestError(
             f"workers {workers}: it must be between 1 and {MAX_WORKERS}; leave it out for one a processor"
         )
-    return min(workers or usable_cpus(), shards)
+    return max(1, min(workers or usable_cpus(), shards))  # a part may have none
 
 
 def _size(shard: Shard) -> int:
     return shard.stop - shard.start
+
+
+def _samples(job: Job, shards: Iterable[int]) -> int:
+    return sum(_size(job.plan.shard(number)) for number in shards)

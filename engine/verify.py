@@ -19,7 +19,7 @@ from gen_engine.engine.digests import sha256_bytes, sha256_file
 from gen_engine.engine.errors import DatasetError, RequestError, VerifyError
 from gen_engine.engine.labels import LabelPlan, Labels
 from gen_engine.engine.latents import ALGORITHM, Latents
-from gen_engine.engine.ledger import read_manifest
+from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.variants import Graph, find_graph
 from gen_engine.engine.writers import open_format

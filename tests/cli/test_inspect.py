@@ -16,6 +16,7 @@ from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
 from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.journal import Entry, to_line
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +149,10 @@ def test_a_damaged_dataset_ends_with_3(inspect, dataset: Path, tmp_path: Path) -
 def unfinished(dataset: Path, to: Path, done: int) -> Path:
     """The state of a job that was killed after ``done`` shards."""
     manifest = json.loads((dataset / "dataset.json").read_text())
-    (to / ".gen-engine" / "shards").mkdir(parents=True)
+    room = to / ".gen-engine" / "parts" / "1-of-1"
+    room.mkdir(parents=True)
     (to / ".gen-engine" / "plan.json").write_text(json.dumps(manifest["plan"]))
-    for number in range(done):
-        (to / ".gen-engine" / "shards" / f"{number}.json").write_text("[]")
+    (room / "journal").write_bytes(b"".join(to_line(Entry(number, [])) for number in range(done)))
     return to
 
 

@@ -50,6 +50,6 @@ def test_without_classes(unlabelled: Bundle, tmp_path: Path) -> None:
 def test_awkward_names_and_figures_break_neither_yaml_nor_tables(tiny: Bundle) -> None:
     job = open_job(SampleRequest(count=3, format="webdataset"), tiny)
     bundle = replace(tiny, name='a: "b" #c', quality={"a|b": {"x": 1.5, "y": "two\nlines | more"}})
-    text = card.readme(job.plan, bundle, job.format, 1).decode()
+    text = card.readme(job.plan, bundle, job.format)
     assert head(text)["pretty_name"] == '3 synthetic samples of a: "b" #c'
     assert r"two lines \| more" in text

@@ -11,9 +11,10 @@ import numpy as np
 import onnxruntime
 import pytest
 import yaml
-from jobs import reseal, run_job, samples, tree
+from jobs import reseal, run_job, samples, scratch_files, tree
 from tiny_bundle import CLASSES, make_tiny_bundle
 
+from gen_engine.engine import run
 from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.bundle import SHIPPED, Bundle, OutputSpec, read_bundle
 from gen_engine.engine.digests import unseal
@@ -251,12 +252,13 @@ def test_a_sample_that_is_no_number_is_never_written(tmp_path: Path, monkeypatch
         return np.where(np.abs(z) > between, np.float32(np.nan), z)
 
     monkeypatch.setattr(Latents, "draw", drawn)
+    monkeypatch.setattr(run, "SAMPLES", 4)  # which the preview shows, drawn before the first shard
     with pytest.raises(BackendError, match=f"^sample {overflowing}:"):
         run_job(bundle, tmp_path / "out", count=40, batch=4, shard_size=4)
     written = sorted(path.name for path in (tmp_path / "out" / "data").iterdir())
     assert not [name for name in written if name.startswith(f"train-{overflowing // 4:05d}")]
     assert len(written) == 2 * (overflowing // 4)
-    assert list((tmp_path / "out" / ".gen-engine" / "scratch").iterdir()) == []
+    assert scratch_files(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

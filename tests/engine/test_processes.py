@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from device_lanes import lanes
-from jobs import Heard, run_job, tree
+from jobs import Heard, recorded, run_job, scratch_files, tree
 
 from gen_engine.engine import processes
 from gen_engine.engine.bundle import Bundle
@@ -151,7 +151,7 @@ class TestJobs:
         out = tmp_path / "out"
         with pytest.raises(BackendError, match=r"device cpu was killed by signal 9 .* run the same command again"):
             run_job(tiny, out, workers=2, devices=TWO, monitor=Killer(), count=4000, shard_size=20, batch=8)
-        done = len(list((out / ".gen-engine" / "shards").iterdir()))
+        done = len(recorded(out))
         assert 3 <= done < 200
         run_job(tiny, out, workers=2, devices=TWO, monitor=(heard := Heard()), count=4000, shard_size=20, batch=8)
         assert heard.shards == 200 - done
@@ -165,7 +165,7 @@ class TestJobs:
 
         with pytest.raises(WriterError, match="no room"):
             run_job(tiny, tmp_path / "out", workers=2, devices=TWO, monitor=Full(), count=4000, shard_size=20, batch=8)
-        assert list((tmp_path / "out" / ".gen-engine" / "scratch").iterdir()) == []
+        assert scratch_files(tmp_path / "out") == []
 
     def test_a_device_that_makes_other_samples_is_refused(self, tiny: Bundle, tmp_path: Path) -> None:
         request = SampleRequest(**REQUEST)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobs import Heard, run_job, samples, tree
+from jobs import Heard, run_job, samples, scratch_files, tree
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine import estimate, run
@@ -98,7 +98,7 @@ def test_a_generator_that_fails_in_the_middle_stops_the_job_and_it_resumes(
         patch.setattr(Renderer, "_cut", fails)
         with pytest.raises(BackendError, match="the device is gone"):
             run_job(tiny, tmp_path / "out", **request)
-    assert list((tmp_path / "out" / ".gen-engine" / "scratch").iterdir()) == []
+    assert scratch_files(tmp_path / "out") == []
     run_job(tiny, tmp_path / "out", **request)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
 

@@ -19,7 +19,7 @@ from gen_engine.engine import variants as variants_module
 from gen_engine.engine.bundle import GENERATOR, Bundle, read_bundle
 from gen_engine.engine.digests import canonical_json, seal, sha256_bytes, unseal
 from gen_engine.engine.errors import BackendUnavailable, BundleError, OutputError, PlanMismatch, RequestError
-from gen_engine.engine.ledger import read_manifest
+from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.request import DEFAULT_BATCH
 from gen_engine.engine.variants import (
     Variant,

@@ -16,7 +16,7 @@ from tiny_bundle import make_tiny_bundle
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.digests import sha256_file
 from gen_engine.engine.errors import BackendUnavailable, DatasetError, RequestError, VerifyError
-from gen_engine.engine.ledger import read_manifest
+from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.verify import hash_shards, regenerate_samples
 
 COUNT = 26

@@ -62,10 +62,15 @@ def device_processes(session: int) -> list[int]:
     return found
 
 
+def records(out: Path) -> int:
+    """Return how many shards of an unfinished job are recorded."""
+    journal = out / ".gen-engine" / "parts" / "1-of-1" / "journal"
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
 def wait_for_records(process: subprocess.Popen[str], out: Path, more: int) -> None:
-    records = out / ".gen-engine" / "shards"
-    wanted = len(list(records.glob("*.json"))) + more
-    while process.poll() is None and len(list(records.glob("*.json"))) < wanted:
+    wanted = records(out) + more
+    while process.poll() is None and records(out) < wanted:
         time.sleep(0.002)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from jobs import run_job, tree
+from jobs import recorded, run_job, scratch_files, tree
 
 from gen_engine.cli.main import main
 from gen_engine.engine.bundle import Bundle
@@ -42,9 +42,8 @@ def test_a_full_disk_stops_the_job_and_space_lets_it_go_on(
     said = capsys.readouterr().err
     assert "No space left on device" in said
     assert "run the same command" in said
-    done = list((disk / "out" / ".gen-engine" / "shards").iterdir())
-    assert 0 < len(done) < 6
-    assert list((disk / "out" / ".gen-engine" / "scratch").iterdir()) == []
+    assert 0 < len(recorded(disk / "out")) < 6
+    assert scratch_files(disk / "out") == []
     filler.unlink()
     assert main(command) == 0
     assert "resuming" in capsys.readouterr().err

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import tree
+from jobs import recorded, tree
 
 from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import sha256_file, unseal
+from gen_engine.engine.digests import sha256_file
 
 KILLS = 9
 """Of each of three jobs: 27 in all."""
@@ -50,19 +50,18 @@ def finish(process: subprocess.Popen[str]) -> None:
 
 def wait_for_records(process: subprocess.Popen[str], out: Path, *, more: int) -> None:
     """Wait until the job has finished so many more shards than an earlier run left, or has ended."""
-    records = out / ".gen-engine" / "shards"
-    wanted = len(list(records.glob("*.json"))) + more
-    while process.poll() is None and len(list(records.glob("*.json"))) < wanted:
+    wanted = len(recorded(out)) + more
+    while process.poll() is None and len(recorded(out)) < wanted:
         time.sleep(0.002)
 
 
 def believed_shards_are_whole(out: Path) -> int:
-    """Check every record of an unfinished job against the files, and return how many there are."""
-    records = list((out / ".gen-engine" / "shards").glob("*.json"))
-    for record in records:
-        for file in unseal(record.read_bytes())["files"]:
+    """Check every line in the journals of an unfinished job against the files, and return how many there are."""
+    entries = recorded(out)
+    for entry in entries:
+        for file in entry.files:
             assert sha256_file(out / file["name"]) == file["sha256"], file["name"]
-    return len(records)
+    return len(entries)
 
 
 @pytest.mark.slow

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.digests import seal
-from gen_engine.engine.ledger import read_manifest
+from gen_engine.engine.journal import Entry, newest
+from gen_engine.engine.manifest import read_manifest
+from gen_engine.engine.parts import WHOLE, Part
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import Outcome, open_job, write_dataset
+from gen_engine.engine.sinks.local import LocalSink
 from gen_engine.engine.writers import open_format
 
 
@@ -46,13 +49,24 @@ def run_job(
     out: Path,
     *,
     workers: int | None = 1,
+    part: Part = WHOLE,
     monitor: Heard | None = None,
     devices: tuple[str, ...] = (),
     **request: Any,
 ) -> Outcome:
     """Run a job in this process, or in one for each of several devices."""
     job = open_job(SampleRequest(**request), bundle)
-    return write_dataset(job, out, workers=workers, monitor=monitor or Heard(), devices=devices)
+    return write_dataset(job, out, workers=workers, part=part, monitor=monitor or Heard(), devices=devices)
+
+
+def recorded(out: Path) -> list[Entry]:
+    """Return what the journals of an unfinished job say."""
+    return list(newest(LocalSink(out, WHOLE).lines(), range(10**6)))
+
+
+def scratch_files(out: Path) -> list[Path]:
+    """Return the files under construction of all parts of an unfinished job."""
+    return list((out / ".gen-engine").glob("parts/*/scratch/*"))
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -1,0 +1,187 @@
+"""What makes a job's shards a dataset: all are found whole, then the card and the manifest are written.
+
+Done by the process that makes the last shard, or by ``gen-engine finish``, which needs neither the bundle nor what
+computed the samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
+from typing import Any
+
+from gen_engine.engine.card import TOTAL_BYTES
+from gen_engine.engine.digests import unseal
+from gen_engine.engine.errors import DatasetError, OutputError
+from gen_engine.engine.journal import Entry, newest, to_line
+from gen_engine.engine.manifest import MANIFEST, Manifest, write_manifest
+from gen_engine.engine.parts import WHOLE
+from gen_engine.engine.plan import shard_count
+from gen_engine.engine.sinks import open_sink
+from gen_engine.engine.sinks.contract import DRAFT, PLAN, Seen, Sink
+from gen_engine.engine.writers.contract import WrittenFile
+
+_NAMED = 12
+"""Ranges of missing shards that a message names."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Why a job's manifest cannot be written yet."""
+
+    shards: int
+    """Of the whole job."""
+
+    missing: list[int]
+    """The shards that are not finished or no longer whole."""
+
+    def __str__(self) -> str:
+        """Return ``3 of 12 shards are not finished: 2, 5-6``."""
+        runs = [list(run) for _, run in groupby(enumerate(self.missing), lambda pair: pair[1] - pair[0])]
+        named = [f"{run[0][1]}" if len(run) == 1 else f"{run[0][1]}-{run[-1][1]}" for run in runs[:_NAMED]]
+        rest = ", …" if len(runs) > _NAMED else ""
+        return f"{len(self.missing):,} of {self.shards:,} shards are not finished: {', '.join(named)}{rest}"
+
+
+def finish_dataset(out: str | Path) -> Mapping[str, Any]:
+    """Finish the job whose shards are all there, if it is not finished already.
+
+    Args:
+        out: the dataset's directory or URL.
+
+    Returns:
+        The manifest without its shards.
+
+    Raises:
+        DatasetError: there is no job, or its manifest is damaged.
+        OutputError: shards are missing, which the message names; or it cannot be written.
+    """
+    sink = open_sink(out, WHOLE)
+    with output_errors(sink.place):
+        if not sink.exists(MANIFEST) and not sink.exists(PLAN):
+            raise DatasetError(f"{sink.place} holds neither a gen-engine job nor a dataset; give the --out of a job")
+        unfinished = finish(sink)
+        if unfinished is not None:
+            raise OutputError(f"{sink.place}: {unfinished}; run their part, or the job, again")
+        return Manifest(sink.read(MANIFEST), sink.place).head
+
+
+def finish(sink: Sink) -> Unfinished | None:
+    """Write the card and the manifest and remove the job's state, if all shards are there; else say which are not.
+
+    Raises:
+        OutputError: the place cannot be written, or what was to be written is lost.
+    """
+    with output_errors(sink.place), sink.gate():
+        if not sink.exists(PLAN):
+            if sink.exists(MANIFEST):  # another part was last
+                return None
+            raise OutputError(f"{sink.place}/{PLAN} was removed while the job ran; run the job's command again")
+        plan = read_plan(sink)
+        count, size = plan["count"], plan["shard_size"]
+        shards = range(shard_count(count, size))
+        whole = {entry.shard: to_line(entry) for entry, reason in survey(sink, shards) if reason is None}
+        if len(whole) < len(shards):
+            return Unfinished(len(shards), [shard for shard in shards if shard not in whole])
+        draft = read_draft(sink)
+        if draft is None:
+            raise OutputError(f"{sink.place}: {DRAFT} is gone; run the job's command again, which writes it anew")
+        total = sum(file["bytes"] for entry in newest(whole.values(), shards) for file in entry.files)
+        sink.write("README.md", draft["card"].replace(TOTAL_BYTES, f"{total:,}").encode())
+        document = draft["manifest"] | {"bytes": total, "plan": plan}
+        _put_manifest(sink, document, (_shard(entry, count, size) for entry in newest(whole.values(), shards)))
+        sink.clear()
+    return None
+
+
+def _put_manifest(sink: Sink, document: Mapping[str, Any], shards: Iterator[dict[str, Any]]) -> None:
+    path = sink.scratch / "dataset.json.tmp"
+    try:
+        write_manifest(path, document, shards)
+        sink.store([WrittenFile(MANIFEST, path, path.stat().st_size, "")])
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _shard(entry: Entry, count: int, size: int) -> dict[str, Any]:
+    first = entry.shard * size
+    return {"shard": entry.shard, "first": first, "count": min(size, count - first), "files": entry.files}
+
+
+def survey(sink: Sink, shards: range, manifest: Manifest | None = None) -> Iterator[tuple[Entry, str | None]]:
+    """Yield what is recorded of these shards, in order, each with what is wrong with its files or None.
+
+    ``manifest`` is that of the dataset, if it stands and was read before.
+    """
+    if manifest is None and sink.exists(MANIFEST):
+        manifest = Manifest(sink.read(MANIFEST), sink.place)
+    look = sink.look()
+    for entry in newest(chain(_lines(manifest), sink.lines()), shards):
+        faults = (_fault(sink, file, look) for file in entry.files)
+        yield entry, next(filter(None, faults), None)
+
+
+def _lines(manifest: Manifest | None) -> Iterator[bytes]:
+    """Yield the shards of a dataset that is repaired as lines of a journal, older than any."""
+    for shard in () if manifest is None else manifest.shards():
+        yield to_line(Entry(shard["shard"], [{**file, "stamp": None} for file in shard["files"]]))
+
+
+def _fault(sink: Sink, file: Mapping[str, Any], look: Callable[[str], Seen | None]) -> str | None:
+    seen = look(file["name"])
+    if seen is None:
+        return f"{file['name']} cannot be found"
+    if seen.bytes != file["bytes"]:
+        return f"{file['name']} has {seen.bytes} bytes where {file['bytes']} were written"
+    if file["stamp"] not in (None, seen.stamp) and sink.sha256(file["name"]) != file["sha256"]:
+        return f"{file['name']} was changed since it was written"
+    return None
+
+
+def read_plan(sink: Sink) -> dict[str, Any]:
+    """Return the plan of the job that is under way.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    try:
+        plan = json.loads(sink.read(PLAN))
+        if not isinstance(plan, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise OutputError(
+            f"{sink.place}/{PLAN} is damaged ({error}), so the job there cannot be resumed; remove {sink.place} "
+            "or choose another --out"
+        ) from error
+    return plan
+
+
+def read_draft(sink: Sink) -> dict[str, Any] | None:
+    """Return what the card and the manifest will say, None if it is not settled or damaged."""
+    try:
+        return unseal(sink.read(DRAFT))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+@contextlib.contextmanager
+def output_errors(place: str) -> Iterator[None]:
+    """Turn an OSError about the place into an OutputError with the fix."""
+    try:
+        yield
+    except OSError as error:
+        fix = {
+            errno.ENOSPC: "free some space and run the same command again",
+            errno.EACCES: "choose an --out that you may write to",
+            errno.EPERM: "choose an --out that you may write to",
+            errno.EROFS: "choose an --out on a file system that can be written",
+        }.get(error.errno or 0, "see to the disk, or choose another --out")
+        where = f": {error.filename}" if error.filename else ""
+        raise OutputError(f"{place} cannot be used ({error.strerror or error}{where}); {fix}") from error

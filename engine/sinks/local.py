@@ -1,0 +1,241 @@
+"""A directory on a file system that this machine mounts."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from gen_engine.engine.digests import sha256_file
+from gen_engine.engine.durable import fsync_directory, replace_file
+from gen_engine.engine.errors import OutputError, OutputLocked
+from gen_engine.engine.manifest import MANIFEST
+from gen_engine.engine.parts import Part
+from gen_engine.engine.sinks.contract import PLAN, STATE, Seen
+from gen_engine.engine.writers.contract import WrittenFile
+
+GATE_SECONDS = 300.0
+"""Who holds the gate writes a plan or a manifest: for longer than that it hangs."""
+
+_LOOK_AGAIN_S = 0.02
+
+
+class LocalSink:
+    """A :class:`Sink`. Locks are the kernel's (flock), so a process that dies lets go of them.
+
+    Args:
+        out: the directory; made by :meth:`gate`.
+        part: whose scratch and journal are used.
+    """
+
+    def __init__(self, out: Path, part: Part) -> None:
+        self._out, self._part = out, part
+        self._state = out / STATE
+        self._rooms = self._state / "parts"
+        self._room = self._rooms / part.name
+        self._journal = self._room / "journal"
+
+    @property
+    def place(self) -> str:
+        """The directory's path."""
+        return str(self._out)
+
+    @property
+    def scratch(self) -> Path:
+        """On the file system of the dataset, so that a file is put in place by a rename."""
+        return self._room / "scratch"
+
+    def refuse_strangers(self) -> None:
+        """Refuse a directory that holds files of somebody else's, before anything is put into it."""
+        if not self._out.exists():
+            return
+        if not self._out.is_dir():
+            raise OutputError(f"{self._out} is not a directory; choose another --out")
+        names = {entry.name for entry in self._out.iterdir()}
+        if names and STATE not in names and MANIFEST not in names:
+            raise OutputError(
+                f"{self._out} is not empty and holds no gen-engine job (it has {sorted(names)[0]!r}); "
+                "choose another --out"
+            )
+
+    @contextlib.contextmanager
+    def gate(self) -> Iterator[None]:
+        """Hold the lock of the state itself."""
+        self._out.mkdir(parents=True, exist_ok=True)
+        lock = self._state / "lock"
+        descriptor = _wait_for(lock)
+        try:
+            yield
+        finally:
+            if not (self._out / PLAN).exists():
+                self._leave_no_trace(lock)
+            os.close(descriptor)
+
+    def _leave_no_trace(self, lock: Path) -> None:
+        _remove_tree(self._rooms)
+        if not (self._out / MANIFEST).exists():
+            with contextlib.suppress(OSError):
+                (self._out / "data").rmdir()  # alone, it would make the directory a stranger's
+        with contextlib.suppress(OSError):
+            lock.unlink()
+            self._state.rmdir()
+
+    def hold(self) -> Callable[[], None]:
+        """Lock the part's room. Rooms come and go in the gate only, so what is not locked there is nobody's."""
+        self._rooms.mkdir(exist_ok=True)
+        dead = []
+        for room in self._rooms.iterdir():
+            holder = _holder(room / "lock")
+            if holder is None:
+                dead.append(room)
+            elif room == self._room or room.name.partition("-")[2] != self._part.name.partition("-")[2]:
+                raise OutputLocked(
+                    f"{self._out} is being written by another process: part {room.name.replace('-of-', '/')}, "
+                    f"{holder}; wait for it, or choose another --out"
+                )
+        for room in dead:
+            shutil.rmtree(room / "scratch", ignore_errors=True)
+        for directory in (self._room, self.scratch, self._out / "data"):
+            directory.mkdir(exist_ok=True)
+        descriptor = os.open(self._room / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _sign(descriptor)
+            os.close(os.open(self._journal, os.O_WRONLY | os.O_CREAT, 0o644))
+            for directory in (self._room, self._rooms, self._state, self._out):
+                fsync_directory(directory)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return lambda: os.close(descriptor)
+
+    def exists(self, name: str) -> bool:
+        """Return whether a file is there."""
+        return (self._out / name).exists()
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes."""
+        return (self._out / name).read_bytes()
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write by way of scratch."""
+        self.scratch.mkdir(parents=True, exist_ok=True)  # whoever only finishes a job holds no part
+        replace_file(self._out / name, data, self.scratch)
+
+    def store(self, files: Sequence[WrittenFile]) -> list[Seen]:
+        """Rename, then make the names durable."""
+        for file in files:
+            file.temporary.replace(self._out / file.name)
+        for directory in {(self._out / file.name).parent for file in files}:
+            fsync_directory(directory)
+        return [_seen((self._out / file.name).stat()) for file in files]
+
+    def record(self, line: bytes) -> None:
+        """Append in one call, which the kernel keeps apart from those of other processes."""
+        descriptor = os.open(self._journal, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines of all journals."""
+        for journal in sorted(self._rooms.glob("*/journal")):
+            with journal.open("rb") as file:
+                yield from file
+
+    def look(self) -> Callable[[str], Seen | None]:
+        """Tell by the file's size and time of its last change."""
+        root = f"{self._out}/"
+
+        def seen(name: str) -> Seen | None:
+            try:
+                found = os.stat(root + name)  # noqa: PTH116 - a Path for each of 300,000 files takes seconds
+            except FileNotFoundError:
+                return None
+            return _seen(found)
+
+        return seen
+
+    def sha256(self, name: str) -> str:
+        """Hash a file."""
+        return sha256_file(self._out / name)
+
+    def clear(self) -> None:
+        """Remove the rooms, then the plan; the gate removes the rest."""
+        _remove_tree(self._rooms)
+        for name in ("draft.json", "plan.json"):
+            (self._state / name).unlink(missing_ok=True)
+        fsync_directory(self._state)
+
+
+def _seen(found: os.stat_result) -> Seen:
+    return Seen(found.st_size, str(found.st_mtime_ns))
+
+
+def _remove_tree(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _wait_for(path: Path) -> int:
+    """Lock the file at ``path``, which may come and go with its directory, and return its descriptor."""
+    patience = time.monotonic() + GATE_SECONDS
+    while True:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # another process finished just now and removed the directory
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_held(path, descriptor):
+                _sign(descriptor)
+                return descriptor
+        except BlockingIOError:
+            if time.monotonic() > patience:
+                holder = os.read(descriptor, 200).decode(errors="replace").strip()
+                os.close(descriptor)
+                raise OutputLocked(
+                    f"{path.parent.parent} is being opened or finished by another process ({holder or 'unknown'}) for "
+                    f"more than {GATE_SECONDS:.0f} s; see what it hangs at, and run the same command again"
+                ) from None
+            time.sleep(_LOOK_AGAIN_S)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it was removed between open and lock, in which case it holds nothing, or is locked
+
+
+def _is_held(path: Path, descriptor: int) -> bool:
+    """True if the lock file at ``path`` is the one that was opened, and not a later one of the same name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _sign(descriptor: int) -> None:
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+
+
+def _holder(lock: Path) -> str | None:
+    """Return who holds a lock file, None if nobody does."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(descriptor)
+    return None
