@@ -1,4 +1,4 @@
-"""Codecs against the usual library, on one core."""
+"""Codecs against the usual library, on one core. Work: the pixels' bytes. Limit: a memory copy, which reads as many."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from limits import memory_copy
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -38,7 +39,13 @@ def test_png(against, shape: tuple[int, int, int], at_least: float) -> None:
     """Unit: 500 pictures a round. Peer: Pillow at level 1, whose sizes count too."""
     pixels = generated(500 if against.real else 20, *shape)
     codec = open_codec("png")
-    ratios = against(lambda: codec.encode(pixels), lambda: pillow(pixels, "PNG", compress_level=1), rounds=10)
+    ratios = against(
+        lambda: codec.encode(pixels),
+        lambda: pillow(pixels, "PNG", compress_level=1),
+        rounds=10,
+        limit=memory_copy(),
+        work=pixels.nbytes,
+    )
     against.require_ratio("PNG speed over Pillow's, level 1", ratios, at_least=at_least)
     ours, theirs = codec.encode(pixels), pillow(pixels, "PNG", compress_level=1)
     against.require("PNG size over Pillow's, level 1", sum(map(len, ours)) / sum(map(len, theirs)), at_most=1.2)
@@ -50,7 +57,13 @@ def test_jpeg(against, shape: tuple[int, int, int]) -> None:
     pixels = generated(500 if against.real else 20, *shape)
     codec = open_codec("jpeg")
     options = {"quality": 95, "subsampling": 0}
-    ratios = against(lambda: codec.encode(pixels), lambda: pillow(pixels, "JPEG", **options), rounds=10)
+    ratios = against(
+        lambda: codec.encode(pixels),
+        lambda: pillow(pixels, "JPEG", **options),
+        rounds=10,
+        limit=memory_copy(),
+        work=pixels.nbytes,
+    )
     against.require_ratio("JPEG speed over Pillow's, quality 95", ratios, at_least=1.5)
 
 
@@ -59,5 +72,11 @@ def test_raw(against, shape: tuple[int, int, int]) -> None:
     """Unit: 500 pictures a round. Peer: np.save into memory."""
     pixels = generated(500 if against.real else 20, *shape)
     codec = open_codec("raw")
-    ratios = against(lambda: codec.encode(pixels), lambda: [np.save(io.BytesIO(), p) for p in pixels], rounds=10)
+    ratios = against(
+        lambda: codec.encode(pixels),
+        lambda: [np.save(io.BytesIO(), p) for p in pixels],
+        rounds=10,
+        limit=memory_copy(),
+        work=pixels.nbytes,
+    )
     against.require_ratio("raw speed over np.save's", ratios, at_least=1.5)

@@ -1,4 +1,7 @@
-"""Whole commands: how soon they answer, and how much memory they take however much they write."""
+"""Whole commands: how soon they answer, and how much memory they take however much they write.
+
+Work: one process. Limit: starting a Python that does nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from limits import python_start
 
 COMMAND = [sys.executable, "-m", "gen_engine.cli.main"]
 
@@ -23,7 +28,11 @@ def run(*command: object) -> int:
 def test_help_answers_at_once(against) -> None:
     """Unit: one process. Peer: importing onnxruntime, the least that any sampling could cost."""
     ratios = against(
-        lambda: run(*COMMAND, "--help"), lambda: run(sys.executable, "-c", "import onnxruntime"), rounds=15
+        lambda: run(*COMMAND, "--help"),
+        lambda: run(sys.executable, "-c", "import onnxruntime"),
+        rounds=15,
+        limit=python_start(),
+        work=1,
     )
     against.require_ratio("import onnxruntime ÷ gen-engine --help", ratios, at_least=1.0)
     if against.real:
@@ -36,6 +45,8 @@ def test_one_sample(against, out) -> None:
         lambda: run(*COMMAND, "sample", "--count", 1, "--out", out(), "--quiet"),
         lambda: run(sys.executable, "-c", "import onnxruntime"),
         rounds=15,
+        limit=python_start(),
+        work=1,
     )
     against.require_ratio("import onnxruntime ÷ sample --count 1", ratios, at_least=0.5)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
+from limits import matrix_product
+from zoo import nominal_flops
 
+from gen_engine.engine.bundle import GENERATOR
 from gen_engine.engine.generator import Generator
 from gen_engine.engine.lanes import usable_cpus
 from gen_engine.engine.latents import Latents
@@ -48,7 +51,7 @@ def bare_loop(job: Job, samples: int, threads: int) -> None:
     ids=["npy", "webdataset-png", "webdataset-jpeg", "parquet-png"],
 )
 def test_end_to_end_over_bare_backend(against, shipped, out, form: str, codec: str | None, required: float) -> None:
-    """Unit: 40,000 samples a round. Limit: the backend alone, on the same threads, in the same run.
+    """Unit: 40,000 samples a round. Peer: the backend alone, on the same threads. Work: the generator's FLOPs.
 
     End to end is everything after opening: latents, labels, codec, shards, fsync, digests, manifest, card, preview.
     """
@@ -60,6 +63,8 @@ def test_end_to_end_over_bare_backend(against, shipped, out, form: str, codec: s
         lambda: write_dataset(job, out(), workers=threads, monitor=Silent()),
         lambda: bare_loop(job, samples, threads),
         rounds=7,
+        limit=matrix_product("fp32"),
+        work=samples * nominal_flops(shipped.load(GENERATOR)),
     )
     against.require_ratio(f"{form} {codec or 'arrays'}: share of the bare backend", ratios, at_least=required)
 
