@@ -223,7 +223,7 @@ def with_files(bundle: Bundle, *, drop: str, add: Mapping[str, bytes], out: Path
     if document.pop("digest") != bundle.digest:
         raise BundleError(f"bundle {bundle.path}: it changed after it was verified; run the command again")
     if out is not None:
-        refuse_existing(out, overwrite=False)
+        refuse_existing(out, overwrite=None)
     files = {name: bundle.load(name) for name in bundle.files if not name.startswith(drop)} | dict(add)
     document["files"] = {name: _file_json(data) for name, data in files.items()}
     try:
@@ -236,10 +236,14 @@ def with_files(bundle: Bundle, *, drop: str, add: Mapping[str, bytes], out: Path
     return read_bundle(out or bundle.path)
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise OutputError if something stands at ``path`` that :func:`write_bundle` would not replace."""
+def refuse_existing(path: Path, *, overwrite: bool | None) -> None:
+    """Raise OutputError if something stands at ``path`` that :func:`write_bundle` would not replace.
+
+    ``overwrite`` is None where nothing can be asked for but another place.
+    """
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; choose another --out, or --overwrite it")
+        or_else = "" if overwrite is None else ", or --overwrite it"
+        raise OutputError(f"{path} exists; choose another --out{or_else}")
     if path.exists() and not (path / MANIFEST).is_file():
         raise OutputError(f"{path} exists and is not a bundle, so it is not overwritten; choose another --out")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.backends import open_backend, runtime_version
 from gen_engine.engine.backends.contract import Backend
-from gen_engine.engine.bundle import GENERATOR, Bundle
+from gen_engine.engine.bundle import GENERATOR, Bundle, refuse_existing
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.lanes import usable_cpus
 from gen_engine.engine.processor import isa, processor_name
@@ -78,8 +78,10 @@ def compile_bundle(
         RequestError: the options do not go together.
         BackendUnavailable: no runtime here can run, or build, what was asked for.
         GateError: candidates ran, and none was both faithful and wanted. Nothing is written.
-        OutputError: the bundle cannot be written.
+        OutputError: the bundle cannot be written, or ``out`` exists.
     """
+    if out is not None:
+        refuse_existing(out, overwrite=None)  # before the work, not after it
     if options.target in FLAVOURS:
         found, variant = compile_engine(
             bundle,

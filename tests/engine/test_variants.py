@@ -93,7 +93,7 @@ class TestRecords:
         copy = add_variant(bundle, variant, {GENERATOR: b"graph"}, out=tmp_path / "sub" / "copy.gen")
         assert tree(bundle.path) == before
         assert read_variants(copy) == (variant,)
-        with pytest.raises(OutputError, match="exists; choose another --out"):
+        with pytest.raises(OutputError, match=r"exists; choose another --out$"):
             add_variant(bundle, variant, {GENERATOR: b"graph"}, out=copy.path)
 
     def test_a_link_to_a_bundle_stays_one(self, bundle: Bundle, tmp_path: Path) -> None:
