@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from gen_engine.engine.bundle import SHIPPED, Bundle
+from gen_engine.engine.devices import parse_devices
 from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
 from gen_engine.engine.labels import LabelsLike
 from gen_engine.engine.latents import check_truncation
@@ -182,7 +183,8 @@ def write_dataset(
             package.
         out: the dataset directory; made if it is not there.
         count: how many samples, and with the arguments up to ``batch`` a
-            :class:`~gen_engine.engine.request.SampleRequest`, whose fields say what they mean.
+            :class:`~gen_engine.engine.request.SampleRequest`, whose fields say what they mean. ``device`` may also
+            name several (``cuda:0,1``, ``all``): a process each, which cannot change a byte.
         workers: lanes in parallel; None for one a processor. Cannot change a byte.
         monitor: hears how it goes; without one, what the user should know is a UserWarning.
 
@@ -194,6 +196,7 @@ def write_dataset(
         BackendError: the generator failed.
         KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
     """
+    devices = parse_devices(device)
     request = SampleRequest(
         count=count,
         seed=seed,
@@ -203,9 +206,10 @@ def write_dataset(
         codec=codec,
         shard_size=shard_size,
         backend=backend,
-        device=device,
+        device=devices[0],
         precision=precision,
         batch=batch,
     )
     heard = monitor or _Quiet()
-    return run_job(open_job(request, as_bundle(bundle), heard.note), Path(out), workers=workers, monitor=heard)
+    job = open_job(request, as_bundle(bundle), heard.note)
+    return run_job(job, Path(out), workers=workers, monitor=heard, devices=devices)

@@ -211,6 +211,12 @@ def test_it_takes_all_that_a_request_has_with_the_same_defaults() -> None:
     assert parameters["count"].default is inspect.Parameter.empty
 
 
+def test_devices_are_those_of_the_command_line(tiny: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="device 'cuda:0,0': it names a GPU twice"):
+        write_dataset(tiny, tmp_path / "out", count=5, device="cuda:0,0")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_repair_is_a_warning(tiny: Bundle, tmp_path: Path) -> None:
     write_dataset(tiny, tmp_path / "out", count=5)
     (tmp_path / "out/data/train-00000-of-00001.images.npy").write_bytes(b"")
