@@ -54,7 +54,7 @@ class Weaver:
     def constant(self, array: NDArray[Any]) -> ir.Value:
         """Return a new initializer."""
         name = self._next_name()
-        tensor = ir.Tensor(np.ascontiguousarray(array), name=name)
+        tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
         value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
         self._graph.register_initializer(value)
         return value
