@@ -145,6 +145,9 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("trained on", f"{data.get('name')} (sha256 {str(data.get('sha256'))[:12]}…)"))
     if "epochs" in training and "steps" in training:
         lines.append(("trained for", f"{training['epochs']:,} epochs, {training['steps']:,} steps"))
+    if origin := training.get("origin"):
+        lines.append(("origin", _figures(origin)))
+    lines += [("  inferred", str(sentence)) for sentence in training.get("inferred", ())]
     if metrics := training.get("metrics"):
         lines.append(("metrics", ", ".join(f"{name} {_value(value)}" for name, value in metrics.items())))
     if versions := training.get("exported_with"):
@@ -158,10 +161,14 @@ def _parity_lines(parity: Mapping[str, Any]) -> list[tuple[str, str]]:
     if _PARITY_FIELDS - parity.keys():
         return [("parity", ", ".join(f"{name} {_value(value)}" for name, value in parity.items()))]
     said = (
-        f"within {parity['max_abs_error']:.2g} of {parity['reference']} over {parity['samples']} samples in "
-        f"{parity['runtime']} (tolerance {parity['tolerance']:g}); {100 * parity['pixels_differing']:.2g} % of the "
-        f"pixel values differ, by at most {parity['pixels_max_difference']} of 255"
+        f"within {parity['max_abs_error']:.2g} of {parity['reference']}, over {parity['samples']} samples in "
+        f"{parity['runtime']} (tolerance {parity['tolerance']:g})"
     )
+    if parity["pixels_differing"] is not None:
+        said += (
+            f"; {100 * parity['pixels_differing']:.2g} % of the pixel values differ, by at most "
+            f"{parity['pixels_max_difference']} of 255"
+        )
     return [("parity", said)]
 
 

@@ -1,25 +1,23 @@
-"""Does the exported graph make what torch makes?
+"""Does the exported graph make what its origin makes: torch, or the file as it was given?
 
-Shape suffixes: B batch, Z latent dimensions, C channels, H height, W width.
+Shape suffixes: B batch, Z latent dimensions, C channels, H height, W width; samples that are no pictures have their own
+axes in the place of H and W.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from gen_engine.engine.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT
 from gen_engine.engine.latents import Latents
-from gen_engine.export.errors import ParityError, UnsupportedGenerator
-from gen_engine.export.to_onnx import to_pixels
-from gen_engine.train.models.contract import Generator
+from gen_engine.export.errors import ParityError
+from gen_engine.export.session import RUNTIME, Session
 
 TOLERANCE = 1e-4
 """Largest absolute error on images in [-1, 1]: about an eightieth of a level of 255."""
@@ -31,8 +29,29 @@ BATCHES = (1, 2, 7, 64, 256)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What the exported graph is compared with."""
+
+    kind: str
+    """What messages call it: ``torch``, ``the file``."""
+
+    name: str
+    """What the record calls it, with a version."""
+
+    latent_dim: int
+    classes: int
+    """0 without labels."""
+
+    distribution: str
+    """What the latents are drawn from."""
+
+    make: Callable[[NDArray[np.float32], NDArray[np.int64] | None], tuple[NDArray[np.float32], NDArray[Any]]]
+    """Latents [B, Z] and labels [B] to images_BCHW, float32, and what is stored of them, channels last."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far ONNX Runtime on the exported graph is from torch on the generator. Within the tolerance."""
+    """How far ONNX Runtime on the exported graph is from its origin. Within the tolerance."""
 
     runtime: str
     """What ran the graph, with its version."""
@@ -41,7 +60,10 @@ class Parity:
     """What it was compared with, with its version."""
 
     tolerance: float
-    """Largest absolute error allowed on the images, whose range is [-1, 1]."""
+    """Largest absolute error allowed on the images, in units of ``scale``."""
+
+    scale: float
+    """1 for pictures, whose range is [-1, 1]; for other samples the largest absolute value that occurred."""
 
     batches: tuple[int, ...]
     """Batch sizes run."""
@@ -52,10 +74,10 @@ class Parity:
     max_abs_error: float
     """Largest absolute error found on the images."""
 
-    pixels_differing: float
-    """Share of the uint8 values that differ from torch's own conversion, 0 to 1."""
+    pixels_differing: float | None
+    """Share of the uint8 values that differ from the origin's own conversion, 0 to 1; None for other samples."""
 
-    pixels_max_difference: int
+    pixels_max_difference: int | None
     """Largest difference between them, in levels of 255; at most 1."""
 
     def to_json(self) -> dict[str, Any]:
@@ -66,26 +88,21 @@ class Parity:
 @dataclass(frozen=True)
 class _Difference:
     error: float
+    largest: float
     pixels_differing: int
     pixels_max: int
     pixels: int
 
 
 def check_parity(
-    generator: Generator,
-    model: bytes,
-    *,
-    distribution: str = "normal",
-    tolerance: float = TOLERANCE,
-    batches: Sequence[int] = BATCHES,
+    reference: Reference, model: bytes, *, tolerance: float = TOLERANCE, batches: Sequence[int] = BATCHES
 ) -> Parity:
-    """Run the graph in ONNX Runtime and the generator in torch on the same latents, and compare.
+    """Run the graph in ONNX Runtime and the reference on the same latents, and compare.
 
     Args:
-        generator: the reference, in eval mode, on the CPU.
-        model: its ONNX file.
-        distribution: what its latents are drawn from.
-        tolerance: largest absolute error allowed on the images.
+        reference: what it should make.
+        model: the ONNX file.
+        tolerance: largest absolute error allowed on the images; relative to the largest value if they are no pictures.
         batches: batch sizes to run; every run has samples of its own.
 
     Raises:
@@ -94,79 +111,72 @@ def check_parity(
         UnsupportedGenerator: ONNX Runtime refuses the graph.
     """
     graph = _Graph(model)
-    latents = Latents(dim=generator.latent_dim, distribution=distribution)
+    latents = Latents(dim=reference.latent_dim, distribution=reference.distribution)
     found, start = [], 0
     for batch in batches:
         z_BZ = latents.draw(start, start + batch)
-        labels_B = np.arange(start, start + batch) % generator.num_classes if generator.num_classes else None
-        found.append(_compare(generator, graph, z_BZ, labels_B))
+        labels_B = np.arange(start, start + batch) % reference.classes if reference.classes else None
+        found.append(_compare(reference, graph, z_BZ, labels_B))
         start += batch
-    _check_rows(graph, z_BZ, labels_B, generator.num_classes)
+    _check_rows(graph, z_BZ, labels_B, reference.classes)
+    pixels = sum(one.pixels for one in found)
     parity = Parity(
-        runtime=f"onnxruntime {onnxruntime.__version__}",
-        reference=f"torch {torch.__version__}",
+        runtime=RUNTIME,
+        reference=reference.name,
         tolerance=tolerance,
+        scale=1.0 if pixels else max(*(one.largest for one in found), 1e-30),
         batches=tuple(batches),
         samples=start,
         max_abs_error=max(one.error for one in found),
-        pixels_differing=sum(one.pixels_differing for one in found) / sum(one.pixels for one in found),
-        pixels_max_difference=max(one.pixels_max for one in found),
+        pixels_differing=sum(one.pixels_differing for one in found) / pixels if pixels else None,
+        pixels_max_difference=max(one.pixels_max for one in found) if pixels else None,
     )
     _refuse_excess(parity, [one.error for one in found])
     return parity
 
 
 class _Graph:
-    """An ONNX file in ONNX Runtime, on one thread as the sampler runs it, with its batch left dynamic."""
+    """A bundle's graph in ONNX Runtime."""
 
     def __init__(self, model: bytes) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4  # errors come as exceptions; the log would repeat them
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no base but this
-            raise UnsupportedGenerator(f"onnxruntime {onnxruntime.__version__} refuses the graph: {error}") from error
+        self._session = Session(model)
 
     def __call__(
         self, z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    ) -> tuple[NDArray[np.float32], NDArray[Any]]:
         """Return images_BCHW and pixels_BHWC."""
-        feeds: dict[str, Any] = {LATENTS_INPUT: z_BZ}
+        feeds: dict[str, NDArray[Any]] = {LATENTS_INPUT: z_BZ}
         if labels_B is not None:
             feeds[LABELS_INPUT] = labels_B
         try:
-            images_BCHW, pixels_BHWC = self._session.run([IMAGES_OUTPUT, PIXELS_OUTPUT], feeds)
-        except Exception as error:
+            made = self._session(feeds)
+        except Exception as error:  # ONNX Runtime's share no base but this
             raise ParityError(f"onnxruntime fails on a batch of {len(z_BZ)}: {error}") from error
-        return images_BCHW, pixels_BHWC
+        return made[IMAGES_OUTPUT], made[PIXELS_OUTPUT]
 
 
 def _compare(
-    generator: Generator, graph: _Graph, z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
+    reference: Reference, graph: _Graph, z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
 ) -> _Difference:
     images_BCHW, pixels_BHWC = graph(z_BZ, labels_B)
-    with torch.inference_mode():
-        reference_BCHW = generator(torch.from_numpy(z_BZ), None if labels_B is None else torch.from_numpy(labels_B))
-        reference_BHWC = to_pixels(reference_BCHW).numpy()
-    for what, images in (("torch", reference_BCHW.numpy()), ("the exported graph", images_BCHW)):
+    wanted_BCHW, wanted_BHWC = reference.make(z_BZ, labels_B)
+    for what, images in ((reference.kind, wanted_BCHW), ("the exported graph", images_BCHW)):
         if bad := int(np.count_nonzero(~np.isfinite(images))):
             raise ParityError(
                 f"{what} makes {bad} of {images.size} values that are not finite in a batch of {len(z_BZ)}; "
                 "a generator whose training diverged cannot be exported"
             )
-    if images_BCHW.shape != reference_BCHW.shape or pixels_BHWC.shape != reference_BHWC.shape:
+    if images_BCHW.shape != wanted_BCHW.shape or pixels_BHWC.shape != wanted_BHWC.shape:
         raise ParityError(
             f"at batch {len(z_BZ)} the exported graph makes images {list(images_BCHW.shape)} and pixels "
-            f"{list(pixels_BHWC.shape)}, torch {list(reference_BCHW.shape)} and {list(reference_BHWC.shape)}"
+            f"{list(pixels_BHWC.shape)}, {reference.kind} {list(wanted_BCHW.shape)} and {list(wanted_BHWC.shape)}"
         )
-    levels = np.abs(pixels_BHWC.astype(np.int16) - reference_BHWC)
-    return _Difference(
-        error=float(np.abs(images_BCHW - reference_BCHW.numpy()).max()),
-        pixels_differing=int(np.count_nonzero(levels)),
-        pixels_max=int(levels.max()),
-        pixels=levels.size,
-    )
+    error, largest = float(np.abs(images_BCHW - wanted_BCHW).max()), float(np.abs(wanted_BCHW).max())
+    if wanted_BHWC.dtype != np.uint8:
+        stored = float(np.abs(pixels_BHWC - wanted_BHWC).max())
+        return _Difference(max(error, stored), largest, pixels_differing=0, pixels_max=0, pixels=0)
+    levels = np.abs(pixels_BHWC.astype(np.int16) - wanted_BHWC)
+    return _Difference(error, largest, int(np.count_nonzero(levels)), int(levels.max()), levels.size)
 
 
 def _check_rows(graph: _Graph, z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None, classes: int) -> None:
@@ -193,13 +203,15 @@ def _check_rows(graph: _Graph, z_BZ: NDArray[np.float32], labels_B: NDArray[np.i
 
 
 def _refuse_excess(parity: Parity, errors: Sequence[float]) -> None:
-    if not parity.max_abs_error <= parity.tolerance:
+    relative = parity.max_abs_error / parity.scale
+    if not relative <= parity.tolerance:
         where = parity.batches[int(np.argmax(errors))]
+        of = f"values reach {parity.scale:.3g}" if parity.pixels_differing is None else "images are in [-1, 1]"
         raise ParityError(
             f"the exported graph is off by {parity.max_abs_error:.3g} at batch {where}, and the tolerance is "
-            f"{parity.tolerance:g} (images are in [-1, 1]); nothing was written. {_advice(parity.max_abs_error)}"
+            f"{parity.tolerance:g} ({of}); nothing was written. {_advice(relative)}"
         )
-    if parity.pixels_max_difference > 1:
+    if (parity.pixels_max_difference or 0) > 1:
         raise ParityError(
             f"the exported graph's pixels are off by up to {parity.pixels_max_difference} levels of 255, and 1 is "
             "the most that rounding explains; nothing was written"

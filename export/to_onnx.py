@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gen_engine.engine.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT
 from gen_engine.export.errors import UnsupportedGenerator
+from gen_engine.export.parity import Reference
+from gen_engine.export.record import OPSET
 from gen_engine.train.models.contract import Generator
-
-OPSET = 20
-"""The newest operator set that onnxruntime 1.20, the oldest one supported, and TensorRT 10 both read."""
 
 BATCH_AXIS = "batch"
 """Name of the dynamic axis. The sampler fixes it by this name."""
@@ -49,7 +50,8 @@ def to_onnx(generator: Generator) -> bytes:
     _check_size(generator)
     inputs = _example_inputs(generator)
     _check_outputs(generator, inputs)
-    model = _trace(GeneratorWithPixels(generator).eval(), inputs)
+    names = [LATENTS_INPUT, LABELS_INPUT][: len(inputs)]
+    model = trace(GeneratorWithPixels(generator).eval(), inputs, names, [IMAGES_OUTPUT, PIXELS_OUTPUT])
     _strip(model)
     _check_model(model)
     serialized: bytes = model.SerializeToString(deterministic=True)
@@ -76,6 +78,31 @@ def to_pixels(images_BCHW: Tensor) -> Tensor:
     """
     levels_BCHW = (images_BCHW * 127.5 + 127.5).round().clamp(0, 255)
     return levels_BCHW.to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def torch_reference(generator: Generator, distribution: str) -> Reference:
+    """Return what the exported graph of a generator is compared with.
+
+    Args:
+        generator: in eval mode, on the CPU.
+        distribution: what its latents are drawn from.
+    """
+
+    def make(
+        z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        with torch.inference_mode():
+            images_BCHW = generator(torch.from_numpy(z_BZ), None if labels_B is None else torch.from_numpy(labels_B))
+            return images_BCHW.numpy(), to_pixels(images_BCHW).numpy()
+
+    return Reference(
+        kind="torch",
+        name=f"torch {torch.__version__}",
+        latent_dim=generator.latent_dim,
+        classes=generator.num_classes,
+        distribution=distribution,
+        make=make,
+    )
 
 
 def _check_size(generator: Generator) -> None:
@@ -106,8 +133,20 @@ def _check_outputs(generator: Generator, inputs: tuple[Tensor, ...]) -> None:
         )
 
 
-def _trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
-    names = [LATENTS_INPUT, LABELS_INPUT][: len(inputs)]
+def trace(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], outputs: Sequence[str] | None = None
+) -> onnx.ModelProto:
+    """Return a module's graph, the first axis of all its inputs dynamic.
+
+    Args:
+        module: in eval mode, on the CPU.
+        inputs: what it is called with; of more than one row, since 1 would be taken for a constant.
+        names: of the inputs.
+        outputs: their names; None for names of torch's choice.
+
+    Raises:
+        UnsupportedGenerator: torch cannot export it.
+    """
     batch = torch.export.Dim(BATCH_AXIS, min=1)
     try:
         with _quiet_exporter():
@@ -115,10 +154,10 @@ def _trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> onnx.ModelProto:
                 module,
                 inputs,
                 dynamo=True,
-                input_names=names,
-                output_names=[IMAGES_OUTPUT, PIXELS_OUTPUT],
+                input_names=list(names),
+                output_names=None if outputs is None else list(outputs),
                 opset_version=OPSET,
-                dynamic_shapes={name: {0: batch} for name in names},
+                dynamic_shapes=tuple({0: batch} for _ in inputs),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:

@@ -1,73 +1,44 @@
-"""Someone else's torch generator as one of ours: its class is called, its weights are read, and its interface inferred.
+"""Someone else's torch generator as a graph: its class is called, its weights are read, and how it is called is found.
 
 The factory is code that the user names and wants to run; the weights are data, and are read as such: never a pickle
-that could run anything. What cannot be told from a module's layers is found by running it.
+that could run anything. How the module is called cannot be told from its layers alone, so it is run. What it makes is
+told from its graph, as that of any other graph is.
 """
 
 from __future__ import annotations
 
-import math
+import inspect
+import itertools
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import safetensors
 import safetensors.torch
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gen_engine.export.errors import UnsupportedGenerator
-from gen_engine.train.models import ModelConfig
-from gen_engine.train.models.contract import Generator
+from gen_engine.export.foreign.call import Call, arguments, find_call
+from gen_engine.export.foreign.candidates import parse_label, parse_latent
+from gen_engine.export.foreign.infer import Understood
+from gen_engine.export.foreign.inputs import refuse_diffusion_step
+from gen_engine.export.foreign.interface import Asked, LabelPart
+from gen_engine.export.parity import Reference
+from gen_engine.export.to_onnx import trace
 
-RANGES: Mapping[str, tuple[float, float]] = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
-"""What a picture's values may span."""
+_INPUTS = ("latents", "labels")
+_AXES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1,), (1, 1, 1))
+"""What may follow [batch, Z] in the shape of latents."""
 
-LAYOUTS = ("NCHW", "NHWC", "flat")
-_LATENT_SHAPES: Mapping[str, tuple[int, ...]] = {"[batch, Z]": (), "[batch, Z, 1, 1]": (1, 1), "[batch, Z, 1]": (1,)}
-_CHANNELS = (1, 3, 4)
-_PROBED = 256
-_SLACK = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inferred:
-    """How a module is driven and what it makes, each with the reason in words."""
-
-    latent_dim: int
-    latent_axes: tuple[int, ...]
-    """What follows [batch, Z] in the shape it wants: (), (1, 1) or (1,)."""
-
-    layout: str
-    range: str
-    image_shape: tuple[int, int, int]
-    """Channels, height, width."""
-
-    said: tuple[str, ...]
-    """A sentence for each inference, with the flag that overrides it."""
-
-
-class ForeignGenerator(Generator):
-    """A module with this package's interface of a generator: latents [B, Z] to images [B, C, H, W] in [-1, 1]."""
-
-    def __init__(self, module: nn.Module, inferred: Inferred) -> None:
-        super().__init__(ModelConfig(family="dcgan", image_size=28, latent_dim=inferred.latent_dim))
-        self.module, self._inferred = module, inferred
-        self.image_shape = inferred.image_shape
-
-    def decode(self, h_BF: Tensor) -> Tensor:
-        """Images_BCHW in [-1, 1]."""
-        inferred = self._inferred
-        made: Tensor = self.module(h_BF.reshape(-1, inferred.latent_dim, *inferred.latent_axes)).float()
-        if inferred.layout == "NHWC":
-            made = made.permute(0, 3, 1, 2)
-        elif inferred.layout == "flat":
-            made = made.reshape(-1, *self.image_shape)
-        low, high = RANGES[inferred.range]
-        return made if (low, high) == (-1.0, 1.0) else made * (2 / (high - low)) - (1 + 2 * low / (high - low))
+_ROWS = 7
+_MOST_WIDTHS = 12
 
 
 def load_module(spec: str, arguments: Mapping[str, Any], weights: Path, key: str | None) -> nn.Module:
@@ -133,84 +104,122 @@ def _without_prefix(state: dict[str, Tensor], module: nn.Module) -> dict[str, Te
     return state
 
 
-def infer(
-    module: nn.Module, *, latent: int | None = None, layout: str | None = None, range_: str | None = None
-) -> Inferred:
-    """Find out how a module is driven and what it makes, by looking at its layers and by running it.
+@dataclass(frozen=True, kw_only=True)
+class Traced:
+    """A module as a graph, and what is known of it by then."""
+
+    model: onnx.ModelProto
+    asked: Asked
+    """For the graph: its inputs are named, and the number of classes if it was told."""
+
+    said: str
+    """How the module is called."""
+
+    outputs: tuple[str, ...]
+    """Names of what the module returns, in its order."""
+
+
+def traced(module: nn.Module, asked: Asked) -> Traced:
+    """Find out how a module is called, and export it as it is.
+
+    Args:
+        module: in eval mode, on the CPU.
+        asked: what the user says; ``latent`` and ``label`` hold sizes here, and no names.
 
     Raises:
-        UnsupportedGenerator: it cannot be told, with what was seen and the flag that would tell it.
+        UnsupportedGenerator: no call works, or torch cannot export it.
     """
-    dim = latent or _first_width(module)
-    said = [f"latents: {dim}, {'as given' if latent else 'the inputs of its first layer'} (--latent)"]
-    errors: list[str] = []
-    for name, axes in _LATENT_SHAPES.items():
-        try:
-            with torch.inference_mode():
-                made = module(torch.randn(_PROBED, dim, *axes, generator=torch.Generator().manual_seed(0)))
-        except Exception as error:  # it is someone else's code
-            errors.append(f"{name}: {str(error).splitlines()[0][:120]}")
-            continue
-        if isinstance(made, Tensor) and made.is_floating_point() and made.ndim in (2, 4) and len(made) == _PROBED:
-            said.append(f"it takes them as {name}")
-            chosen, shape = _layout(made, layout, said)
-            return Inferred(
-                latent_dim=dim,
-                latent_axes=axes,
-                layout=chosen,
-                range=_range(made, range_, said),
-                image_shape=shape,
-                said=tuple(said),
-            )
-        what = f"{made.dtype} {list(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
-        errors.append(f"{name}: it makes {what}, not one picture a latent")
-    raise UnsupportedGenerator(
-        f"the module makes no pictures of latents of {dim}, however shaped; name their number with --latent. "
-        f"{'; '.join(errors)}"
+    call = find_call(lambda latents, labels: _run(module, latents, labels), _calls(module, asked), _ROWS)
+    latents, labels = arguments(call, _ROWS)
+    inputs = tuple(torch.from_numpy(array) for array in (*latents, *([] if labels is None else [labels])))
+    model = trace(module, inputs, _INPUTS[: len(inputs)])
+    classes = 0 if call.label is None else call.label.classes
+    label = None if call.label is None else _INPUTS[1] + (f"={classes}" if classes else "")
+    return Traced(
+        model=model,
+        asked=replace(asked, latent=_INPUTS[0], label=label),
+        said=f"the module is called with {call} (--latent, --label)",
+        outputs=tuple(output.name for output in model.graph.output),
     )
 
 
-def _first_width(module: nn.Module) -> int:
+def module_reference(module: nn.Module, graph: Traced, understood: Understood) -> Reference | None:
+    """Return the module as what its exported graph is compared with; None if it draws random numbers by itself.
+
+    These became latents in the graph, and torch cannot be given them.
+    """
+    interface = understood.interface
+    if {part.name for part in interface.inputs.parts} != {_INPUTS[0]}:
+        return None
+    at = graph.outputs.index(interface.made.name)
+
+    def make(z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        feeds = interface.inputs.feeds(z_BZ, labels_B)
+        images = interface.samples(_run(module, [feeds[_INPUTS[0]]], feeds.get(_INPUTS[1]))[at])
+        return images, interface.stored(images)
+
+    return Reference(
+        kind="torch",
+        name=f"torch {torch.__version__}",
+        latent_dim=interface.inputs.latent_dim,
+        classes=interface.inputs.classes,
+        distribution=interface.inputs.distribution,
+        make=make,
+    )
+
+
+def _run(module: nn.Module, latents: Sequence[NDArray[Any]], labels: NDArray[Any] | None) -> list[NDArray[Any]]:
+    inputs = [torch.from_numpy(array) for array in (*latents, *([] if labels is None else [labels]))]
+    with torch.inference_mode():
+        made = torch.utils._pytree.tree_leaves(module(*inputs))
+    return [tensor.numpy() for tensor in made if isinstance(tensor, Tensor)]
+
+
+def _calls(module: nn.Module, asked: Asked) -> Iterator[Call]:
+    """Yield the calls worth trying: latents as wide as a layer, or as what labels leave of it."""
+    widths, tables = _widths(module), [m for m in module.modules() if isinstance(m, nn.Embedding)]
+    classes, labels = parse_label(asked.label)[1], _labels(module, asked, widths, tables)
+    beside = {0: None} | {size: None for table in tables for size in (table.embedding_dim, table.num_embeddings)}
+    for label in labels:
+        taken = dict(beside) | {count: None for count in (classes, label.classes if label else 0) if count}
+        dims = [(width - less,) for less in taken for width in widths if width > less]
+        given = [sizes for _, sizes in parse_latent(asked.latent) if sizes]
+        for sizes in dict.fromkeys(given or dims):
+            for axes in _AXES if len(sizes) == 1 else ((),):
+                yield Call(latents=((*sizes, *axes),), label=label)
+
+
+def _widths(module: nn.Module) -> list[int]:
+    """Return the inputs of the first layers, each number once."""
+    found: dict[int, None] = {}
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            return layer.in_features
-        if isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.Conv1d | nn.Conv2d):
-            return layer.in_channels
-    raise UnsupportedGenerator("the module has no dense or convolutional layer to tell its latents by; give --latent Z")
+            found[layer.in_features] = None
+        elif isinstance(layer, nn.modules.conv._ConvNd):
+            found[layer.in_channels] = None
+    return list(itertools.islice(found, _MOST_WIDTHS))
 
 
-def _layout(made: Tensor, asked: str | None, said: list[str]) -> tuple[str, tuple[int, int, int]]:
-    sizes = tuple(made.shape[1:])
-    if made.ndim == 2:
-        side = math.isqrt(sizes[0])
-        if side * side != sizes[0] or asked not in (None, "flat"):
-            raise UnsupportedGenerator(
-                f"it makes {sizes[0]} values a latent, which is no square picture of one channel"
-            )
-        said.append(f"it makes {sizes[0]} values: a picture of {side}×{side}")
-        return "flat", (1, side, side)
-    fits = {"NCHW": sizes[0] in _CHANNELS, "NHWC": sizes[2] in _CHANNELS}
-    chosen = asked or next((name for name, fit in fits.items() if fit), None)
-    if chosen not in fits or not fits[chosen]:
+def _labels(
+    module: nn.Module, asked: Asked, widths: Sequence[int], tables: Sequence[nn.Embedding]
+) -> list[LabelPart | None]:
+    """Return the forms of labels to try, by how many arguments the module needs."""
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    refuse_diffusion_step(needed)
+    if len(needed) > 2:
         raise UnsupportedGenerator(
-            f"it makes {list(sizes)} a latent, which is no picture of 1, 3 or 4 channels (--layout)"
+            f"the module takes {', '.join(needed)}, and a generator takes latents and labels; name a factory whose "
+            "module takes these alone"
         )
-    shape = (sizes[0], sizes[1], sizes[2]) if chosen == "NCHW" else (sizes[2], sizes[0], sizes[1])
-    said.append(f"layout: {chosen}, {shape[1]}×{shape[2]}×{shape[0]} (--layout)")
-    return chosen, shape
-
-
-def _range(made: Tensor, asked: str | None, said: list[str]) -> str:
-    if not torch.isfinite(made).all():
-        raise UnsupportedGenerator(f"{int((~torch.isfinite(made)).sum())} of its values are not finite")
-    low, high = float(made.min()), float(made.max())
-    found = f"{_PROBED} samples reach from {low:.3g} to {high:.3g}"
-    if asked is None:
-        if low >= -_SLACK and high <= 1 + _SLACK:
-            asked = "0..1"
-        elif low >= -1 - _SLACK and high <= 1 + _SLACK:
-            asked = "-1..1"
-        else:
-            raise UnsupportedGenerator(f"{found}, which is none of {', '.join(RANGES)}; name it with --range")
-    said.append(f"range: {asked}; {found} (--range)")
-    return asked
+    if len(needed) < 2 and asked.label is None:
+        return [None]
+    count = parse_label(asked.label)[1]
+    ids = LabelPart(name=_INPUTS[1], form="ids", dtype=np.dtype(np.int64), classes=count or 0)
+    counts = [count] if count else list(dict.fromkeys([*(table.num_embeddings for table in tables), *widths]))
+    hot = replace(ids, form="one-hot", dtype=np.dtype(np.float32))
+    return [ids, *(replace(hot, classes=count) for count in counts)]

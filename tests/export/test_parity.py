@@ -12,10 +12,15 @@ from onnx import helper, numpy_helper
 from tiny_run import make_tiny_run
 
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
-from gen_engine.export.parity import BATCHES, TOLERANCE, check_parity
-from gen_engine.export.to_onnx import to_onnx
+from gen_engine.export.parity import BATCHES, TOLERANCE, Parity
+from gen_engine.export.parity import check_parity as check
+from gen_engine.export.to_onnx import to_onnx, torch_reference
 from gen_engine.train.checkpoint import load_generator
 from gen_engine.train.models import MODELS, Generator
+
+
+def check_parity(generator: Generator, model: bytes, **how: float) -> Parity:
+    return check(torch_reference(generator, "normal"), model, **how)
 
 
 @pytest.mark.parametrize("family", MODELS)

@@ -16,7 +16,8 @@ from tiny_run import make_tiny_run
 from torch import Tensor
 
 from gen_engine.export.errors import UnsupportedGenerator
-from gen_engine.export.to_onnx import OPSET, to_onnx, to_pixels
+from gen_engine.export.record import OPSET
+from gen_engine.export.to_onnx import to_onnx, to_pixels
 from gen_engine.train.checkpoint import load_generator
 from gen_engine.train.models import Generator, ModelConfig
 

@@ -77,5 +77,82 @@ class Diffusion(Plain):
         return x * t
 
 
+class ByTable(nn.Module):
+    """[B, Z] and class ids, which a table turns into as many numbers, to NCHW in [0, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(5, 3)
+        self.dense = nn.Linear(4 + 3, 2 * 2 * 3)
+
+    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+        h = torch.cat([noise, self.table(labels)], dim=1)
+        return torch.sigmoid(2 * self.dense(h)).view(-1, 3, 2, 2)
+
+
+class OneHot(nn.Module):
+    """[B, Z] and one row of ones and zeros a label, to flat pictures in [-1, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_label, self.of_noise = nn.Linear(3, 8), nn.Linear(6, 8)
+        self.out = nn.Linear(16, 36)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.tanh(self.out(torch.cat([self.of_noise(z), self.of_label(y)], dim=1)))
+
+
+class Joined(nn.Module):
+    """[B, Z] and one row of ones and zeros a label, put side by side: how many of each, no layer says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(5 + 4, 16)
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        return torch.tanh(self.dense(torch.cat([z, y], dim=1)))
+
+
+class Wave(nn.Module):
+    """[B, Z, 1] to sounds [B, 2, L]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = nn.Sequential(nn.ConvTranspose1d(5, 4, 8), nn.ReLU(), nn.ConvTranspose1d(4, 2, 25, 4, 11, 1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 3 * self.main(z)
+
+
+class Voxels(nn.Module):
+    """[B, Z, 1, 1, 1] to volumes [B, 1, D, H, W]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = nn.Sequential(nn.ConvTranspose3d(5, 4, (2, 3, 4)), nn.ReLU(), nn.ConvTranspose3d(4, 1, 4, 2, 1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.main(z)
+
+
+class Rows(nn.Module):
+    """[B, Z] to rows of a table, beyond every range of a picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = nn.Sequential(nn.Linear(3, 9), nn.ReLU(), nn.Linear(9, 7))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return 100 * self.main(z)
+
+
+class Noisy(Plain):
+    """One that draws random numbers by itself."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        made = self.main(z)
+        return torch.tanh(made + 0.1 * torch.randn_like(made))
+
+
 def not_a_module() -> int:
     return 3
