@@ -23,6 +23,7 @@ from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.bundle import GENERATOR, Bundle, refuse_existing
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.lanes import usable_cpus
+from gen_engine.engine.measure.rounds import Runner, relative_speeds
 from gen_engine.engine.processor import isa, processor_name
 from gen_engine.engine.request import DEFAULT_BATCH
 from gen_engine.engine.variants import Graph, Variant, add_variant, canonical_graph
@@ -39,7 +40,6 @@ from gen_engine.export.engine_variant import compile_engine
 from gen_engine.export.errors import GateError
 from gen_engine.export.gate import LIMITS, judge
 from gen_engine.export.kernels import kernels_of
-from gen_engine.export.rounds import Runner, relative_speeds
 from gen_engine.export.to_tensorrt import FLAVOURS
 
 _EQUAL = 0.98

@@ -19,6 +19,7 @@ from gen_engine.engine.backends import open_backend
 from gen_engine.engine.bundle import Bundle, LabelSpec, LatentSpec, OutputSpec, read_bundle, write_bundle
 from gen_engine.engine.errors import BackendUnavailable, OutputError, RequestError
 from gen_engine.engine.latents import Latents
+from gen_engine.engine.measure.rounds import Runner, relative_speeds
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import open_job
@@ -29,7 +30,6 @@ from gen_engine.export.compile import compile_bundle
 from gen_engine.export.errors import GateError
 from gen_engine.export.gate import LIMITS
 from gen_engine.export.lower import LOWERINGS
-from gen_engine.export.rounds import Runner, relative_speeds
 from gen_engine.export.to_onnx import to_onnx
 from gen_engine.train.models import ModelConfig, build_generator
 

@@ -1,7 +1,7 @@
-"""Which of several ways to run a generator is faster, on a machine whose speed changes from minute to minute.
+"""Turns: things run for a moment each, one after the other, on a machine whose speed changes from minute to minute.
 
-Each way is run for a moment, in turn, round after round. Within a round the machine is about the same for all of them,
-so a round gives one ratio of speeds, and the median over the rounds is what is reported.
+Each way to run a generator has its turn, round after round. Within a round the machine is about the same for all of
+them, so a round gives one ratio of speeds.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,44 @@ _TURN_S = 0.06
 _LEAST_ROUNDS = 3
 
 
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What one turn took."""
+
+    work: float
+    """How much was done, in units of the one whose turn it was: samples of a generator."""
+
+    elapsed: float
+    """Seconds by the wall clock."""
+
+    processor: float
+    """Seconds of processors, over all threads of this process."""
+
+
+class Turns(Protocol):
+    """Something that can be timed a moment at a time."""
+
+    def warm_up(self) -> None:
+        """Run a little, and find how much of it makes a turn. Does nothing the second time."""
+        ...
+
+    def spend(self) -> Spent:
+        """Run one turn."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds. May be called again; nothing else may."""
+        ...
+
+
+def timed(run: Callable[[], object], work: float) -> Spent:
+    """Run something that does so much work, and return what it took."""
+    processor, began = time.process_time(), time.perf_counter()
+    run()
+    elapsed = time.perf_counter() - began
+    return Spent(work=work, elapsed=elapsed, processor=time.process_time() - processor)
+
+
 class Runner:
     """A generator opened in a backend, with the lanes that a job would have.
 
@@ -33,10 +72,11 @@ class Runner:
         backend: where it runs.
         bundle: what its latents and labels are.
         lanes: how many lanes run in parallel.
+        turn_s: about how long a turn takes, and no less than a batch.
     """
 
-    def __init__(self, backend: Backend, bundle: Bundle, *, lanes: int) -> None:
-        self.backend, self._bundle = backend, bundle
+    def __init__(self, backend: Backend, bundle: Bundle, *, lanes: int, turn_s: float = _TURN_S) -> None:
+        self.backend, self._bundle, self._turn_s = backend, bundle, turn_s
         self._lanes = [backend.lane() for _ in range(lanes)]
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="rounds")
         self._inputs = self._feeds(Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution), 0)
@@ -48,15 +88,24 @@ class Runner:
         if self._turns:
             return
         self._run(1)
-        began = time.perf_counter()
-        self._run(1)
-        self._turns = max(1, round(_TURN_S / (time.perf_counter() - began)))
+        # The shortest of three: a stall would make the turns of a whole run too short.
+        one = min(timed(lambda: self._run(1), 1).elapsed for _ in range(3))
+        self._turns = max(1, round(self._turn_s / one))
+
+    def spend(self) -> Spent:
+        """Run one turn; its work is in samples."""
+        return timed(lambda: self._run(self._turns), len(self._lanes) * self._turns * self.backend.batch)
 
     def turn(self) -> float:
         """Run one turn; return samples a second."""
-        began = time.perf_counter()
-        self._run(self._turns)
-        return len(self._lanes) * self._turns * self.backend.batch / (time.perf_counter() - began)
+        spent = self.spend()
+        return spent.work / spent.elapsed
+
+    def call(self) -> None:
+        """Run one batch on the first lane and on the calling thread."""
+        lane = self._lanes[0]
+        lane.submit(*self._inputs)
+        lane.collect()
 
     def draw(self, *, seed: int, samples: int) -> NDArray[Any]:
         """Return samples 0 to ``samples`` - 1 of a sequence, as the sampler makes them."""
