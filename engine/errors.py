@@ -6,6 +6,7 @@
     ├── RequestError          the user asked for something impossible            exit 2
     ├── BundleError           a bundle is missing, damaged or of another schema  exit 3
     ├── DatasetError          a dataset directory cannot be read as one          exit 3
+    ├── RecordError           a baseline is damaged, or of something else        exit 3
     ├── BackendError          a backend failed while it ran                      exit 4
     │   └── BackendUnavailable  a backend, device or precision is not here       exit 4
     ├── OutputError           the output directory was refused                   exit 5
@@ -13,7 +14,8 @@
     │   ├── OutputLocked      another process is writing there                   exit 5
     │   └── WriterError       a shard could not be written                       exit 5
     │       └── WriterUnavailable  the format's library is not installed         exit 4
-    └── VerifyError           a dataset is not what its manifest says            exit 6
+    ├── VerifyError           a dataset is not what its manifest says            exit 6
+    └── WrongSamples          what was to be timed makes wrong samples           exit 6
 
 Every message says what was wrong, with the value, and what to do about it.
 """
@@ -43,6 +45,12 @@ class BundleError(EngineError):
 
 class DatasetError(EngineError):
     """The directory is not a finished gen-engine dataset, or its manifest is damaged."""
+
+    exit_code = 3
+
+
+class RecordError(EngineError):
+    """A record of an earlier measurement is damaged, or of another machine or generator."""
 
     exit_code = 3
 
@@ -85,5 +93,11 @@ class WriterUnavailable(WriterError):
 
 class VerifyError(EngineError):
     """A dataset differs from its manifest, or from what its generator makes."""
+
+    exit_code = 6
+
+
+class WrongSamples(EngineError):
+    """What was to be timed makes samples that are not the generator's, so its speed says nothing."""
 
     exit_code = 6
