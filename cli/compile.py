@@ -9,22 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gen_engine.cli.options import seconds
+
 if TYPE_CHECKING:
     from gen_engine.export.candidates import Candidate
     from gen_engine.export.compile import Compiled
     from gen_engine.export.gate import Limits
-
-
-def _seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
-    """Read ``90``, ``90s`` or ``2m``."""
-    scale = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
-    try:
-        seconds = float(text[:-1]) * scale if scale else float(text)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is no time; write 60s or 2m", ctx, param) from None
-    if not 0 < seconds < 1e6:
-        raise click.BadParameter(f"{text!r} must be above 0", ctx, param)
-    return seconds
 
 
 @click.command("compile")
@@ -44,7 +34,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
     help="In which arithmetic; int8 only if it is named.",
 )
 @click.option("--max-batch", type=int, default=1000, show_default=True, help="Most samples a call.")
-@click.option("--budget", callback=_seconds, default="60s", show_default=True, help="Time to spend, about.")
+@click.option("--budget", callback=seconds, default="60s", show_default=True, help="Time to spend, about.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write a compiled copy there.  [default: in place]")
 @click.option("--min-psnr", type=float, metavar="DB", help="Gate: least PSNR against fp32.  [default: by precision]")
 @click.option("--max-values-off", type=float, metavar="SHARE", help="Gate: most values off by more than 1 of 255.")

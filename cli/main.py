@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
     "finish": ("gen_engine.cli.finish:finish", "Make the shards of an array job a dataset, once all are there."),
     "verify": ("gen_engine.cli.verify:verify", "Check a dataset against its manifest and its generator."),
+    "bench": ("gen_engine.cli.bench:bench", "Measure a bundle, and fail if it has become slower."),
     "inspect": ("gen_engine.cli.inspect:inspect", "Say what a bundle, a checkpoint or a dataset is."),
     "doctor": ("gen_engine.cli.doctor:doctor", "Say what this machine can run, and why not the rest."),
 }
@@ -59,6 +60,7 @@ Exit codes:
   4    a backend, device or library is not available, or failed
   5    output refused: another plan, locked, read-only or no space
   6    a check failed: parity, verify or regression
+  7    undecided: bench could not tell in its time
   130  interrupted (Ctrl-C); the same command resumes
   143  terminated (SIGTERM); the same command resumes
 """

@@ -1,0 +1,17 @@
+"""Kinds of values that options of several commands take."""
+
+from __future__ import annotations
+
+import click
+
+
+def seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
+    """Read ``90``, ``90s`` or ``2m``."""
+    scale = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
+    try:
+        found = float(text[:-1]) * scale if scale else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no time; write 60s or 2m", ctx, param) from None
+    if not 0 < found < 1e6:
+        raise click.BadParameter(f"{text!r} must be above 0", ctx, param)
+    return found
