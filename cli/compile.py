@@ -55,7 +55,7 @@ def compile_(
     of the fp32 generator, within the limits of the accuracy gate, is kept beside the generator with the table of all.
     'gen-engine sample' then uses it by itself. If none is faithful enough, nothing is written and the exit code is 6.
 
-    A TensorRT engine is built and kept; it can be timed and compared only on a GPU, which this version does not do yet.
+    A TensorRT engine is built and kept, neither timed nor compared; 'sample --backend tensorrt --device cuda' runs it.
 
     \b
     Examples:
@@ -115,7 +115,8 @@ def _show(compiled: Compiled) -> None:
     variant, gate = compiled.variant, compiled.variant.gate
     if gate["passed"] is None:
         click.echo(f"kept {variant.name}, built by {variant.built_for['runtime']}")
-        click.echo(f"its speed and accuracy are {gate['why']}; 'sample' does not choose it by itself")
+        click.echo(f"its speed and accuracy are {gate['why']}, so 'sample' takes it by name alone")
+        click.echo(f"next: gen-engine sample {compiled.bundle.path} --backend {variant.target} --device cuda …")
         return
     timed = sorted((c for c in compiled.table if c.speedup is not None), key=lambda c: -(c.speedup or 0.0))
     click.echo(f"{'speed':>7}  {'runtime':<12} {'type':<5} {'batch':>5}  lowering")

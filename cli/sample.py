@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 @click.option("--truncation", type=float, metavar="PSI", help="Keep every normal latent within ±PSI.")
 @click.option(
     "--backend",
-    metavar="auto|onnxruntime|onnxruntime-tensorrt|openvino",
+    metavar="auto|onnxruntime|openvino|tensorrt|…",
     default="auto",
     show_default=True,
-    help="The runtime; auto is that of the fastest variant of the bundle.",
+    help="The runtime, one of those that doctor lists; auto is that of the bundle's fastest variant.",
 )
 @click.option(
     "--device",
@@ -75,6 +75,11 @@ if TYPE_CHECKING:
     "--part",
     metavar="K/N",
     help="Make part K of N only, for array jobs; the last one finishes the dataset.  [default: all]",
+)
+@click.option(
+    "--build/--no-build",
+    default=True,
+    help="Whether a TensorRT engine may be built if the bundle has none for this GPU.  [default: build]",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, its size and its time by a short probe; write nothing.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")

@@ -14,7 +14,9 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from gen_engine.engine.backends import BACKENDS, open_backend
+from gen_engine.engine.backends import BACKENDS, ENGINES, open_backend
+from gen_engine.engine.backends.cuda import visible_gpus
+from gen_engine.engine.backends.cuda_latents import compile_kernel
 from gen_engine.engine.backends.openvino import shared_core
 from gen_engine.engine.bundle import Bundle, read_bundle
 from gen_engine.engine.codecs import CODECS, open_codec
@@ -25,7 +27,7 @@ from gen_engine.engine.latents import Latents
 from gen_engine.engine.processor import isa, processor_name
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import DEFAULT_BATCH
-from gen_engine.engine.variants import DEFAULT_BACKEND, canonical_graph
+from gen_engine.engine.variants import DEFAULT_BACKEND, Graph, canonical_graph, read_variants, variant_graph
 from gen_engine.engine.writers import FORMATS, open_format
 
 PROBE_SECONDS = 0.2
@@ -35,14 +37,13 @@ PROBED_DEVICES = {
     "onnxruntime": ("cpu", "cuda:0"),
     "onnxruntime-tensorrt": ("cuda:0",),
     "openvino": ("cpu",),
+    "tensorrt": ("cuda:0",),
+    "tensorrt-rtx": ("cuda:0",),
 }
 """Backend → devices that it is tried on."""
 
 DEFAULT_DEVICE = "cpu"
 """What ``sample`` uses when no device is named."""
-
-NOT_YET = {"tensorrt": "tensorrt"}
-"""Runtime → its distribution: known to this project, but no backend of this version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ def examine(bundle: Path) -> Report:
         *_processor(),
         *backends,
         *_clashes(),
-        *(_not_yet(name, distribution) for name, distribution in NOT_YET.items()),
+        *_gpus(),
         *(_writer("format", name) for name in FORMATS),
         *(_writer("codec", name) for name in CODECS),
     ]
@@ -113,9 +114,10 @@ _NO_BUNDLE = "name a bundle to try it with (gen-engine doctor NAME.gen), or inst
 
 def _probe(bundle: Bundle, backend: str, device: str) -> Row:
     try:
-        rate, runtime = _measure(bundle, backend, device)
+        graph = _graph_for(bundle, backend)
+        rate, runtime = _measure(bundle, backend, device, graph)
     except BackendUnavailable as error:
-        reason, fix = _gpu_fault(backend) if device != "cpu" else (str(error), None)
+        reason, fix = _gpu_fault(backend) if backend in _PROVIDERS and device != "cpu" else (str(error), None)
         return _backend_row(backend, device, works=False, detail=reason or str(error), fix=fix)
     except EngineError as error:
         return _backend_row(backend, device, works=False, detail=str(error))
@@ -147,10 +149,15 @@ def _backend_row(
     )
 
 
-def _measure(bundle: Bundle, name: str, device: str) -> tuple[float, str]:
+def _graph_for(bundle: Bundle, backend: str) -> Graph:
+    """Return the graph to try a backend with: the canonical one, or for an engine a variant's, if there is one."""
+    variants = [variant for variant in read_variants(bundle) if variant.target == backend]
+    return variant_graph(bundle, variants[0]) if backend in ENGINES and variants else canonical_graph(bundle)
+
+
+def _measure(bundle: Bundle, name: str, device: str, graph: Graph) -> tuple[float, str]:
     """Render for :data:`PROBE_SECONDS` after one batch to warm up; return samples a second and the runtime."""
-    graph = canonical_graph(bundle)
-    backend = open_backend(name, bundle, graph, device=device, batch=graph.batch or DEFAULT_BATCH)
+    backend = open_backend(name, bundle, graph, device=device, batch=graph.batch or DEFAULT_BATCH, build=False)
     labels = Labels(LabelPlan(kind="balanced"), bundle.labels.names, 0) if bundle.labels is not None else None
     latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution)
     with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels)) as renderer:
@@ -210,12 +217,26 @@ def _clashes() -> Iterator[Row]:
         )
 
 
-def _not_yet(name: str, distribution: str) -> Row:
-    found = installed(distribution)
-    here = f"{name} {found} is installed" if found else f"{name} is not installed"
-    return Row(
-        group="runtime", name=name, works=False, detail=f"{here}; this version of gen-engine does not run on it yet"
-    )
+def _gpus() -> Iterator[Row]:
+    """The GPUs, and what draws their latents: what every engine needs besides its library."""
+    try:
+        gpus = visible_gpus()
+    except BackendUnavailable as error:
+        yield Row(group="runtime", name="cuda", works=False, detail=_one_line(str(error)))
+    else:
+        names = ", ".join(f"cuda:{i} {gpu.name} ({gpu.compute_capability})" for i, gpu in enumerate(gpus))
+        serves = f"driver for CUDA {gpus[0].driver}: {names}" if gpus else "the NVIDIA driver lists no GPU"
+        yield Row(group="runtime", name="cuda", works=bool(gpus), detail=serves)
+    try:
+        compile_kernel(_PROBED_ARCHITECTURE)
+    except BackendUnavailable as error:
+        yield Row(group="runtime", name="cuda-core", works=False, detail=_one_line(str(error)))
+    else:
+        said = f"cuda-core {installed('cuda-core')}: the latents' kernel compiles"
+        yield Row(group="runtime", name="cuda-core", works=True, detail=said)
+
+
+_PROBED_ARCHITECTURE = "90"
 
 
 def _writer(group: str, name: str) -> Row:

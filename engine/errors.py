@@ -8,7 +8,8 @@
     ├── DatasetError          a dataset directory cannot be read as one          exit 3
     ├── RecordError           a baseline is damaged, or of something else        exit 3
     ├── BackendError          a backend failed while it ran                      exit 4
-    │   └── BackendUnavailable  a backend, device or precision is not here       exit 4
+    │   ├── BackendUnavailable  a backend, device or precision is not here       exit 4
+    │   └── EngineBuildError    TensorRT built no engine of the graph            exit 4
     ├── OutputError           the output directory was refused                   exit 5
     │   ├── PlanMismatch      it holds a job with another plan                   exit 5
     │   ├── OutputLocked      another process is writing there                   exit 5
@@ -65,6 +66,10 @@ class BackendUnavailable(BackendError):
     """The backend, device or precision that was asked for does not work on this machine."""
 
     exit_code = 4
+
+
+class EngineBuildError(BackendError):
+    """TensorRT refused the graph, an option or the build; the message holds what it said."""
 
 
 class OutputError(EngineError):

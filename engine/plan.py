@@ -36,13 +36,16 @@ class Compute:
     graph: str | None = None
     """SHA-256 of the compiled variant's graph; None for the canonical one, which the generator's own digest pins."""
 
+    engine: str | None = None
+    """SHA-256 of the engine that was built of the graph, if one was: another build may choose other kernels."""
+
     def __str__(self) -> str:
         """Return it as people read it, the digests left out."""
         variant = "" if self.graph is None else f", variant {self.backend}-{self.precision}"
         return f"{self.backend} {self.version}, {self.device}, {self.precision}, batch {self.batch}{variant}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON; ``graph`` is there for a variant only, as in plans from before there were any."""
+        """Return it as JSON; ``graph`` and ``engine`` are there only where there is one, as in older plans."""
         document = {
             "backend": self.backend,
             "version": self.version,
@@ -51,7 +54,8 @@ class Compute:
             "batch": self.batch,
             "fingerprint": self.fingerprint,
         }
-        return document if self.graph is None else document | {"graph": self.graph}
+        digests = {"graph": self.graph, "engine": self.engine}
+        return document | {name: digest for name, digest in digests.items() if digest is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.contract import Lane
+from gen_engine.engine.backends.contract import DrawingLane, Lane
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.labels import Labels
 from gen_engine.engine.latents import Latents
@@ -64,10 +64,16 @@ class Renderer:
                 continue
             if len(in_flight) == self._lane.depth:
                 yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
-            self._lane.submit(self._latents.draw(first, first + self._batch), labels_B)
+            self._submit(first, labels_B)
             in_flight.append((first, labels_B))
         while in_flight:
             yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
+
+    def _submit(self, first: int, labels_B: NDArray[np.int64] | None) -> None:
+        if isinstance(self._lane, DrawingLane):
+            self._lane.submit_samples(first, self._latents, labels_B)
+        else:
+            self._lane.submit(self._latents.draw(first, first + self._batch), labels_B)
 
     def _cut(self, pixels_BHWC: Pixels, first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int) -> Batch:
         """Return of the batch that begins at ``first`` what lies in ``[start, stop)``."""

@@ -53,6 +53,9 @@ class SampleRequest:
     batch: int | None = None
     """Samples a call of the backend, part of the job's identity; None for the graph's own, or :data:`DEFAULT_BATCH`."""
 
+    build: bool = True
+    """Whether an engine may be built if there is none for this GPU; cannot change a byte of what is made without."""
+
     def __post_init__(self) -> None:
         check_seed(self.seed)
         _check_range("count", self.count, MAX_COUNT)

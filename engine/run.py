@@ -128,7 +128,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         note=note,
     )
     batch = _settle_batch(request, bundle, graph)
-    backend = open_backend(name, bundle, graph, device=request.device, batch=batch)
+    backend = open_backend(name, bundle, graph, device=request.device, batch=batch, build=request.build, note=note)
     latents = _latents(bundle, request.seed, request.truncation)
     with contextlib.closing(Renderer(backend.lane(), batch, latents, new_labels())) as first:
         first_batch, _ = first.array(0, batch)
@@ -161,6 +161,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
             batch=batch,
             fingerprint=sha256_bytes(first_batch.tobytes()),
             graph=None if graph.origin == CANONICAL else graph.sha256,
+            engine=backend.engine,
         ),
     )
     return Job(

@@ -225,7 +225,7 @@ def choose(
     variants = read_variants(bundle)
     passed: list[str] = []
     for variant in _candidates(variants, backend, device.partition(":")[0], precision, batch):
-        if reason := _hindrance(variant, asked=precision != "auto"):
+        if reason := _hindrance(variant, asked=precision != "auto", named=backend != "auto" or precision != "auto"):
             passed.append(f"variant {variant.name} is passed over: {reason}")
             continue
         if precision != "auto" and (foreign := _foreign(variant)):
@@ -256,12 +256,15 @@ def _candidates(
     return sorted(asked, key=lambda v: -(speedup(v) or 0.0))
 
 
-def _hindrance(variant: Variant, *, asked: bool) -> str | None:
-    """Say why a variant cannot be used here and what to do, or None. A precision that was asked for may be slow."""
+def _hindrance(variant: Variant, *, asked: bool, named: bool) -> str | None:
+    """Say why a variant cannot be used here and what to do, or None. A precision that was asked for may be slow.
+
+    One whose speed is not known is used if its backend or its precision was ``named``.
+    """
     if variant.target not in BACKENDS:
         return f"this gen-engine has no backend {variant.target}; update gen-engine"
-    if not asked and variant.speedup is None:
-        return "its speed was not measured; name it with --backend and --precision, or compile the bundle again"
+    if not named and variant.speedup is None:
+        return "its speed was not measured; name it with --backend or --precision, or compile the bundle again"
     if not asked and (foreign := _foreign(variant)):
         return foreign
     try:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.backends import ENGINES
 from gen_engine.engine.backends.onnxruntime import CPU_PRECISIONS
 from gen_engine.engine.backends.openvino import shared_core
 from gen_engine.engine.bundle import GENERATOR, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
@@ -22,7 +23,6 @@ from gen_engine.export.errors import ExportError
 from gen_engine.export.gate import Limits, Verdict
 from gen_engine.export.lower import lower
 from gen_engine.export.precision import PRECISIONS, cast, quantize
-from gen_engine.export.to_tensorrt import FLAVOURS
 
 _FOLD = ("batchnorm", "dense")
 _COARSE = ("subpixel", "upsample-conv", "activation-first")
@@ -68,9 +68,9 @@ class Options:
     """What the gate allows; None for the precision's :data:`gen_engine.export.gate.LIMITS`."""
 
     def __post_init__(self) -> None:
-        if self.target not in ("auto", *TARGETS, *FLAVOURS):
-            raise RequestError(f"target {self.target!r}: known are auto, {', '.join((*TARGETS, *FLAVOURS))}")
-        known = (*PRECISIONS, "tf32") if self.target in FLAVOURS else PRECISIONS
+        if self.target not in ("auto", *TARGETS, *ENGINES):
+            raise RequestError(f"target {self.target!r}: known are auto, {', '.join((*TARGETS, *ENGINES))}")
+        known = (*PRECISIONS, "tf32") if self.target in ENGINES else PRECISIONS
         if self.precision not in ("auto", *known):
             raise RequestError(f"precision {self.precision!r}: known are auto, {', '.join(known)}")
         if self.max_batch < 1:

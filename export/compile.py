@@ -18,7 +18,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends import open_backend, runtime_version
+from gen_engine.engine.backends import ENGINES, open_backend, runtime_version
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.bundle import GENERATOR, Bundle, refuse_existing
 from gen_engine.engine.errors import BackendError, BackendUnavailable
@@ -40,7 +40,6 @@ from gen_engine.export.engine_variant import compile_engine
 from gen_engine.export.errors import GateError
 from gen_engine.export.gate import LIMITS, judge
 from gen_engine.export.kernels import kernels_of
-from gen_engine.export.to_tensorrt import FLAVOURS
 
 _EQUAL = 0.98
 """Speeds this near the fastest one's are equal within the noise: then the smaller batch waits less, in less memory."""
@@ -82,7 +81,7 @@ def compile_bundle(
     """
     if out is not None:
         refuse_existing(out, overwrite=None)  # before the work, not after it
-    if options.target in FLAVOURS:
+    if options.target in ENGINES:
         found, variant = compile_engine(
             bundle,
             target=options.target,

@@ -12,17 +12,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from gen_engine.engine.backends import import_runtime
+from gen_engine.engine.backends.cuda import Gpu, gpu
+from gen_engine.engine.backends.tensorrt_engine import PLAN, RECORD, BuildOptions, build_engine
 from gen_engine.engine.bundle import GENERATOR, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.errors import BackendUnavailable
 from gen_engine.engine.variants import Variant, add_variant
 from gen_engine.export.lower import lower
 from gen_engine.export.precision import cast, quantize
-from gen_engine.export.to_tensorrt import PLAN, RECORD, BuildOptions, build_engine, load_tensorrt
+from gen_engine.export.to_tensorrt import prepare
 
 LOWERINGS = ("batchnorm", "dense", "subpixel", "upsample-conv", "activation-first")
 """TensorRT builds no ConvTranspose in bf16 or int8; in the other precisions its own is left to it."""
 
 _LOWERED = frozenset({"bf16", "int8"})
-NOT_MEASURED = "not measured: an engine runs on a GPU, and there was none"
+NOT_MEASURED = "not measured: 'compile' builds engines and does not run them"
 
 
 def compile_engine(
@@ -40,7 +44,7 @@ def compile_engine(
     Args:
         bundle: what to compile.
         target: ``tensorrt`` or ``tensorrt-rtx``.
-        precision: one of :data:`gen_engine.export.to_tensorrt.PRECISIONS` but fp8; ``auto`` is fp16.
+        precision: one of :data:`gen_engine.engine.backends.tensorrt_engine.PRECISIONS` but fp8; ``auto`` is fp16.
         max_batch: most samples a call.
         calibration: inputs that int8's ranges are taken from.
         out: write a compiled copy there.
@@ -51,7 +55,7 @@ def compile_engine(
         EngineBuildError: it refused the graph.
         OutputError: the bundle cannot be written.
     """
-    trt = load_tensorrt(target)
+    trt = import_runtime(target)
     precision = "fp16" if precision == "auto" else precision
     names = LOWERINGS if precision in _LOWERED else ("batchnorm",)
     lowered = lower(bundle.load(GENERATOR), names, outputs=[PIXELS_OUTPUT]).model
@@ -59,6 +63,7 @@ def compile_engine(
         typed = quantize(lowered, calibration, quantize_bias=False)
     else:
         typed = cast(lowered, "fp32" if precision == "tf32" else precision)
+    typed = prepare(typed, precision)
     batch = bundle.fixed_batch or min(64, max_batch)
     options = BuildOptions(
         precision=precision,
@@ -67,7 +72,8 @@ def compile_engine(
         max_batch=bundle.fixed_batch or max_batch,
     )
     progress(f"building {target} {precision} for batches {options.min_batch} to {options.max_batch}")
-    built = build_engine(typed, options, trt=trt)
+    here = _gpu_here()
+    built = build_engine(typed, options, trt=trt, gpu=here)
     variant = Variant(
         name=f"{target}-{precision}",
         target=target,
@@ -78,7 +84,7 @@ def compile_engine(
         generator=bundle.files[GENERATOR].sha256,
         lowerings=names,
         built_for={
-            "processor": "no GPU: built without one",
+            "processor": "no GPU: built without one" if here is None else here.name,
             "isa": [],
             "runtime": f"{target} {built.record.version}",
             "threads": 0,
@@ -91,3 +97,10 @@ def compile_engine(
     )
     files = {GENERATOR: typed, PLAN: built.plan, RECORD: built.record.to_json()}
     return add_variant(bundle, variant, files, out=out), variant
+
+
+def _gpu_here() -> Gpu | None:
+    try:
+        return gpu(0)
+    except BackendUnavailable:
+        return None  # TensorRT-RTX builds without one; TensorRT says itself that it cannot

@@ -4,7 +4,6 @@
 
     ExportError                 an export failed                                        exit 1
     ├── UnsupportedGenerator    this generator has no form as a bundle                  exit 3
-    ├── EngineBuildError        TensorRT built no engine                                exit 4
     ├── ParityError             the exported graph does not make what torch makes       exit 6
     └── GateError               no compiled variant is faithful enough                  exit 6
 
@@ -40,9 +39,3 @@ class GateError(ExportError):
     """Every compiled candidate differs from the fp32 generator by more than the accuracy gate allows."""
 
     exit_code = 6
-
-
-class EngineBuildError(ExportError):
-    """TensorRT refused the graph, an option or the build. The message holds what it said."""
-
-    exit_code = 4

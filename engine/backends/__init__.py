@@ -5,28 +5,43 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gen_engine.engine.backends.contract import Backend
     from gen_engine.engine.bundle import Bundle
     from gen_engine.engine.variants import Graph
+
+ENGINES: Final = ("tensorrt", "tensorrt-rtx")
+"""Backends that run an engine, which may have to be built first."""
 
 BACKENDS = {
     "onnxruntime": "gen_engine.engine.backends.onnxruntime:OnnxRuntimeBackend",
     "onnxruntime-tensorrt": "gen_engine.engine.backends.onnxruntime_tensorrt:OnnxRuntimeTensorRtBackend",
     "openvino": "gen_engine.engine.backends.openvino:OpenVinoBackend",
+    "tensorrt": "gen_engine.engine.backends.tensorrt:TensorRtBackend",
+    "tensorrt-rtx": "gen_engine.engine.backends.tensorrt:TensorRtRtxBackend",
 }
 """Name → where it lives. A backend's runtime is imported when it is opened and not before."""
 
-RUNTIMES = {"onnxruntime": "onnxruntime", "onnxruntime-tensorrt": "onnxruntime", "openvino": "openvino"}
+RUNTIMES = {
+    "onnxruntime": "onnxruntime",
+    "onnxruntime-tensorrt": "onnxruntime",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt_rtx",
+}
 """Name → the library that it imports."""
 
 INSTALL = {
     "onnxruntime": "pip install onnxruntime-gpu (Linux x86-64) or onnxruntime (elsewhere), never both",
     "openvino": "pip install 'gen-engine[openvino]'",
+    "tensorrt": "pip install 'gen-engine[tensorrt]'",
+    "tensorrt_rtx": "pip install 'gen-engine[tensorrt-rtx]'",
 }
 """Library → how it is installed."""
 
@@ -34,8 +49,26 @@ DEVICES = ("cpu", "cuda", "cuda:N")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
-def open_backend(name: str, bundle: Bundle, graph: Graph, *, device: str, batch: int) -> Backend:
+def open_backend(
+    name: str,
+    bundle: Bundle,
+    graph: Graph,
+    *,
+    device: str,
+    batch: int,
+    build: bool = True,
+    note: Callable[[str], None] = lambda _: None,
+) -> Backend:
     """Open a graph of a bundle in a backend. :func:`gen_engine.engine.variants.choose` says which of both.
+
+    Args:
+        name: one of :data:`BACKENDS`.
+        bundle: the generator.
+        graph: its graph.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        batch: samples a call.
+        build: for :data:`ENGINES`, whether an engine that is missing or stale may be built, which takes minutes.
+        note: hears that one is built, and why.
 
     Raises:
         RequestError: no backend has that name.
@@ -45,7 +78,8 @@ def open_backend(name: str, bundle: Bundle, graph: Graph, *, device: str, batch:
         raise RequestError(f"backend {name!r}: known are auto, {', '.join(BACKENDS)}")
     module, _, attribute = BACKENDS[name].partition(":")
     backend: type[Backend] = getattr(import_module(module), attribute)
-    return backend(bundle, graph, device=device, batch=batch)  # type: ignore[call-arg]
+    options = {"build": build, "note": note} if name in ENGINES else {}
+    return backend(bundle, graph, device=device, batch=batch, **options)  # type: ignore[call-arg]
 
 
 def import_runtime(name: str) -> Any:
@@ -60,7 +94,7 @@ def import_runtime(name: str) -> Any:
     silenced = library == "openvino" and sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]
     try:
         return import_module(library)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # TensorRT's loads other libraries while it is imported
         raise BackendUnavailable(f"{library} cannot be imported ({error}); {INSTALL[library]}") from error
     finally:
         if silenced:
@@ -80,4 +114,9 @@ def runtime_version(name: str) -> str:
     return "unknown"
 
 
-_DISTRIBUTIONS = {"onnxruntime": ("onnxruntime-gpu", "onnxruntime"), "openvino": ("openvino",)}
+_DISTRIBUTIONS = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
+    "openvino": ("openvino",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt_rtx": ("tensorrt-rtx",),
+}

@@ -5,7 +5,7 @@ Shape suffixes: B samples of the fixed batch, Z latent dimensions, H height, W w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gen_engine.engine.bundle import OutputSpec
+    from gen_engine.engine.latents import Latents
 
 
 class Lane(Protocol):
@@ -50,6 +51,19 @@ class Lane(Protocol):
         ...
 
 
+@runtime_checkable
+class DrawingLane(Lane, Protocol):
+    """A lane that can draw the latents where it computes, with the same bits, so that they need not be copied there."""
+
+    def submit_samples(self, first: int, latents: Latents, labels_B: NDArray[np.int64] | None) -> None:
+        """Start the batch of samples ``first`` and after, as :meth:`submit` would with what ``latents`` draws for them.
+
+        Raises:
+            BackendError: the runtime failed; its own error is the cause.
+        """
+        ...
+
+
 class Backend(Protocol):
     """A generator opened in a runtime, for one device, precision and batch. Lanes may run in parallel.
 
@@ -80,6 +94,13 @@ class Backend(Protocol):
     @property
     def batch(self) -> int:
         """Samples a call."""
+        ...
+
+    @property
+    def engine(self) -> str | None:
+        """SHA-256 of the engine that runs, where one was built: its kernels were chosen by timing them, so another
+        build of the same graph may round differently. None where the graph and the runtime's version say it all.
+        """
         ...
 
     def lane(self) -> Lane:

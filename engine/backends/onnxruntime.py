@@ -43,6 +43,7 @@ class OnnxRuntimeBackend:
     """
 
     name = "onnxruntime"
+    engine = None
 
     def __init__(self, bundle: Bundle, graph: Graph, *, device: str = "cpu", batch: int) -> None:
         self.batch = batch

@@ -5,15 +5,13 @@ Unmeasured: written from the provider's documentation and run only up to the poi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gen_engine.engine.backends.cache import cache_directory
 from gen_engine.engine.backends.cuda import cuda_ordinal
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
 from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle
-from gen_engine.engine.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from gen_engine.engine.variants import Graph
@@ -22,7 +20,8 @@ if TYPE_CHECKING:
 class OnnxRuntimeTensorRtBackend(OnnxRuntimeBackend):
     """A graph of a bundle as a TensorRT engine in one inference session. Unmeasured on a GPU.
 
-    Building takes seconds to minutes; the engine and the timings behind it are kept in :func:`cache_directory`.
+    Building takes seconds to minutes; the engine and the timings behind it are kept in
+    :func:`~gen_engine.engine.backends.cache.cache_directory`.
 
     Args:
         bundle: what to run.
@@ -38,13 +37,7 @@ class OnnxRuntimeTensorRtBackend(OnnxRuntimeBackend):
 
     def _provider(self, bundle: Bundle, graph: Graph) -> tuple[str, Mapping[str, str]]:
         ordinal = cuda_ordinal(self.device, self.name, others="")
-        cache = cache_directory() / graph.sha256[:16]
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise BackendUnavailable(
-                f"{self.name}: its engine cache {cache} cannot be made ({error.strerror}); set XDG_CACHE_HOME"
-            ) from error
+        cache = cache_directory(self.name, graph.sha256[:16])
         shapes = f"{LATENTS_INPUT}:{self.batch}x{bundle.latent.dim}"
         if bundle.labels is not None:
             shapes += f",{LABELS_INPUT}:{self.batch}"
@@ -66,9 +59,3 @@ class OnnxRuntimeTensorRtBackend(OnnxRuntimeBackend):
             "onnxruntime-gpu, an NVIDIA driver, and the CUDA, cuDNN and TensorRT 10 libraries of its release. "
             "Use --backend onnxruntime, with or without --device cpu"
         )
-
-
-def cache_directory() -> Path:
-    """Return where engines are kept: under ``XDG_CACHE_HOME``, or ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "gen-engine" / "onnxruntime-tensorrt"

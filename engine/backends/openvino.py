@@ -54,6 +54,7 @@ class OpenVinoBackend:
 
     name = "openvino"
     device = "cpu"
+    engine = None
 
     def __init__(
         self, bundle: Bundle, graph: Graph, *, device: str = "cpu", batch: int, streams: int | None = None

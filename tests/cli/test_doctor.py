@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 import time
+import types
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,11 @@ from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import main
 from gen_engine.engine import doctor as doctor_module
+from gen_engine.engine.backends import cuda, cuda_latents
+from gen_engine.engine.bundle import read_bundle
 from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.errors import BackendError
+from gen_engine.engine.variants import canonical_graph
 from gen_engine.engine.writers import FORMATS
 
 
@@ -40,7 +45,7 @@ def doctor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
 
 def test_everything_that_can_be_chosen_has_a_row(doctor, bundle: Path) -> None:
     _, rows = doctor(bundle)
-    for group, names in (("format", FORMATS), ("codec", CODECS), ("runtime", ("tensorrt",))):
+    for group, names in (("format", FORMATS), ("codec", CODECS), ("runtime", ("cuda", "cuda-core"))):
         assert {name for kind, name in rows if kind == group} >= set(names)
     backends = {name for kind, name in rows if kind == "backend"}
     assert backends == {
@@ -49,6 +54,8 @@ def test_everything_that_can_be_chosen_has_a_row(doctor, bundle: Path) -> None:
         "onnxruntime-tensorrt cuda:0 fp32",
         "openvino cpu fp32",
         "openvino cpu bf16",
+        "tensorrt cuda:0 fp32",
+        "tensorrt-rtx cuda:0 fp32",
     }
 
 
@@ -62,7 +69,7 @@ def test_the_processor_runs_it_at_a_rate_that_was_measured(doctor, bundle: Path,
     assert rate > 1000
     frozen = iter([0.0, 0.0, 50.0])
     monkeypatch.setattr(doctor_module.time, "perf_counter", lambda: next(frozen))
-    rate = doctor_module._measure(doctor_module.read_bundle(bundle), "onnxruntime", "cpu")[0]
+    rate = doctor_module._measure(read_bundle(bundle), "onnxruntime", "cpu", canonical_graph(read_bundle(bundle)))[0]
     assert rate == pytest.approx(doctor_module.DEFAULT_BATCH / 50.0)
 
 
@@ -143,12 +150,39 @@ def test_two_wheels_of_one_runtime_are_a_fault(doctor, bundle: Path, monkeypatch
     assert row["fix"].startswith("pip uninstall onnxruntime onnxruntime-gpu")
 
 
-def test_runtimes_to_come_are_not_said_to_work(doctor, bundle: Path, monkeypatch) -> None:
-    for found, said in ((None, "tensorrt is not installed"), ("9.9", "tensorrt 9.9 is installed")):
-        monkeypatch.setattr(doctor_module, "installed", lambda name, found=found: found)
-        row = doctor(bundle)[1]["runtime", "tensorrt"]
-        assert row["detail"] == f"{said}; this version of gen-engine does not run on it yet"
-        assert not row["works"]
+@pytest.mark.parametrize("backend", ["tensorrt", "tensorrt-rtx"])
+def test_an_engine_says_what_it_lacks(doctor, bundle: Path, monkeypatch, backend: str) -> None:
+    library = backend.replace("-", "_")
+    monkeypatch.setitem(sys.modules, library, None)
+    row = doctor(bundle)[1]["backend", f"{backend} cuda:0 fp32"]
+    assert row["works"] is False
+    assert row["detail"].endswith(f"pip install 'gen-engine[{backend}]'")
+    monkeypatch.setitem(sys.modules, library, types.ModuleType(library))
+    monkeypatch.setattr(cuda, "DRIVER", "libcuda-that-is-not-there.so.1")
+    row = doctor(bundle)[1]["backend", f"{backend} cuda:0 fp32"]
+    assert row["works"] is False
+    assert "no NVIDIA driver here (libcuda-that-is-not-there" in row["detail"]
+
+
+def test_gpus_are_what_the_driver_lists(doctor, bundle: Path, monkeypatch) -> None:
+    big = cuda.Gpu(name="Big", compute_capability="9.0", driver="13.1")
+    for gpus, works, said in (((big,), True, "driver for CUDA 13.1: cuda:0 Big (9.0)"), ((), False, "lists no GPU")):
+        monkeypatch.setattr(doctor_module, "visible_gpus", lambda gpus=gpus: gpus)
+        row = doctor(bundle)[1]["runtime", "cuda"]
+        assert row["works"] is works
+        assert said in row["detail"]
+
+
+def test_cuda_core_compiles_the_latents_kernel_or_is_named(doctor, bundle: Path, monkeypatch) -> None:
+    if find_spec("cuda") is not None:
+        row = doctor(bundle)[1]["runtime", "cuda-core"]
+        assert row["works"] is True
+        assert row["detail"].endswith("the latents' kernel compiles")
+    cuda_latents.compile_kernel.cache_clear()
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    row = doctor(bundle)[1]["runtime", "cuda-core"]
+    assert row["works"] is False
+    assert "pip install 'gen-engine[cuda]'" in row["detail"]
 
 
 @pytest.mark.parametrize(

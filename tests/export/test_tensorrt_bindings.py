@@ -1,4 +1,4 @@
-"""The names that engines are built with exist in the real bindings of TensorRT, oldest and newest supported.
+"""The names that engines are built and run with exist in the real bindings of TensorRT, oldest and newest supported.
 
 The bindings' wheels are small, and their extension needs nine symbols of libraries that are not; empty ones take their
 place, so that the classes can be looked at. Nothing of TensorRT is run.
@@ -35,7 +35,11 @@ USED = {
     "OnnxParser": "parse num_errors get_error",
     "ParserError": "node_name desc",
     "Runtime": "deserialize_cuda_engine",
-    "ICudaEngine": "create_engine_inspector",
+    "ICudaEngine": "create_engine_inspector create_execution_context num_io_tensors get_tensor_name get_tensor_mode "
+    "get_tensor_dtype",
+    "IExecutionContext": "set_input_shape set_tensor_address execute_async_v3 get_tensor_shape",
+    "TensorIOMode": "INPUT OUTPUT",
+    "DataType": "FLOAT INT64 UINT8",
     "EngineInspector": "get_engine_information",
     "ITimingCache": "serialize",
     "BuilderFlag": "TF32",
@@ -46,7 +50,7 @@ USED = {
     "ILogger": "Severity log",
     "IProgressMonitor": "phase_start step_complete phase_finish",
 }
-"""Class → what :mod:`gen_engine.export.to_tensorrt` uses of it."""
+"""Class → what the modules ``tensorrt_engine`` and ``tensorrt`` of :mod:`gen_engine.engine.backends` use of it."""
 
 LOOK = """
 import json, sys, warnings

@@ -12,6 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+from fake_cuda import STREAMS, read
+
 NAMES: dict[str, dict[str, list[str]]] = json.loads(Path(__file__).with_name("tensorrt_api_common.json").read_text())
 
 
@@ -35,12 +38,18 @@ class FakeTensorRT:
     Args:
         name: ``tensorrt`` or ``tensorrt_rtx``.
         inputs: names of the network's inputs.
+        sample: shape of what it makes.
     """
 
     __version__ = "10.13.3"
 
-    def __init__(self, name: str = "tensorrt", inputs: tuple[str, ...] = ("latents",)) -> None:
-        self.__name__ = name
+    def __init__(
+        self,
+        name: str = "tensorrt",
+        inputs: tuple[str, ...] = ("latents",),
+        sample: tuple[int, ...] = (4, 4, 1),
+    ) -> None:
+        self.__name__, self.sample = name, sample
         self.calls: list[tuple[Any, ...]] = []
         self.plan: bytes | None = b"plan"
         self.profile_index = 0
@@ -50,8 +59,17 @@ class FakeTensorRT:
         self.opens = True
         self.kept_cache = b"timings"
         self.said: list[str] = []
+        self.makes_context = self.takes_shape = self.takes_address = True
+        self.starts = 10**9
+        """How often execute_async_v3 returns True before it returns False."""
+        self.made_shape: tuple[int, ...] | None = None
+        """What the output's shape is said to be; None for what it is."""
+        self.contexts = 0
         self._inputs = inputs
-        for enum in ("BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType"):
+        for enum in (
+            *("BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType"),
+            *("TensorIOMode", "DataType"),
+        ):
             members = {member: i for i, member in enumerate(NAMES[enum]["common"])}
             setattr(self, enum, SimpleNamespace(**members))
         self.LayerInformationFormat = SimpleNamespace(ONELINE=0, JSON=1)
@@ -80,7 +98,7 @@ class FakeTensorRT:
     def _network(self, flags: int) -> Restricted:
         self.calls.append(("flags", flags))
         tensors = [Restricted("ITensor", name=name, shape=(-1, 8), dtype="DataType.FLOAT") for name in self._inputs]
-        out = Restricted("ITensor", name="pixels", shape=(-1, 4, 4, 1), dtype="DataType.UINT8")
+        out = Restricted("ITensor", name="pixels", shape=(-1, *self.sample), dtype="DataType.UINT8")
         return Restricted(
             "INetworkDefinition",
             num_inputs=len(tensors),
@@ -114,14 +132,73 @@ class FakeTensorRT:
         return Restricted("OnnxParser", parse=lambda model: self.parses, num_errors=1, get_error=lambda i: error)
 
     def Runtime(self, log: Any) -> Restricted:  # noqa: N802
-        inspector = Restricted("EngineInspector", get_engine_information=lambda form: "conv_1 Half, out Float")
-        engine = Restricted("ICudaEngine", create_engine_inspector=lambda: inspector)
+        engine = self._engine(log)
 
         def opened(plan: bytes) -> Restricted | None:
             self._say(log)
             return engine if self.opens else None
 
         return Restricted("Runtime", deserialize_cuda_engine=opened)
+
+    def _engine(self, log: Any) -> Restricted:
+        modes, types = self.TensorIOMode, self.DataType  # type: ignore[attr-defined]
+        tensors = {name: (modes.INPUT, types.INT64 if name == "labels" else types.FLOAT) for name in self._inputs}
+        tensors["pixels"] = (modes.OUTPUT, types.UINT8)
+        inspector = Restricted("EngineInspector", get_engine_information=lambda form: "conv_1 Half, out Float")
+        return Restricted(
+            "ICudaEngine",
+            create_engine_inspector=lambda: inspector,
+            create_execution_context=lambda: self._context(log),
+            num_io_tensors=len(tensors),
+            get_tensor_name=list(tensors).__getitem__,
+            get_tensor_mode=lambda name: tensors[name][0],
+            get_tensor_dtype=lambda name: tensors[name][1],
+        )
+
+    def _context(self, log: Any) -> Restricted | None:
+        """An execution of :func:`pixels_of`, on memory of the fake GPU, when its stream comes to it."""
+        self._say(log)
+        if not self.makes_context:
+            return None
+        self.contexts += 1
+        shapes: dict[str, tuple[int, ...]] = {}
+        addresses: dict[str, int] = {}
+
+        def set_shape(name: str, shape: tuple[int, ...]) -> bool:
+            shapes[name] = shape
+            return self.takes_shape
+
+        def set_address(name: str, address: int) -> bool:
+            assert address % 256 == 0, "TensorRT wants tensors at multiples of 256"
+            addresses[name] = address
+            return self.takes_address
+
+        def execute(handle: int) -> bool:
+            at, batch = dict(addresses), shapes["latents"]
+            assert at.keys() == {*self._inputs, "pixels"}
+
+            def work() -> None:
+                labels = read(at["labels"], batch[:1], np.int64) if "labels" in at else None
+                made = pixels_of(read(at["latents"], batch, np.float32), labels, self.sample)
+                read(at["pixels"], made.shape, np.uint8)[:] = made
+
+            STREAMS[handle]._push(work)
+            self.starts -= 1
+            return self.starts >= 0
+
+        return Restricted(
+            "IExecutionContext",
+            set_input_shape=set_shape,
+            set_tensor_address=set_address,
+            execute_async_v3=execute,
+            get_tensor_shape=lambda name: self.made_shape or (shapes["latents"][0], *self.sample),
+        )
+
+
+def pixels_of(latents_BZ: Any, labels_B: Any, sample: tuple[int, ...]) -> Any:
+    """Return what the stand-in for an engine makes: a grey that depends on the latents and the label."""
+    grey_B = np.abs(latents_BZ).sum(axis=1) * 20.0 + (0 if labels_B is None else 50.0 * labels_B)
+    return np.broadcast_to(grey_B.astype(np.uint8).reshape(-1, *[1] * len(sample)), (len(latents_BZ), *sample))
 
 
 class _Deaf:

@@ -12,6 +12,7 @@ class LaterBackend:
     """Keeps up to ``depth`` batches in flight a lane, and hands out one buffer again and again."""
 
     name, version, device, precision = "later", "1", "cpu", "fp32"
+    engine = None
 
     def __init__(self, batch: int, *, depth: int, shape: tuple[int, int, int] = (2, 2, 1)) -> None:
         self.batch, self.depth, self.shape = batch, depth, shape

@@ -1,0 +1,365 @@
+"""TensorRT and TensorRT-RTX: an engine on a GPU, its latents drawn there, uint8 pixels copied back behind its work.
+
+A lane has four slots. Three may be in flight, and the pixels that were collected last are the fourth's. A slot is an
+execution context with its buffers, and a CUDA graph of all that a batch is: its parameters copied to the GPU, its
+latents drawn, the engine run. The copy of the pixels to pinned memory waits for that on a stream of its own, so that
+the next batch computes meanwhile.
+
+Written against the bindings of TensorRT 10.13, 11.4 and RTX 1.7 and those of cuda-core, and run only with stand-ins for
+both: unmeasured on a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends import cuda, import_runtime
+from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.backends.cuda_latents import BLOCK, KERNEL, compile_kernel, grid
+from gen_engine.engine.backends.tensorrt_engine import find_engine
+from gen_engine.engine.backends.tensorrt_log import logger_of, name_of, said
+from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.errors import BackendError, EngineError
+from gen_engine.engine.latents import LATENT_STREAM
+from gen_engine.engine.modalities import Pixels
+
+if TYPE_CHECKING:
+    from gen_engine.engine.latents import Latents
+    from gen_engine.engine.variants import Graph
+
+_FIRST_BYTES = 256
+"""Room for the index of the first sample before the labels: TensorRT wants tensors at multiples of this."""
+
+
+class TensorRtBackend:
+    """An engine of a variant's graph, from the bundle or built here. Unmeasured: it was not run on a GPU.
+
+    Args:
+        bundle: what to run.
+        graph: a graph that ``gen-engine compile --target tensorrt`` made.
+        device: ``cuda`` or ``cuda:N``.
+        batch: samples a call, at least 1.
+        build: whether an engine may be built here if the bundle and the cache have none for this GPU and version.
+        note: hears why one is built.
+
+    Raises:
+        BackendUnavailable: a library, the driver, the GPU or an engine for it is not here; says which, and what to do.
+        EngineBuildError: TensorRT built no engine.
+        BackendError: the engine is not what its bundle promises.
+    """
+
+    name = "tensorrt"
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        graph: Graph,
+        *,
+        device: str = "cuda",
+        batch: int,
+        build: bool = True,
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        ordinal = cuda.cuda_ordinal("cuda:0" if device == "cuda" else device, self.name, others="")
+        self.device, self.batch, self.precision = f"cuda:{ordinal}", batch, graph.precision
+        trt, gpu, core = import_runtime(self.name), cuda.gpu(ordinal), cuda.cuda_core()
+        self.version = str(trt.__version__)
+        found = find_engine(self.name, bundle, graph, batch=batch, trt=trt, gpu=gpu, build=build, note=note)
+        self.engine = found.record.plan_sha256
+        log = logger_of(trt)
+        log.take()
+        with _runtime_errors(f"{self.name} cannot open the engine on {self.device}"):
+            core.Device(ordinal).set_current()
+            self._runtime = trt.Runtime(log.sink)  # an engine may outlive neither it nor the logger
+            opened = self._runtime.deserialize_cuda_engine(found.plan)
+        if opened is None:
+            raise BackendError(said(f"{name_of(trt)} did not open its engine on {gpu.name}", log))
+        _refuse_other_tensors(trt, opened, bundle)
+        self._opened = _Opened(trt, core, opened, bundle, ordinal, batch, gpu.architecture)
+
+    def lane(self) -> TensorRtLane:
+        """Open a lane with contexts, buffers and streams of its own; lanes share the engine."""
+        return TensorRtLane(self._opened)
+
+
+class TensorRtRtxBackend(TensorRtBackend):
+    """The same by TensorRT-RTX, for consumer GPUs. Unmeasured: it was not run on a GPU."""
+
+    name = "tensorrt-rtx"
+
+
+class _Opened(NamedTuple):
+    """What the lanes of a backend share."""
+
+    trt: Any
+    core: Any
+    engine: Any
+    bundle: Bundle
+    ordinal: int
+    batch: int
+    architecture: str
+
+
+class TensorRtLane:
+    """Keeps three batches in flight in four slots, so that collected pixels need no copy.
+
+    The array that :meth:`collect` returned last is pinned memory of a slot that the second submit after it uses again.
+    """
+
+    depth = 3
+
+    def __init__(self, opened: _Opened) -> None:
+        self._opened, self._thread = opened, -1
+        self._drawn_by: Latents | None = None
+        self._kernel: Any = None
+        self._tables: tuple[Any, Any] | None = None
+        with self._errors("cannot prepare a lane"):
+            device = opened.core.Device(opened.ordinal)
+            self._compute, self._copies = device.create_stream(), device.create_stream()
+            self._idle = deque(_Slot(opened, device, self._compute) for _ in range(self.depth + 1))
+        self._in_flight: deque[_Slot] = deque()
+
+    def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
+        """Start the batch. The arrays are copied to pinned memory at once."""
+        slot = self._next_slot(labels_B)
+        slot.latents_BZ[:] = latents_BZ
+        self._start(slot, drawn=False)
+
+    def submit_samples(self, first: int, latents: Latents, labels_B: NDArray[np.int64] | None) -> None:
+        """Start the batch of samples ``first`` and after; their latents are drawn on the GPU."""
+        slot = self._next_slot(labels_B)
+        if self._drawn_by is not latents:
+            with self._errors("cannot prepare the latents' kernel"):
+                self._draw_by(latents)
+        slot.first[0] = first
+        self._start(slot, drawn=True)
+
+    def collect(self) -> Pixels:
+        """Wait for the oldest batch; the array is its slot's own memory."""
+        assert self._in_flight, "collect without submit"
+        slot = self._in_flight.popleft()
+        self._idle.append(slot)  # behind the one that is idle now, whose array was the one before
+        with self._errors("failed while it ran a batch"):
+            slot.copied.sync()
+        return slot.pixels
+
+    def close(self) -> None:
+        """Wait for what is in flight and release the slots."""
+        if not self._idle and not self._in_flight:
+            return
+        slots = [*self._idle, *self._in_flight]
+        self._idle.clear()
+        self._in_flight.clear()
+        with contextlib.suppress(BackendError), self._errors("failed while it was closed"):
+            for stream in (self._compute, self._copies):
+                stream.sync()
+            for slot in slots:
+                slot.close()
+            for table in self._tables or ():
+                table.close()
+
+    def _next_slot(self, labels_B: NDArray[np.int64] | None) -> _Slot:
+        assert len(self._in_flight) < self.depth, "more batches in flight than the lane has room for"
+        slot = self._idle[0]
+        assert (labels_B is not None) is (slot.labels_B is not None), "labels go with a generator that has classes"
+        if slot.labels_B is not None and labels_B is not None:
+            slot.labels_B[:] = labels_B
+        return slot
+
+    def _start(self, slot: _Slot, *, drawn: bool) -> None:
+        with self._errors(f"failed on a batch of {self._opened.batch}"):
+            graph = slot.graphs.get(drawn)
+            if graph is None:
+                draw = self._launch_kernel if drawn else None
+                graph = slot.graphs[drawn] = slot.capture(self._compute, draw)
+            graph.launch(self._compute)
+            self._compute.record(slot.computed)
+            self._copies.wait(slot.computed)
+            slot.output_device.copy_to(slot.output_host, stream=self._copies)
+            self._copies.record(slot.copied)
+        self._in_flight.append(self._idle.popleft())
+
+    def _draw_by(self, latents: Latents) -> None:
+        """Put the table of these latents on the GPU; graphs that draw others are of no more use."""
+        core, stream = self._opened.core, self._compute
+        if self._kernel is None:
+            self._kernel = compile_kernel(self._opened.architecture).get_kernel(KERNEL)
+        stream.sync()
+        for slot in (*self._idle, *self._in_flight):
+            slot.graphs.pop(True, None)
+        memory, pinned = core.DeviceMemoryResource(self._opened.ordinal), core.LegacyPinnedMemoryResource()
+        made = []
+        for table in (latents.table.intercept, latents.table.slope):
+            there, here = memory.allocate(table.nbytes, stream=stream), pinned.allocate(table.nbytes)
+            _array(here, table.shape, table.dtype)[:] = table
+            here.copy_to(there, stream=stream)
+            stream.sync()
+            here.close()
+            made.append(there)
+        self._tables, self._drawn_by = (made[0], made[1]), latents
+
+    def _launch_kernel(self, slot: _Slot, stream: Any) -> None:
+        latents, tables = self._drawn_by, self._tables
+        assert latents is not None
+        assert tables is not None
+        core, batch = self._opened.core, self._opened.batch
+        core.launch(
+            stream,
+            core.LaunchConfig(grid=grid(latents.dim, batch), block=BLOCK),
+            self._kernel,
+            int(slot.head_device.handle),
+            np.uint64(latents.seed),
+            np.uint64(LATENT_STREAM),
+            np.uint32(latents.dim),
+            np.uint32(batch),
+            *(int(table.handle) for table in tables),
+            int(slot.latents_device.handle),
+        )
+
+    @contextlib.contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Make the GPU the calling thread's, and turn what a call raises into a BackendError."""
+        trt = self._opened.trt
+        with _runtime_errors(f"{name_of(trt)} {what} on cuda:{self._opened.ordinal}"):
+            if self._thread != threading.get_ident():
+                self._opened.core.Device(self._opened.ordinal).set_current()
+                self._thread = threading.get_ident()
+            yield
+
+
+class _Slot:
+    """One batch at a time: a context, and buffers at addresses that its graphs know."""
+
+    def __init__(self, opened: _Opened, device: Any, stream: Any) -> None:
+        self._opened, spec = opened, opened.bundle
+        labels = 0 if spec.labels is None else 8 * opened.batch
+        latents_shape, pixels_shape = (opened.batch, spec.latent.dim), (opened.batch, *spec.output.shape)
+        pixels_type = np.dtype(spec.output.dtype)
+        memory = opened.core.DeviceMemoryResource(opened.ordinal)
+        pinned = opened.core.LegacyPinnedMemoryResource()
+
+        def pair(size: int) -> tuple[Any, Any]:
+            return memory.allocate(size, stream=stream), pinned.allocate(size)
+
+        self.head_device, self.head_host = pair(_FIRST_BYTES + labels)
+        self.latents_device, self.latents_host = pair(4 * opened.batch * spec.latent.dim)
+        self.output_device, self.output_host = pair(pixels_type.itemsize * int(np.prod(pixels_shape)))
+        self.first: NDArray[np.uint64] = _array(self.head_host, (1,), np.uint64)
+        self.labels_B: NDArray[np.int64] | None = None
+        if labels:
+            self.labels_B = _array(self.head_host, (opened.batch,), np.int64, offset=_FIRST_BYTES)
+        self.latents_BZ: NDArray[np.float32] = _array(self.latents_host, latents_shape, np.float32)
+        self.pixels: Pixels = _array(self.output_host, pixels_shape, pixels_type)
+        blocking = opened.core.EventOptions(blocking_sync=True)  # a thread that waits leaves its processor to encoders
+        self.computed, self.copied = device.create_event(), device.create_event(blocking)
+        self.graphs: dict[bool, Any] = {}
+        """By whether the latents are drawn on the GPU."""
+        self._context = self._make_context(latents_shape)
+
+    def capture(self, stream: Any, draw: Callable[[_Slot, Any], None] | None) -> Any:
+        """Return a CUDA graph of a batch, after the engine has run once: what it does the first time it does only once.
+
+        ``draw`` launches the latents' kernel; None if they come from the host.
+        """
+        self._enqueue(stream, draw)
+        stream.sync()
+        builder = stream.create_graph_builder()
+        try:
+            builder.begin_building()
+            try:
+                self._enqueue(builder, draw)
+            finally:
+                builder.end_building()
+            return builder.complete()
+        finally:
+            builder.close()
+
+    def close(self) -> None:
+        """Release graphs, the context and the buffers."""
+        for graph in self.graphs.values():
+            graph.close()
+        self.graphs.clear()
+        self._context = None
+        for buffer in (self.head_device, self.head_host, self.latents_device, self.latents_host):
+            buffer.close()
+        self.output_device.close()
+        # What was collected last may still be looked at: its pinned memory goes with the last view of it.
+
+    def _enqueue(self, stream: Any, draw: Callable[[_Slot, Any], None] | None) -> None:
+        self.head_host.copy_to(self.head_device, stream=stream)
+        if draw is None:
+            self.latents_host.copy_to(self.latents_device, stream=stream)
+        else:
+            draw(self, stream)
+        handle = getattr(stream, "stream", stream).handle  # a graph builder captures its stream
+        if not self._context.execute_async_v3(int(handle)):
+            raise BackendError(self._said("did not start the engine"))
+
+    def _make_context(self, latents_shape: tuple[int, ...]) -> Any:
+        context = self._opened.engine.create_execution_context()
+        if context is None:
+            raise BackendError(
+                self._said(f"made no execution context for a batch of {self._opened.batch}")
+                + ". If memory ran out, use fewer --workers, or a smaller --batch, which makes another dataset"
+            )
+        inputs = {LATENTS_INPUT: (latents_shape, int(self.latents_device.handle))}
+        if self.labels_B is not None:
+            inputs[LABELS_INPUT] = (self.labels_B.shape, int(self.head_device.handle) + _FIRST_BYTES)
+        for name, (shape, _) in inputs.items():
+            if not context.set_input_shape(name, shape):
+                raise BackendError(self._said(f"refused the shape {list(shape)} of {name}"))
+        addresses = {name: address for name, (_, address) in inputs.items()}
+        for name, address in (addresses | {PIXELS_OUTPUT: int(self.output_device.handle)}).items():
+            if not context.set_tensor_address(name, address):
+                raise BackendError(self._said(f"refused the address of {name}"))
+        made = tuple(context.get_tensor_shape(PIXELS_OUTPUT))
+        refuse_unpromised(self.pixels.dtype, made, self._opened.bundle.output, self._opened.batch)
+        return context
+
+    def _said(self, what: str) -> str:
+        trt = self._opened.trt
+        return said(f"{name_of(trt)} {what}", logger_of(trt))
+
+
+def _array(buffer: Any, shape: tuple[int, ...], dtype: Any, *, offset: int = 0) -> NDArray[Any]:
+    """Return pinned memory as an array, which keeps its buffer."""
+    memory = (ctypes.c_uint8 * buffer.size).from_address(int(buffer.handle))
+    memory._buffer = buffer
+    count = int(np.prod(shape))
+    return np.frombuffer(memory, dtype, count, offset).reshape(shape)
+
+
+def _refuse_other_tensors(trt: Any, engine: Any, bundle: Bundle) -> None:
+    """Raise BackendError unless the engine has the inputs and the output of a bundle's generator, of their types."""
+    types = {"float32": trt.DataType.FLOAT, "uint8": trt.DataType.UINT8}
+    wanted = {LATENTS_INPUT: (trt.TensorIOMode.INPUT, trt.DataType.FLOAT)}
+    if bundle.labels is not None:
+        wanted[LABELS_INPUT] = (trt.TensorIOMode.INPUT, trt.DataType.INT64)
+    wanted[PIXELS_OUTPUT] = (trt.TensorIOMode.OUTPUT, types[bundle.output.dtype])
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    found = {name: (engine.get_tensor_mode(name), engine.get_tensor_dtype(name)) for name in names}
+    if found != wanted:
+        shown = ", ".join(f"{name} {mode} {kind}" for name, (mode, kind) in sorted(found.items()))
+        raise BackendError(
+            f"the engine has {shown}, and a generator of bundle {bundle.path} has {', '.join(sorted(wanted))}; "
+            "compile the bundle again"
+        )
+
+
+@contextlib.contextmanager
+def _runtime_errors(what: str) -> Iterator[None]:
+    """Turn what cuda-core and TensorRT raise into a BackendError that keeps it as its cause."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # their exceptions share no base but this
+        raise BackendError(f"{what}: {error}") from error
