@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from graphs import graph, operators, run
 from onnx import helper
+from zoo import zoo
 
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.tensorrt_engine import BuildOptions, build_engine
@@ -36,6 +38,12 @@ def generator(name: str, size: int, classes: int) -> bytes:
     torch.manual_seed(0)
     config = ModelConfig(family=name, image_size=size, num_classes=classes, width=8, latent_dim=16, hidden=32)
     return to_onnx(build_generator(config).eval())
+
+
+@lru_cache(maxsize=1)
+def measured(name: str) -> bytes:
+    torch.manual_seed(0)
+    return to_onnx(zoo()[name]().eval())
 
 
 def pixels_only(model: bytes, precision: str) -> bytes:
@@ -69,6 +77,18 @@ class TestRealBuilds:
         assert built.record.onnx_sha256 == sha256_bytes(model)
         assert built.record.inspected == "not inspected: built without a GPU"
         assert steps
+
+    @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])  # innermost: a model is exported once
+    @pytest.mark.parametrize("name", zoo())
+    def test_the_generators_that_are_measured(self, name: str, precision: str) -> None:
+        """At their full size, sounds and up-sampling among them; and each with all that compiling does to it."""
+        model = measured(name)
+        names = ["batchnorm", "dense", "subpixel", "upsample-conv"] if precision == "bf16" else []
+        typed = cast(lower(model, names, outputs=["pixels"]).model, precision)
+        built = build_engine(
+            prepare(typed, precision), BuildOptions(precision=precision), trt=import_runtime("tensorrt-rtx")
+        )
+        assert built.record.tensors["pixels"]["dtype"] == "UINT8"
 
     @pytest.mark.filterwarnings("ignore")
     def test_int8(self) -> None:
