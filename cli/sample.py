@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--codec",
-    metavar="png|jpeg|raw",
+    metavar="png|png-zlib|jpeg|raw",
     help="How webdataset and parquet hold a sample.  [default: png; raw if it is no picture]",
 )
 @click.option("--shard-size", type=int, default=10_000, show_default=True, help="Samples a shard.")

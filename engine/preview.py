@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.codecs.png import PngCodec
+from gen_engine.engine.codecs.png import ZlibPngCodec
 from gen_engine.engine.modalities import Pixels
 
 SAMPLES = 100
@@ -45,7 +45,7 @@ def preview(batches: Iterable[Pixels], modality: str) -> bytes:
         sheet = _table(shown)
     else:
         sheet = _sheet(_in_range(shown, axes=(1, 2, 3)) if modality == "volume" else shown)
-    return PngCodec().encode(sheet[None])[0]
+    return ZlibPngCodec().encode(sheet[None])[0]
 
 
 def _reduce(batch: Pixels, modality: str) -> NDArray[Any]:

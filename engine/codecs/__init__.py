@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 CODECS = {
     "png": "gen_engine.engine.codecs.png:PngCodec",
+    "png-zlib": "gen_engine.engine.codecs.png:ZlibPngCodec",
     "jpeg": "gen_engine.engine.codecs.jpeg:JpegCodec",
     "raw": "gen_engine.engine.codecs.raw:RawCodec",
 }

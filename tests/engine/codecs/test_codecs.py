@@ -5,19 +5,23 @@ from __future__ import annotations
 import builtins
 import io
 import zlib
+from functools import partial
 from typing import Any, ClassVar
 
+import isal
 import numpy as np
 import pytest
 import simplejpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
 from gen_engine.engine.codecs import CODECS, open_codec
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.jpeg import JpegCodec
+from gen_engine.engine.codecs.png import PngCodec
 from gen_engine.engine.errors import RequestError, WriterUnavailable
 
 Pixels = NDArray[np.uint8]
@@ -105,8 +109,7 @@ class CodecContract:
         assert self.codec().identity.startswith(f"{self.name}/")
 
 
-class TestPng(CodecContract):
-    name = "png"
+class PngContract(CodecContract):
     channels = (1, 2, 3, 4)
     refused_channels = (5, 12)
 
@@ -132,6 +135,27 @@ class TestPng(CodecContract):
         (pixels,) = pictures(1, 700, 900, 3, "smooth")
         (file,) = self.codec().encode(pixels[None])
         np.testing.assert_array_equal(self.decode(file), pixels)
+
+
+class TestPng(PngContract):
+    name = "png"
+
+    def test_identity_names_isal_and_what_it_makes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        codec = PngCodec()
+        assert codec.identity.startswith(f"png/up-1/isal-{isal.__version__}-")
+        assert codec.identity == PngCodec().identity
+        monkeypatch.setattr(codec, "_compress", partial(isal_zlib.compress, level=0))  # as other kernels would
+        assert codec.identity != PngCodec().identity
+
+    def test_says_what_to_install_and_falls_back_to_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        hide(monkeypatch, "isal")
+        with pytest.raises(WriterUnavailable, match="pip install isal, or use --codec png-zlib"):
+            open_codec("png")
+        assert open_codec("png-zlib").encode(pictures(1, 4, 4, 1, "noise"))
+
+
+class TestZlibPng(PngContract):
+    name = "png-zlib"
 
     def test_identity_names_zlib(self) -> None:
         assert zlib.ZLIB_RUNTIME_VERSION in self.codec().identity
@@ -187,11 +211,12 @@ class TestRaw(CodecContract):
 
 
 def test_every_codec_has_a_contract_test() -> None:
-    assert set(CODECS) == {contract.name for contract in CodecContract.__subclasses__()}
+    contracts = [*CodecContract.__subclasses__(), *PngContract.__subclasses__()]
+    assert set(CODECS) == {contract.name for contract in contracts if contract is not PngContract}
 
 
 def test_an_unknown_codec_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(RequestError, match="unknown codec 'webp': choose one of png, jpeg, raw"):
+    with pytest.raises(RequestError, match="unknown codec 'webp': choose one of png, png-zlib, jpeg, raw"):
         open_codec("webp")
 
 
