@@ -40,7 +40,7 @@ MAX_SEED = 2**64 - 1
 
 _WORDS_A_BLOCK = 4
 _LATENTS_A_BLOCK = 8
-_CHUNK = 1 << 15  # latents a pass: three scratch arrays that stay in the L2 cache
+_CHUNK = 1 << 15  # latents a pass: scratch arrays that stay in the L2 cache
 
 _MANTISSA_BITS = 8  # 256 segments an octave
 _SHIFT = 23 - _MANTISSA_BITS
@@ -56,12 +56,30 @@ class QuantileTable(NamedTuple):
     slope: NDArray[np.float32]
 
 
+class PhiloxWords:
+    """The words of Philox4x64-10 under one key. Remembers where it stands: use one a thread.
+
+    Most draws go on where the last one ended, and then cost nothing but the words; NumPy takes microseconds to make a
+    generator, or to move one.
+    """
+
+    def __init__(self, seed: int, stream: int) -> None:
+        # NumPy increments the counter before it makes a block; the definition does not.
+        self._bits = np.random.Philox(counter=2**256 - 1, key=np.array([seed, stream], np.uint64))
+        self._next = 0
+
+    def draw(self, first_block: int, blocks: int) -> NDArray[np.uint64]:
+        """Return the words of blocks ``[first_block, first_block + blocks)``: uint64 [4 * blocks], new."""
+        if first_block != self._next:
+            self._bits.advance((first_block - self._next) % 2**256)
+        self._next = first_block + blocks
+        words: NDArray[np.uint64] = self._bits.random_raw(blocks * _WORDS_A_BLOCK)
+        return words
+
+
 def philox_words(seed: int, stream: int, first_block: int, blocks: int) -> NDArray[np.uint64]:
     """Return the words of Philox4x64-10 blocks ``[first_block, first_block + blocks)``, uint64 [4 * blocks]."""
-    # NumPy increments the counter before it makes a block; the definition does not.
-    counter = (first_block - 1) % 2**256
-    bits = np.random.Philox(counter=counter, key=np.array([seed, stream], np.uint64))
-    return bits.random_raw(blocks * _WORDS_A_BLOCK)
+    return PhiloxWords(seed, stream).draw(first_block, blocks)
 
 
 class Latents:
@@ -90,30 +108,29 @@ class Latents:
         self.dim, self.seed = dim, seed
         self.table = quantile_table(distribution, truncation)
         """With :attr:`seed` and :attr:`dim`, all that a kernel needs to draw the same latents on a GPU."""
+        self._words = PhiloxWords(seed, LATENT_STREAM)
         self._blocks_a_sample = -(-dim // _LATENTS_A_BLOCK)
-        self._index = np.empty(_CHUNK, np.intp)
-        self._line = np.empty(_CHUNK, np.float32)
-        self._x = np.empty(_CHUNK, np.float32)
+        self._samples_a_pass = max(1, _CHUNK // dim)
+        self._index = np.empty((self._samples_a_pass, dim), np.intp)
+        self._line = np.empty((self._samples_a_pass, dim), np.float32)
+        self._x = np.empty((self._samples_a_pass, dim), np.float32)
 
     def draw(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the latents of samples ``[start, stop)``: float32 [stop - start, dim], C-contiguous and new."""
-        row = self._blocks_a_sample * _LATENTS_A_BLOCK
-        z_BZ = np.empty((stop - start, row), np.float32)
-        flat = z_BZ.reshape(-1)
-        first_block = start * self._blocks_a_sample
-        for at in range(0, flat.size, _CHUNK):
-            chunk = flat[at : at + _CHUNK]
-            blocks = chunk.size // _LATENTS_A_BLOCK
-            words = philox_words(self.seed, LATENT_STREAM, first_block + at // _LATENTS_A_BLOCK, blocks)
-            self._transform(words, chunk)
-        return z_BZ if row == self.dim else np.ascontiguousarray(z_BZ[:, : self.dim])
+        z_BZ = np.empty((stop - start, self.dim), np.float32)
+        for first in range(start, stop, self._samples_a_pass):
+            part_BZ = z_BZ[first - start : first - start + self._samples_a_pass]
+            blocks = len(part_BZ) * self._blocks_a_sample
+            self._transform(self._words.draw(first * self._blocks_a_sample, blocks), part_BZ)
+        return z_BZ
 
     def _transform(self, words: NDArray[np.uint64], z: NDArray[np.float32]) -> None:
-        """Turn each half of each word into a latent: uint64 [n / 2] → float32 [n], written into ``z``."""
-        index, line, x = self._index[: z.size], self._line[: z.size], self._x[: z.size]
+        """Turn the halves of the words into latents, written into ``z``, float32 [n, dim]; a row's last are spare."""
+        index, line, x = self._index[: len(z)], self._line[: len(z)], self._x[: len(z)]
         # Odd integers are never 0 and as often positive as negative, so the sign needs no step of its own.
         np.bitwise_or(words, np.uint64(0x0000_0001_0000_0001), out=words)
-        np.copyto(x, words.astype("<u8", copy=False).view("<i4"), casting="unsafe")
+        halves = words.astype("<u8", copy=False).view("<i4").reshape(len(z), -1)
+        np.copyto(x, halves[:, : self.dim], casting="unsafe")
         np.right_shift(x.view(np.uint32), np.uint32(_SHIFT), out=index)
         # mode: every index is in range; "wrap" is NumPy's fastest way to not check that again.
         np.take(self.table.slope, index, out=z, mode="wrap")
