@@ -11,7 +11,7 @@ BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test test-fast lint bench peers hooks clean
+.PHONY: help sample test test-fast lint bench bench-vs peers hooks clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -35,6 +35,10 @@ lint: $(DEV) ## Run ruff, mypy and import-linter
 
 bench: $(DEV) ## Measure: the benchmarks, with real timing
 	$(BIN)/pytest benchmarks --benchmark-enable
+
+bench-vs: $(DEV) ## Measure this tree against another revision: make bench-vs REV=main
+	@test -n "$(REV)" || { echo "Say which revision: make bench-vs REV=main" >&2; exit 2; }
+	$(BIN)/python benchmarks/bench_vs.py "$(REV)" --report out/bench-vs.md
 
 peers: $(DEV) ## Measure compiled generators beside what people use today: a quarter of an hour
 	$(BIN)/python -W ignore benchmarks/compiled.py --chart docs/peers.png --json out/peers.json
