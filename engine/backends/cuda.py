@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from gen_engine.engine.errors import BackendUnavailable
+from gen_engine.engine.errors import BackendError, BackendUnavailable, EngineError
 
 DRIVER = "libcuda.so.1"
 _COMPUTE_CAPABILITY = (75, 76)
@@ -57,7 +59,10 @@ def gpu(ordinal: int) -> Gpu:
     Raises:
         BackendUnavailable: it is not there, or there is none at all; says how many are.
     """
-    gpus = visible_gpus()
+    try:
+        gpus = visible_gpus()
+    except BackendUnavailable as error:
+        raise BackendUnavailable(f"device 'cuda:{ordinal}': {error}") from error.__cause__
     if ordinal >= len(gpus):
         has = ", ".join(f"cuda:{i} ({one.name})" for i, one in enumerate(gpus)) or "none"
         raise BackendUnavailable(
@@ -84,6 +89,17 @@ def cuda_ordinal(device: str, backend: str, *, others: str = "cpu, ") -> int:
     if kind != "cuda" or not ordinal.isdecimal():
         raise BackendUnavailable(f"device {device!r}: {backend} knows {others}cuda and cuda:N")
     return int(ordinal)
+
+
+@contextlib.contextmanager
+def runtime_errors(what: str) -> Iterator[None]:
+    """Turn what cuda-core or a runtime raises into a BackendError that keeps it as its cause."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except Exception as error:  # their exceptions share no base but this
+        raise BackendError(f"{what}: {error}") from error
 
 
 def _gpu(driver: ctypes.CDLL, ordinal: int, serves: str) -> Gpu:

@@ -1,7 +1,7 @@
 """ONNX Runtime: the CPU, and CUDA without its silent fallback.
 
-A lane computes on the thread that calls it (one intra-op thread), so lanes share one session and nothing else, and
-how many there are cannot change how a matrix product is cut up.
+On a processor a lane computes on the thread that calls it (one intra-op thread), so lanes share one session and nothing
+else, and how many there are cannot change how a matrix product is cut up.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.backends.cuda import cuda_ordinal
+from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
 from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.modalities import Pixels
@@ -52,6 +53,9 @@ class OnnxRuntimeBackend:
         provider, options = self._provider(bundle, graph)
         self._bundle = bundle
         runtime = import_runtime(self.name)
+        self._gpu = None if self.device == "cpu" else SessionGpu(self.device, int(options["device_id"]))
+        if self._gpu is not None:
+            options = {**options, "user_compute_stream": str(int(self._gpu.stream.handle))}
         runtime.set_default_logger_severity(4)  # errors reach us as exceptions; the log would repeat them
         self.version = str(runtime.__version__)
         try:
@@ -63,8 +67,10 @@ class OnnxRuntimeBackend:
         if self._session.get_providers()[0] != provider:
             raise BackendUnavailable(self._reason(None))
 
-    def lane(self) -> OnnxRuntimeLane:
+    def lane(self) -> OnnxRuntimeLane | OnnxRuntimeCudaLane:
         """Open a lane; all lanes share the session, which is safe to call from any thread."""
+        if self._gpu is not None:
+            return OnnxRuntimeCudaLane(self._session, self._gpu, self._bundle, self.batch)
         return OnnxRuntimeLane(self._session, self._bundle, self.batch)
 
     def _provider(self, bundle: Bundle, graph: Graph) -> tuple[str, Mapping[str, str]]:

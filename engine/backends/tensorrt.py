@@ -12,7 +12,6 @@ both: unmeasured on a GPU.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,20 +22,16 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.backends import cuda, import_runtime
 from gen_engine.engine.backends.contract import refuse_unpromised
-from gen_engine.engine.backends.cuda_latents import BLOCK, KERNEL, compile_kernel, grid
+from gen_engine.engine.backends.cuda_inputs import DeviceInputs, DeviceLatents, pinned_array
 from gen_engine.engine.backends.tensorrt_engine import find_engine
 from gen_engine.engine.backends.tensorrt_log import logger_of, name_of, said
 from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
-from gen_engine.engine.errors import BackendError, EngineError
-from gen_engine.engine.latents import LATENT_STREAM
+from gen_engine.engine.errors import BackendError
 from gen_engine.engine.modalities import Pixels
 
 if TYPE_CHECKING:
     from gen_engine.engine.latents import Latents
     from gen_engine.engine.variants import Graph
-
-_FIRST_BYTES = 256
-"""Room for the index of the first sample before the labels: TensorRT wants tensors at multiples of this."""
 
 
 class TensorRtBackend:
@@ -76,7 +71,7 @@ class TensorRtBackend:
         self.engine = found.record.plan_sha256
         log = logger_of(trt)
         log.take()
-        with _runtime_errors(f"{self.name} cannot open the engine on {self.device}"):
+        with cuda.runtime_errors(f"{self.name} cannot open the engine on {self.device}"):
             core.Device(ordinal).set_current()
             self._runtime = trt.Runtime(log.sink)  # an engine may outlive neither it nor the logger
             opened = self._runtime.deserialize_cuda_engine(found.plan)
@@ -118,9 +113,7 @@ class TensorRtLane:
 
     def __init__(self, opened: _Opened) -> None:
         self._opened, self._thread = opened, -1
-        self._drawn_by: Latents | None = None
-        self._kernel: Any = None
-        self._tables: tuple[Any, Any] | None = None
+        self._drawn: DeviceLatents | None = None
         with self._errors("cannot prepare a lane"):
             device = opened.core.Device(opened.ordinal)
             self._compute, self._copies = device.create_stream(), device.create_stream()
@@ -129,18 +122,19 @@ class TensorRtLane:
 
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
         """Start the batch. The arrays are copied to pinned memory at once."""
-        slot = self._next_slot(labels_B)
-        slot.latents_BZ[:] = latents_BZ
-        self._start(slot, drawn=False)
+        slot = self._next_slot()
+        slot.inputs.put(0, labels_B)
+        slot.inputs.latents_BZ[:] = latents_BZ
+        self._start(slot, None)
 
     def submit_samples(self, first: int, latents: Latents, labels_B: NDArray[np.int64] | None) -> None:
         """Start the batch of samples ``first`` and after; their latents are drawn on the GPU."""
-        slot = self._next_slot(labels_B)
-        if self._drawn_by is not latents:
+        slot = self._next_slot()
+        slot.inputs.put(first, labels_B)
+        if self._drawn is None or self._drawn.latents is not latents:
             with self._errors("cannot prepare the latents' kernel"):
                 self._draw_by(latents)
-        slot.first[0] = first
-        self._start(slot, drawn=True)
+        self._start(slot, self._drawn)
 
     def collect(self) -> Pixels:
         """Wait for the oldest batch; the array is its slot's own memory."""
@@ -163,23 +157,18 @@ class TensorRtLane:
                 stream.sync()
             for slot in slots:
                 slot.close()
-            for table in self._tables or ():
-                table.close()
+            if self._drawn is not None:
+                self._drawn.close()
 
-    def _next_slot(self, labels_B: NDArray[np.int64] | None) -> _Slot:
+    def _next_slot(self) -> _Slot:
         assert len(self._in_flight) < self.depth, "more batches in flight than the lane has room for"
-        slot = self._idle[0]
-        assert (labels_B is not None) is (slot.labels_B is not None), "labels go with a generator that has classes"
-        if slot.labels_B is not None and labels_B is not None:
-            slot.labels_B[:] = labels_B
-        return slot
+        return self._idle[0]
 
-    def _start(self, slot: _Slot, *, drawn: bool) -> None:
+    def _start(self, slot: _Slot, drawn: DeviceLatents | None) -> None:
         with self._errors(f"failed on a batch of {self._opened.batch}"):
-            graph = slot.graphs.get(drawn)
+            graph = slot.graphs.get(drawn is not None)
             if graph is None:
-                draw = self._launch_kernel if drawn else None
-                graph = slot.graphs[drawn] = slot.capture(self._compute, draw)
+                graph = slot.graphs[drawn is not None] = slot.capture(self._compute, drawn)
             graph.launch(self._compute)
             self._compute.record(slot.computed)
             self._copies.wait(slot.computed)
@@ -189,46 +178,19 @@ class TensorRtLane:
 
     def _draw_by(self, latents: Latents) -> None:
         """Put the table of these latents on the GPU; graphs that draw others are of no more use."""
-        core, stream = self._opened.core, self._compute
-        if self._kernel is None:
-            self._kernel = compile_kernel(self._opened.architecture).get_kernel(KERNEL)
-        stream.sync()
+        self._compute.sync()
         for slot in (*self._idle, *self._in_flight):
             slot.graphs.pop(True, None)
-        memory, pinned = core.DeviceMemoryResource(self._opened.ordinal), core.LegacyPinnedMemoryResource()
-        made = []
-        for table in (latents.table.intercept, latents.table.slope):
-            there, here = memory.allocate(table.nbytes, stream=stream), pinned.allocate(table.nbytes)
-            _array(here, table.shape, table.dtype)[:] = table
-            here.copy_to(there, stream=stream)
-            stream.sync()
-            here.close()
-            made.append(there)
-        self._tables, self._drawn_by = (made[0], made[1]), latents
-
-    def _launch_kernel(self, slot: _Slot, stream: Any) -> None:
-        latents, tables = self._drawn_by, self._tables
-        assert latents is not None
-        assert tables is not None
-        core, batch = self._opened.core, self._opened.batch
-        core.launch(
-            stream,
-            core.LaunchConfig(grid=grid(latents.dim, batch), block=BLOCK),
-            self._kernel,
-            int(slot.head_device.handle),
-            np.uint64(latents.seed),
-            np.uint64(LATENT_STREAM),
-            np.uint32(latents.dim),
-            np.uint32(batch),
-            *(int(table.handle) for table in tables),
-            int(slot.latents_device.handle),
-        )
+        if self._drawn is not None:
+            self._drawn.close()
+        opened = self._opened
+        self._drawn = DeviceLatents(opened.core, opened.ordinal, opened.architecture, self._compute, latents)
 
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:
         """Make the GPU the calling thread's, and turn what a call raises into a BackendError."""
         trt = self._opened.trt
-        with _runtime_errors(f"{name_of(trt)} {what} on cuda:{self._opened.ordinal}"):
+        with cuda.runtime_errors(f"{name_of(trt)} {what} on cuda:{self._opened.ordinal}"):
             if self._thread != threading.get_ident():
                 self._opened.core.Device(self._opened.ordinal).set_current()
                 self._thread = threading.get_ident()
@@ -239,43 +201,31 @@ class _Slot:
     """One batch at a time: a context, and buffers at addresses that its graphs know."""
 
     def __init__(self, opened: _Opened, device: Any, stream: Any) -> None:
-        self._opened, spec = opened, opened.bundle
-        labels = 0 if spec.labels is None else 8 * opened.batch
-        latents_shape, pixels_shape = (opened.batch, spec.latent.dim), (opened.batch, *spec.output.shape)
-        pixels_type = np.dtype(spec.output.dtype)
-        memory = opened.core.DeviceMemoryResource(opened.ordinal)
-        pinned = opened.core.LegacyPinnedMemoryResource()
-
-        def pair(size: int) -> tuple[Any, Any]:
-            return memory.allocate(size, stream=stream), pinned.allocate(size)
-
-        self.head_device, self.head_host = pair(_FIRST_BYTES + labels)
-        self.latents_device, self.latents_host = pair(4 * opened.batch * spec.latent.dim)
-        self.output_device, self.output_host = pair(pixels_type.itemsize * int(np.prod(pixels_shape)))
-        self.first: NDArray[np.uint64] = _array(self.head_host, (1,), np.uint64)
-        self.labels_B: NDArray[np.int64] | None = None
-        if labels:
-            self.labels_B = _array(self.head_host, (opened.batch,), np.int64, offset=_FIRST_BYTES)
-        self.latents_BZ: NDArray[np.float32] = _array(self.latents_host, latents_shape, np.float32)
-        self.pixels: Pixels = _array(self.output_host, pixels_shape, pixels_type)
+        self._opened = opened
+        pixels_shape, pixels_type = (opened.batch, *opened.bundle.output.shape), np.dtype(opened.bundle.output.dtype)
+        size = pixels_type.itemsize * int(np.prod(pixels_shape))
+        self.inputs = DeviceInputs(opened.core, opened.ordinal, stream, opened.bundle, opened.batch)
+        self.output_device = opened.core.DeviceMemoryResource(opened.ordinal).allocate(size, stream=stream)
+        self.output_host = opened.core.LegacyPinnedMemoryResource().allocate(size)
+        self.pixels: Pixels = pinned_array(self.output_host, pixels_shape, pixels_type)
         blocking = opened.core.EventOptions(blocking_sync=True)  # a thread that waits leaves its processor to encoders
         self.computed, self.copied = device.create_event(), device.create_event(blocking)
         self.graphs: dict[bool, Any] = {}
         """By whether the latents are drawn on the GPU."""
-        self._context = self._make_context(latents_shape)
+        self._context = self._make_context()
 
-    def capture(self, stream: Any, draw: Callable[[_Slot, Any], None] | None) -> Any:
+    def capture(self, stream: Any, drawn: DeviceLatents | None) -> Any:
         """Return a CUDA graph of a batch, after the engine has run once: what it does the first time it does only once.
 
-        ``draw`` launches the latents' kernel; None if they come from the host.
+        ``drawn`` draws the latents; None if they come from the host.
         """
-        self._enqueue(stream, draw)
+        self._enqueue(stream, drawn)
         stream.sync()
         builder = stream.create_graph_builder()
         try:
             builder.begin_building()
             try:
-                self._enqueue(builder, draw)
+                self._enqueue(builder, drawn)
             finally:
                 builder.end_building()
             return builder.complete()
@@ -288,31 +238,26 @@ class _Slot:
             graph.close()
         self.graphs.clear()
         self._context = None
-        for buffer in (self.head_device, self.head_host, self.latents_device, self.latents_host):
-            buffer.close()
+        self.inputs.close()
         self.output_device.close()
         # What was collected last may still be looked at: its pinned memory goes with the last view of it.
 
-    def _enqueue(self, stream: Any, draw: Callable[[_Slot, Any], None] | None) -> None:
-        self.head_host.copy_to(self.head_device, stream=stream)
-        if draw is None:
-            self.latents_host.copy_to(self.latents_device, stream=stream)
-        else:
-            draw(self, stream)
+    def _enqueue(self, stream: Any, drawn: DeviceLatents | None) -> None:
+        self.inputs.enqueue(stream, drawn)
         handle = getattr(stream, "stream", stream).handle  # a graph builder captures its stream
         if not self._context.execute_async_v3(int(handle)):
             raise BackendError(self._said("did not start the engine"))
 
-    def _make_context(self, latents_shape: tuple[int, ...]) -> Any:
+    def _make_context(self) -> Any:
         context = self._opened.engine.create_execution_context()
         if context is None:
             raise BackendError(
                 self._said(f"made no execution context for a batch of {self._opened.batch}")
                 + ". If memory ran out, use fewer --workers, or a smaller --batch, which makes another dataset"
             )
-        inputs = {LATENTS_INPUT: (latents_shape, int(self.latents_device.handle))}
-        if self.labels_B is not None:
-            inputs[LABELS_INPUT] = (self.labels_B.shape, int(self.head_device.handle) + _FIRST_BYTES)
+        inputs = {LATENTS_INPUT: (self.inputs.latents_BZ.shape, self.inputs.latents_address)}
+        if self.inputs.labels_B is not None:
+            inputs[LABELS_INPUT] = (self.inputs.labels_B.shape, self.inputs.labels_address)
         for name, (shape, _) in inputs.items():
             if not context.set_input_shape(name, shape):
                 raise BackendError(self._said(f"refused the shape {list(shape)} of {name}"))
@@ -327,14 +272,6 @@ class _Slot:
     def _said(self, what: str) -> str:
         trt = self._opened.trt
         return said(f"{name_of(trt)} {what}", logger_of(trt))
-
-
-def _array(buffer: Any, shape: tuple[int, ...], dtype: Any, *, offset: int = 0) -> NDArray[Any]:
-    """Return pinned memory as an array, which keeps its buffer."""
-    memory = (ctypes.c_uint8 * buffer.size).from_address(int(buffer.handle))
-    memory._buffer = buffer
-    count = int(np.prod(shape))
-    return np.frombuffer(memory, dtype, count, offset).reshape(shape)
 
 
 def _refuse_other_tensors(trt: Any, engine: Any, bundle: Bundle) -> None:
@@ -352,14 +289,3 @@ def _refuse_other_tensors(trt: Any, engine: Any, bundle: Bundle) -> None:
             f"the engine has {shown}, and a generator of bundle {bundle.path} has {', '.join(sorted(wanted))}; "
             "compile the bundle again"
         )
-
-
-@contextlib.contextmanager
-def _runtime_errors(what: str) -> Iterator[None]:
-    """Turn what cuda-core and TensorRT raise into a BackendError that keeps it as its cause."""
-    try:
-        yield
-    except EngineError:
-        raise
-    except Exception as error:  # their exceptions share no base but this
-        raise BackendError(f"{what}: {error}") from error

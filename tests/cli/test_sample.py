@@ -135,7 +135,7 @@ WRONG = [
     (["-n", "5", "--backend", "torch"], 2, "backend 'torch': known are auto, onnxruntime"),
     (["-n", "5", "--device", "tpu"], 4, "device 'tpu': onnxruntime knows cpu, cuda and cuda:N"),
     (["-n", "5", "--device", "cuda:0,x"], 2, "device 'cuda:0,x': it is no list of GPUs"),
-    (["-n", "5", "--device", "cuda:999"], 4, "Use --device cpu to run on the processor"),
+    (["-n", "5", "--device", "cuda:999"], 4, "use --device cpu"),
     (["-n", "5", "--precision", "int4"], 2, "precision 'int4': known are auto, fp32, bf16, fp16, int8"),
     (["-n", "5", "--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu; make it with 'gen-engine compile "),
     (["-n", "5", "--backend", "openvino", "--device", "cuda"], 4, "device 'cuda': openvino runs on the processor here"),

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import fake_cuda
 import numpy as np
 import pytest
 from backend_contract import BATCH, DIM, SHAPE, BackendContract, in_parallel, inputs, run
@@ -16,13 +17,15 @@ from later import LaterBackend
 from tiny_bundle import make_tiny_bundle
 from tiny_variant import graph_in
 
-from gen_engine.engine.backends import open_backend
+from gen_engine.engine.backends import cuda, cuda_inputs, open_backend
 from gen_engine.engine.backends import openvino as openvino_backend
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
+from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
 from gen_engine.engine.backends.openvino import OpenVinoBackend
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable, RequestError
+from gen_engine.engine.latents import Latents
 from gen_engine.engine.variants import Graph, canonical_graph
 
 NO_GRAPH = Graph(onnx=b"not a graph", sha256="0" * 64, precision="fp32", origin="canonical", batch=None)
@@ -87,7 +90,7 @@ class TestOnnxRuntime(BackendContract):
     ) -> None:
         # No machine has this many; one without CUDA says so in the same words.
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-        with pytest.raises(BackendUnavailable, match=r"device 'cuda:999': .* does not load here .* --device cpu"):
+        with pytest.raises(BackendUnavailable, match=r"device 'cuda:999': .* use --device cpu"):
             open_backend(name, tiny, canonical_graph(tiny), device="cuda:999", batch=2)
         assert capfd.readouterr() == ("", "")
 
@@ -106,6 +109,81 @@ class TestOnnxRuntime(BackendContract):
         with pytest.raises(BackendError, match="onnxruntime failed on a batch of 5") as caught:
             OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH).lane().submit(latents_BZ, np.full(BATCH, 99))
         assert caught.value.__cause__ is not None
+
+
+class SessionOnTheProcessor(SessionGpu):
+    """A stand-in's GPU, whose memory is the processor's: so a session on the processor can be bound to it."""
+
+    memory = "cpu"
+
+
+class BoundBackend(OnnxRuntimeBackend):
+    """ONNX Runtime as it is run on a GPU, but for the GPU."""
+
+    def lane(self) -> OnnxRuntimeCudaLane:
+        self.gpu = getattr(self, "gpu", None) or SessionOnTheProcessor("cuda:0", 0)
+        return OnnxRuntimeCudaLane(self._session, self.gpu, self._bundle, self.batch)
+
+
+class TestOnnxRuntimeBound(BackendContract):
+    """The lane of a GPU, its arrays and its latents bound, on a stand-in for CUDA."""
+
+    @pytest.fixture
+    def backend(self, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> BoundBackend:
+        monkeypatch.setattr(cuda, "gpu", lambda ordinal: cuda.Gpu(name="G", compute_capability="9.0", driver="13.0"))
+        monkeypatch.setattr(cuda, "cuda_core", lambda: fake_cuda)
+        monkeypatch.setattr(cuda_inputs, "compile_kernel", lambda architecture: fake_cuda.ObjectCode())
+        monkeypatch.setattr(fake_cuda.Stream, "eager", True)  # a session on the processor does not wait for streams
+        monkeypatch.setattr(fake_cuda.Buffer, "open", 0)
+        return BoundBackend(tiny, canonical_graph(tiny), batch=BATCH)
+
+    def test_it_makes_what_an_unbound_session_makes(self, tiny: Bundle, backend: BoundBackend) -> None:
+        other = OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH)
+        np.testing.assert_array_equal(run(backend.lane(), *inputs(0)), run(other.lane(), *inputs(0)))
+
+    def test_samples_drawn_on_the_gpu_are_those_of_the_host(self, backend: BoundBackend) -> None:
+        lane, other = backend.lane(), backend.lane()
+        for latents in (Latents(dim=DIM, seed=2), Latents(dim=DIM, seed=3, truncation=0.4)):
+            for first in (0, 5, 10**9):
+                labels_B = inputs(first)[1]
+                lane.submit_samples(first, latents, labels_B)
+                expected = run(other, latents.draw(first, first + BATCH), labels_B)
+                np.testing.assert_array_equal(lane.collect(), expected)
+
+    def test_closing_gives_the_memory_back(self, backend: BoundBackend) -> None:
+        lane = backend.lane()
+        lane.submit_samples(0, Latents(dim=DIM), inputs(0)[1])
+        lane.close()
+        assert fake_cuda.Buffer.open == 2  # the pinned pixels, which go with their last view
+
+    def test_without_classes(self, backend: BoundBackend, tmp_path: Path) -> None:
+        plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=6, latent_dim=DIM)
+        lane = BoundBackend(plain, canonical_graph(plain), batch=BATCH).lane()
+        lane.submit_samples(0, Latents(dim=DIM), None)
+        assert lane.collect().shape == (BATCH, *SHAPE)
+
+    def test_a_failure_in_the_runtime_keeps_its_cause(self, backend: BoundBackend) -> None:
+        with pytest.raises(BackendError, match="onnxruntime failed on a batch of 5 on cuda:0: ") as caught:
+            backend.lane().submit(inputs(0)[0], np.full(BATCH, 99))
+        assert caught.value.__cause__ is not None
+
+    def test_a_bundle_that_promises_another_shape(self, backend: BoundBackend, tiny: Bundle, larger: Bundle) -> None:
+        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
+            BoundBackend(tiny, canonical_graph(larger), batch=BATCH).lane()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("drawn", [False, True], ids=["from the host", "drawn there"])
+def test_onnxruntime_on_a_gpu(tiny: Bundle, drawn: bool) -> None:
+    lane = OnnxRuntimeBackend(tiny, canonical_graph(tiny), device="cuda", batch=BATCH).lane()
+    other = OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH).lane()
+    assert isinstance(lane, OnnxRuntimeCudaLane)
+    for first in (0, 5, 10, 15):
+        if drawn:
+            lane.submit_samples(first, Latents(dim=DIM, seed=2), inputs(first)[1])
+        else:
+            lane.submit(*inputs(first))
+        assert np.abs(lane.collect().astype(int) - run(other, *inputs(first))).max() <= 1
 
 
 class TestTensorRt:
@@ -129,6 +207,8 @@ class TestTensorRt:
 
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.setattr("onnxruntime.InferenceSession", Session)
+        monkeypatch.setattr(cuda, "gpu", lambda ordinal: cuda.Gpu(name="G", compute_capability="9.0", driver="13.0"))
+        monkeypatch.setattr(cuda, "cuda_core", lambda: fake_cuda)
         graph = canonical_graph(tiny)
         with pytest.raises(BackendUnavailable, match="TensorRT provider does not load here; it needs"):
             open_backend("onnxruntime-tensorrt", tiny, graph, device="cuda:1", batch=3)
@@ -140,6 +220,7 @@ class TestTensorRt:
             "1",
             str(cache),
         )
+        assert int(options["user_compute_stream"]) in fake_cuda.STREAMS
         assert {options[f"trt_profile_{end}_shapes"] for end in ("min", "opt", "max")} == {"latents:3x8,labels:3"}
 
     def test_a_cache_that_cannot_be_made(self, tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from jobs import run_job, tree
 from tiny_bundle import make_tiny_bundle
 from tiny_variant import make_variant
 
-from gen_engine.engine.backends import cuda, open_backend, tensorrt, tensorrt_log
+from gen_engine.engine.backends import cuda, cuda_inputs, open_backend, tensorrt_log
 from gen_engine.engine.backends.contract import DrawingLane
 from gen_engine.engine.backends.cuda import Gpu
 from gen_engine.engine.backends.tensorrt import TensorRtBackend, TensorRtLane
@@ -53,7 +53,7 @@ def trt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
     monkeypatch.setitem(sys.modules, "tensorrt", library)
     monkeypatch.setattr(cuda, "gpu", lambda ordinal: GPU)
     monkeypatch.setattr(cuda, "cuda_core", lambda: fake_cuda)
-    monkeypatch.setattr(tensorrt, "compile_kernel", lambda architecture: fake_cuda.ObjectCode())
+    monkeypatch.setattr(cuda_inputs, "compile_kernel", lambda architecture: fake_cuda.ObjectCode())
     monkeypatch.setattr(fake_cuda.Buffer, "open", 0)
     return library
 
