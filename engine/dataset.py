@@ -15,6 +15,7 @@ from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
 from gen_engine.engine.labels import LabelsLike
 from gen_engine.engine.latents import check_truncation
 from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.parts import WHOLE, parse_part
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import Monitor, Outcome, open_job
 from gen_engine.engine.run import write_dataset as run_job
@@ -41,10 +42,11 @@ class SampleDataset:
         seed: which of the generator's 2**64 sequences of samples.
         labels: as :class:`~gen_engine.engine.generator.Generator` takes them; a row of ids has ``count``.
         truncation: keep every normal latent within ±truncation.
-        device: of this and the next three, see :meth:`Generator.open <gen_engine.engine.generator.Generator.open>`.
+        device: of this and the next four, see :meth:`Generator.open <gen_engine.engine.generator.Generator.open>`.
         backend: a runtime.
         precision: its arithmetic.
         batch: samples a call of it.
+        build: whether it may build an engine.
 
     Raises:
         BundleError: the bundle is missing or damaged.
@@ -63,6 +65,7 @@ class SampleDataset:
         backend: str = SampleRequest.backend,
         precision: str = SampleRequest.precision,
         batch: int | None = SampleRequest.batch,
+        build: bool = SampleRequest.build,
     ) -> None:
         self.bundle = as_bundle(bundle)
         self._request = SampleRequest(
@@ -73,6 +76,7 @@ class SampleDataset:
             backend=backend,
             precision=precision,
             batch=batch,
+            build=build,
         )
         self._labels = bundle_labels(self.bundle, 0, self._request.count, labels, self._request.seed)
         check_truncation(self.bundle.latent.distribution, truncation)
@@ -141,6 +145,7 @@ class SampleDataset:
                 backend=request.backend,
                 precision=request.precision,
                 batch=request.batch,
+                build=request.build,
                 workers=1,
             )
             opened = self._opened = (os.getpid(), generator)
@@ -173,6 +178,8 @@ def write_dataset(
     device: str = SampleRequest.device,
     precision: str = SampleRequest.precision,
     batch: int | None = SampleRequest.batch,
+    build: bool = SampleRequest.build,
+    part: str | None = None,
     workers: int | None = None,
     monitor: Monitor | None = None,
 ) -> Outcome:
@@ -181,10 +188,11 @@ def write_dataset(
     Args:
         bundle: the directory NAME.gen, or one that was read; :data:`~gen_engine.engine.bundle.SHIPPED` comes with the
             package.
-        out: the dataset directory; made if it is not there.
-        count: how many samples, and with the arguments up to ``batch`` a
+        out: the dataset directory; made if it is not there. The outcome names it as it is given here.
+        count: how many samples, and with the arguments up to ``build`` a
             :class:`~gen_engine.engine.request.SampleRequest`, whose fields say what they mean. ``device`` may also
             name several (``cuda:0,1``, ``all``): a process each, which cannot change a byte.
+        part: ``K/N`` to make part K of N only; the part that makes the last shard finishes the dataset.
         workers: lanes in parallel; None for one a processor. Cannot change a byte.
         monitor: hears how it goes; without one, what the user should know is a UserWarning.
 
@@ -196,6 +204,7 @@ def write_dataset(
         BackendError: the generator failed.
         KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
     """
+    share = WHOLE if part is None else parse_part(part)
     devices = parse_devices(device)
     request = SampleRequest(
         count=count,
@@ -209,7 +218,8 @@ def write_dataset(
         device=devices[0],
         precision=precision,
         batch=batch,
+        build=build,
     )
     heard = monitor or _Quiet()
     job = open_job(request, as_bundle(bundle), heard.note)
-    return run_job(job, Path(out), workers=workers, monitor=heard, devices=devices)
+    return run_job(job, out, workers=workers, part=share, monitor=heard, devices=devices)

@@ -70,6 +70,7 @@ class Generator:
         backend: str = SampleRequest.backend,
         precision: str = SampleRequest.precision,
         batch: int | None = SampleRequest.batch,
+        build: bool = SampleRequest.build,
         workers: int | None = None,
     ) -> Generator:
         """Open a bundle's generator, and run it once. The defaults are those of ``gen-engine sample``.
@@ -80,10 +81,12 @@ class Generator:
             backend: a runtime, or ``auto`` for that of the bundle's fastest variant.
             precision: ``fp32``, ``bf16``, ``fp16``, ``int8``, or ``auto`` for that of the fastest variant.
             batch: samples a call of the runtime. Part of a sample's identity: another batch rounds differently.
+            build: whether an engine may be built if the bundle has none for this GPU.
             workers: lanes in parallel; None for one a processor. Cannot change a byte.
 
         Warns:
-            UserWarning: the bundle has a variant that would be faster and cannot be used here, and why.
+            UserWarning: the bundle has a variant that would be faster and cannot be used here, and why; or an engine
+                is built.
 
         Raises:
             BundleError: the bundle is missing or damaged.
@@ -91,7 +94,7 @@ class Generator:
             BackendUnavailable: the backend, device or precision does not work on this machine.
             BackendError: the generator failed.
         """
-        request = SampleRequest(count=1, device=device, backend=backend, precision=precision, batch=batch)
+        request = SampleRequest(count=1, device=device, backend=backend, precision=precision, batch=batch, build=build)
         notes: list[str] = []
         job = open_job(request, as_bundle(bundle), notes.append)
         for said in notes:

@@ -198,7 +198,7 @@ def test_files_are_those_of_the_command_line(tiny: Bundle, tmp_path: Path) -> No
     assert main(["sample", str(tiny.path), "-n", "25", "-o", str(tmp_path / "a"), *flags]) == 0
     outcome = write_dataset(str(tiny.path), str(tmp_path / "b"), count=25, workers=1, **request)
     assert tree(tmp_path / "b") == tree(tmp_path / "a")
-    assert (outcome.samples, outcome.rendered, outcome.out) == (25, 25, tmp_path / "b")
+    assert (outcome.samples, outcome.rendered, outcome.out) == (25, 25, str(tmp_path / "b"))
     again = write_dataset(tiny, tmp_path / "b", count=25, monitor=(heard := Heard()), **request)
     assert (again.rendered, heard.starts) == (0, [(25, 25, 2)])
 
@@ -209,6 +209,16 @@ def test_it_takes_all_that_a_request_has_with_the_same_defaults() -> None:
         if field.name != "count":
             assert parameters[field.name].default == field.default, field.name
     assert parameters["count"].default is inspect.Parameter.empty
+
+
+def test_parts_are_those_of_the_command_line(tiny: Bundle, tmp_path: Path) -> None:
+    first = write_dataset(tiny, tmp_path / "parts", count=25, shard_size=10, part="1/2")
+    assert (first.samples, first.unfinished is None) == (15, False)
+    assert write_dataset(tiny, tmp_path / "parts", count=25, shard_size=10, part="2/2").unfinished is None
+    write_dataset(tiny, tmp_path / "whole", count=25, shard_size=10)
+    assert tree(tmp_path / "parts") == tree(tmp_path / "whole")
+    with pytest.raises(RequestError, match="part '3': give K/N"):
+        write_dataset(tiny, tmp_path / "parts", count=25, part="3")
 
 
 def test_devices_are_those_of_the_command_line(tiny: Bundle, tmp_path: Path) -> None:
