@@ -101,7 +101,8 @@ def _matmul_openvino(precision: str) -> Work:
         if precision == "bf16":
             value = op.matmul(op.convert(value, "bf16"), op.convert(op.constant(weights), "bf16"), False, False)
         else:
-            value = op.matmul(_rounded(op, value, 4.0), _rounded(op, op.constant(weights), 0.2), False, False)
+            steps = _rounded(op, op.constant(weights), 0.2, levels=255)  # as many above 0 as below: signed int8
+            value = op.matmul(_rounded(op, value, 4.0, levels=256), steps, False, False)
     small = op.convert(op.reduce_mean(value, np.array([1]), keep_dims=False), "f32")
     compiled = shared_core().compile_model(
         openvino.Model([small], [given]),
@@ -119,10 +120,10 @@ def _matmul_openvino(precision: str) -> Work:
     return work
 
 
-def _rounded(op: Any, value: Any, reach: float) -> Any:
-    """Return a value in 256 steps from -reach to reach, which the runtime computes with in int8."""
+def _rounded(op: Any, value: Any, reach: float, *, levels: int) -> Any:
+    """Return a value in steps from -reach to reach, which the runtime computes with in int8."""
     low, high = np.float32(-reach), np.float32(reach)
-    return op.fake_quantize(value, low, high, low, high, 256)
+    return op.fake_quantize(value, low, high, low, high, levels)
 
 
 def _copy() -> Work:

@@ -1,0 +1,195 @@
+"""gen-engine bench, as it is typed."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from jobs import reseal
+from tiny_bundle import make_tiny_bundle
+from tiny_variant import make_variant, with_variant
+
+from gen_engine.cli.main import main
+from gen_engine.engine.bundle import GENERATOR, Bundle
+from gen_engine.engine.measure import guard
+from gen_engine.engine.measure.guard import TARGET, Round
+from gen_engine.engine.variants import add_variant
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Bundle:
+    return make_tiny_bundle(tmp_path / "tiny.gen", size=6)
+
+
+class Speeds:
+    """What rounds measure: the target's speed over everybody else's, by a clock that no machine can disturb."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ratio, self.spread, self._taken = 1.0, 0.001, 0
+        speeds = self
+
+        def take(rounds: guard.Rounds) -> Round:
+            speeds._taken += 1
+            found = dict.fromkeys(rounds._members, 3.0)
+            found[TARGET] += math.log(speeds.ratio) + speeds.spread * (-1) ** speeds._taken
+            return Round(processor=found, elapsed=found, others=0.0)
+
+        monkeypatch.setattr(guard.Rounds, "take", take)
+
+
+@pytest.fixture
+def speeds(monkeypatch: pytest.MonkeyPatch) -> Speeds:
+    return Speeds(monkeypatch)
+
+
+def bench(*words: object) -> int:
+    return main(["bench", *map(str, words)])
+
+
+def test_as_it_is(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is made up here: real rounds, of this machine."""
+    assert bench(tiny.path, "--time-limit", "0.1s", "--save", tmp_path / "base.json") == 0
+    said = capsys.readouterr().out
+    assert "target: " in said
+    assert "matmul-fp32: " in said
+    assert f"next: gen-engine bench {tiny.path} --compare {tmp_path / 'base.json'}" in said
+    report = tmp_path / "report.md"
+    words = ("--compare", tmp_path / "base.json", "--time-limit", "0.1s", "--fail-below", "0.01", "--markdown", report)
+    assert bench(tiny.path, *words) == 0
+    said = capsys.readouterr().out
+    assert "no regression: speed ratio " in said
+    assert "other work took " in said
+    assert "no regression: speed ratio " in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "spread", "code", "verdict"),
+    [(1.0, 0.001, 0, "kept"), (0.9, 0.001, 6, "regressed"), (0.95, 0.3, 7, "undecided")],
+)
+def test_verdicts_and_exit_codes(
+    tiny: Bundle,
+    speeds: Speeds,
+    capsys: pytest.CaptureFixture[str],
+    ratio: float,
+    spread: float,
+    code: int,
+    verdict: str,
+) -> None:
+    speeds.ratio, speeds.spread = ratio, spread
+    words = ("--against", "canonical", "--time-limit", "0.2s")
+    assert bench(tiny.path, *words, "--json") == code
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    record = json.loads(said)
+    assert (record["verdict"], record["threshold"]) == (verdict, 0.95)
+    assert record["processor"]["low"] <= record["processor"]["ratio"] <= record["processor"]["high"]
+    assert bench(tiny.path, *words) == code
+    said = capsys.readouterr().out
+    if verdict == "undecided":
+        assert "0.95 × is within it; allow more than " in said
+        assert "--time-limit" in said
+
+
+def test_a_baseline_of_then(tiny: Bundle, tmp_path: Path, speeds: Speeds, capsys: pytest.CaptureFixture[str]) -> None:
+    base = tmp_path / "base.json"
+    assert bench(tiny.path, "--save", base, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["record"] == str(base)
+    assert bench(tiny.path, "--compare", base) == 0
+    speeds.ratio = 0.85
+    assert bench(tiny.path, "--compare", base) == 6
+    assert "regression: speed ratio 0.850 [" in capsys.readouterr().out
+    assert bench(tiny.path, "--compare", base, "--fail-below", "0.75") == 0
+
+
+def test_another_bundle_and_another_variant(
+    tiny: Bundle, tmp_path: Path, speeds: Speeds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fast = with_variant(tiny, target="onnxruntime")
+    assert bench(fast.path, "--against", "onnxruntime-fp32") == 0
+    assert bench(fast.path, "--against", "canonical") == 0
+    assert "(onnxruntime-fp32: " in capsys.readouterr().out
+    other = make_tiny_bundle(tmp_path / "other.gen", size=6, seed=1)
+    assert bench(fast.path, "--against", other.path) == 2
+    assert "are different generators; compare their speeds with --allow-other-generator" in capsys.readouterr().err
+    assert bench(fast.path, "--against", other.path, "--allow-other-generator") == 0
+    assert "note: the two are different generators" in capsys.readouterr().out
+    assert bench(fast.path, "--against", "openvino-bf16") == 2
+    assert "has only canonical, onnxruntime-fp32" in capsys.readouterr().err
+
+
+def test_wrong_samples_are_not_timed(
+    tiny: Bundle, tmp_path: Path, speeds: Speeds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_tiny_bundle(tmp_path / "other.gen", size=6, seed=1)
+    wrong = add_variant(tiny, make_variant(tiny, "onnxruntime"), {GENERATOR: other.load(GENERATOR)})
+    for words in (["--save", tmp_path / "b.json"], ["--against", "canonical"], ["--latency"], []):
+        assert bench(wrong.path, *words, "--time-limit", "0.1s") == 6
+        assert "makes other samples than its generator" in capsys.readouterr().err
+    assert speeds._taken == 0
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_baselines_that_are_refused(
+    tiny: Bundle, tmp_path: Path, speeds: Speeds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path / "base.json"
+    assert bench(tiny.path, "--save", base) == 0
+    other = make_tiny_bundle(tmp_path / "other.gen", size=6, seed=1)
+    assert bench(other.path, "--compare", base) == 3
+    assert "is of another generator (tiny" in capsys.readouterr().err
+    assert bench(other.path, "--compare", base, "--allow-other-generator") == 0
+    reseal(base, {"machine": json.loads(base.read_bytes())["machine"] | {"threads": 999}})
+    assert bench(tiny.path, "--compare", base) == 3
+    assert "is of another machine (threads: 999 there, " in capsys.readouterr().err
+    assert bench(tiny.path, "--compare", base, "--allow-other-machine") == 0
+    assert "note: the baseline is of another machine: threads: 999 there" in capsys.readouterr().out
+    reseal(base, {"schema": 99})
+    assert bench(tiny.path, "--compare", base) == 3
+    assert "schema 99, and this gen-engine reads 1; update gen-engine" in capsys.readouterr().err
+    base.write_bytes(base.read_bytes()[:-9])
+    assert bench(tiny.path, "--compare", base) == 3
+    assert "no record of gen-engine bench" in capsys.readouterr().err
+    assert bench(tiny.path, "--compare", tmp_path / "none.json") == 3
+
+
+def test_latency(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture, report = tmp_path / "latency.svg", tmp_path / "latency.md"
+    words = (tiny.path, "--latency", "--time-limit", "0.2s")
+    assert bench(*words, "--picture", picture, "--markdown", report) == 0
+    said = capsys.readouterr().out
+    assert "| batch | arrivals | calls/s | p50 | p95 | p99 | p99.9 | max | jitter | calls |" in said
+    assert said.count("| steady load |") == said.count("| back to back |") == 2
+    assert picture.read_text().startswith("<svg ")
+    assert "| steady load |" in report.read_text()
+    assert bench(*words, "--batch", 3, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [one["batch"] for one in record["latency"]] == [3, 3]
+    assert record["latency"][0]["p50"] > 0
+    assert bench(*words, "--picture", tmp_path / "no" / "folder.svg") == 5
+
+
+WRONG = [
+    (["--save", "a", "--compare", "b"], 2, "--save and --compare do not go together"),
+    (["--latency", "--against", "canonical"], 2, "--against and --latency do not go together"),
+    (["--picture", "a.svg"], 2, "it goes with --latency"),
+    (["--markdown", "a.md"], 2, "goes with --compare, --against or --latency"),
+    (["--fail-below", "0"], 2, "'0' is no ratio of speeds; write 0.95"),
+    (["--fail-below", "nan", "--against", "canonical"], 2, "'nan' is no ratio of speeds"),
+    (["--time-limit", "soon"], 2, "'soon' is no time; write 60s or 2m"),
+    (["--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
+    (["--backend", "torch"], 2, "backend 'torch': known are auto, onnxruntime"),
+    (["--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu"),
+    (["--against", "nowhere.gen"], 2, "nowhere.gen: no such bundle, and "),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "said"), WRONG, ids=[" ".join(words) for words, _, _ in WRONG])
+def test_a_wrong_word_is_one_clear_message(
+    tiny: Bundle, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+) -> None:
+    assert bench(tiny.path, *words) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert captured.out == ""
