@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     metavar="LABELS",
     help="balanced, a class by name or number, A=0.9,B=0.1, or file:labels.npy.  [default: balanced]",
 )
+@click.option(
+    "--with-latents", is_flag=True, help="Store with each sample the seed and the latents that it was made from."
+)
 @click.option("--truncation", type=float, metavar="PSI", help="Keep every normal latent within ±PSI.")
 @click.option(
     "--backend",

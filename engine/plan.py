@@ -99,7 +99,7 @@ class Plan:
         return Shard(number=number, start=start, stop=min(start + self.shard_size, self.count))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON: equal for equal plans."""
+        """Return the plan as JSON: equal for equal plans, and what few ask for is there for them only."""
         return {
             "schema": PLAN_SCHEMA,
             "bundle": {"name": self.bundle_name, "digest": self.bundle_digest, "generator": self.generator_id},
@@ -109,6 +109,7 @@ class Plan:
                 "algorithm": ALGORITHM,
                 "distribution": self.distribution,
                 "truncation": self.truncation,
+                **({} if self.layout.origin is None else {"stored": True}),
             },
             "labels": None if self.labels is None else self.labels.to_json(),
             "format": {"name": self.format, "version": self.format_id, "codec": self.codec_id},

@@ -90,6 +90,10 @@ class Renderer:
                 labels.append(batch.labels_B)
         return np.concatenate(pixels), np.concatenate(labels) if labels else None
 
+    def latents(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return what samples ``[start, stop)`` are made from: float32 [stop - start, Z]."""
+        return self._latents.draw(start, stop)
+
     def close(self) -> None:
         """Close the lane."""
         self._lane.close()

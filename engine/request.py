@@ -44,6 +44,9 @@ class SampleRequest:
     shard_size: int = DEFAULT_SHARD_SIZE
     """Samples a shard; the last shard may be smaller."""
 
+    with_latents: bool = False
+    """Store with every sample the seed and the latents that it was made from."""
+
     backend: str = "auto"
     """With :attr:`precision` this decides the graph: see :func:`gen_engine.engine.variants.choose`."""
 

@@ -33,7 +33,7 @@ from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import DEFAULT_BATCH, SampleRequest
 from gen_engine.engine.variants import CANONICAL, Graph, choose
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import Format, Layout, Shard, ShardWriter, WrittenFile
+from gen_engine.engine.writers.contract import Format, Layout, Origin, Shard, ShardWriter, WrittenFile
 
 MAX_WORKERS = 1024
 
@@ -138,6 +138,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         class_names=None if bundle.labels is None else bundle.labels.names,
         shards=shard_count(request.count, request.shard_size),
         modality=bundle.output.modality,
+        origin=Origin(seed=request.seed, latent_dim=bundle.latent.dim) if request.with_latents else None,
     )
     plan = Plan(
         bundle_name=bundle.name,
@@ -304,6 +305,9 @@ def write_shard(
     writer: ShardWriter = job.format.open(scratch, job.plan.layout, shard, job.codec)
     try:
         for batch in renderer.render(shard.start, shard.stop):
+            if job.plan.layout.origin is not None:
+                stop = batch.start + len(batch.pixels_BHWC)
+                batch = batch._replace(latents_BZ=renderer.latents(batch.start, stop))
             writer.append(batch)
             heard(batch.pixels_BHWC.shape[0])
         return writer.commit()

@@ -185,7 +185,7 @@ class Stream:
 
     def _fill(self, renderer: Renderer, ticket: _Ticket) -> None:
         first_slot = (ticket.start - self._start) // self._batch
-        for start, pixels, labels in renderer.render(ticket.start, ticket.stop):
+        for start, pixels, labels, _ in renderer.render(ticket.start, ticket.stop):
             at, stop = start, start + pixels.shape[0]
             while at < stop:
                 slot = ticket.slots[(at - self._start) // self._batch - first_slot]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,9 @@ def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[
                 pixels, label = renderer.array(stored.index, stored.index + 1)
                 payload = pixels.tobytes() if form.holds_arrays else codec.encode(pixels)[0]
                 again = StoredSample(stored.index, None if label is None else int(label[0]), payload)
+                if plan["latents"].get("stored"):
+                    z = renderer.latents(stored.index, stored.index + 1).astype("<f4", copy=False).tobytes()
+                    again = replace(again, seed=plan["seed"], latents=z)
                 if again != stored:
                     raise VerifyError(_difference(out, manifest, number, stored, again) + excuse)
             heard(len(wanted))
@@ -135,6 +138,8 @@ def _difference(out: Path, manifest: Mapping[str, Any], shard: int, stored: Stor
     what = "values" if "modality" in manifest else "pixels"
     if stored.label != again.label:
         what = f"label ({stored.label} stored, {again.label} generated)"
+    elif (stored.seed, stored.latents) != (again.seed, again.latents):
+        what = "seed or latents"
     return f"{out}: sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ"
 
 

@@ -1,6 +1,6 @@
 """What every output format promises.
 
-Shape suffixes: B samples, H height, W width, C channels.
+Shape suffixes: B samples, H height, W width, C channels, Z latent dimensions.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ from gen_engine.engine.modalities import MODALITIES, Pixels
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What every sample is stored with if its origin was asked for: the seed, and the latents that it was made from."""
+
+    seed: int
+    latent_dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """What all shards of a dataset have in common."""
 
@@ -32,6 +40,9 @@ class Layout:
 
     modality: str = "image"
     """One of :data:`gen_engine.engine.modalities.MODALITIES`."""
+
+    origin: Origin | None = None
+    """None for samples that are stored with their label and index alone."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -64,6 +75,9 @@ class Batch(NamedTuple):
 
     labels_B: NDArray[np.int64] | None
 
+    latents_BZ: NDArray[np.float32] | None = None
+    """Where the layout has an origin."""
+
 
 class WrittenFile(NamedTuple):
     """A file of a finished shard, still under its temporary name, its bytes on the disk."""
@@ -84,6 +98,10 @@ class StoredSample:
     label: int | None
     payload: bytes
     """Encoded by the dataset's codec; C-order bytes of the values for formats that hold arrays."""
+
+    seed: int | None = None
+    latents: bytes | None = None
+    """Little-endian float32, of datasets whose samples are stored with their origin."""
 
 
 class ShardWriter(Protocol):

@@ -1,6 +1,6 @@
 """NumPy shards: samples, labels and indices as three arrays, for ``np.load(…, mmap_mode="r")``.
 
-Shape suffixes: B samples, H height, W width, C channels.
+Shape suffixes: B samples, H height, W width, C channels, Z latent dimensions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from gen_engine.engine.writers.shard import StagedShard, missing, numbered
 class NpyFormat:
     """``data/train-00000-of-00010.images.npy`` (uint8 [B, H, W, C]), ``.labels.npy`` and ``.index.npy`` (int64 [B]).
 
-    Samples that are no images are ``.samples.npy``, float32 [B, …].
+    Samples that are no images are ``.samples.npy``, float32 [B, …]. Their origin, where it is stored, is
+    ``.latents.npy`` (float32 [B, Z]) and ``.seed.npy`` (uint64 [B]).
     """
 
     name = "npy"
@@ -32,9 +33,8 @@ class NpyFormat:
         """Do nothing: NumPy is always here."""
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
-        """Return the shard's names: images or samples, labels where there are any, index."""
-        samples = f"{layout.noun}s"
-        kinds = [samples, "index"] if layout.class_names is None else [samples, "labels", "index"]
+        """Return the shard's names: images or samples, and those of :func:`_others` that the layout has."""
+        kinds = [f"{layout.noun}s", *_others(layout)]
         return [f"{numbered(layout, number)}.{kind}.npy" for kind in kinds]
 
     def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> NpyWriter:
@@ -47,7 +47,7 @@ class NpyFormat:
             arrays = {path.name.split(".")[-2]: np.load(path, mmap_mode="r", allow_pickle=False) for path in files}
         except (OSError, ValueError, EOFError) as error:
             raise VerifyError(f"{files[0]}: cannot be read as NumPy arrays ({error})") from error
-        labels = arrays.get("labels")
+        labels, seeds, latents = (arrays.get(kind) for kind in ("labels", "seed", "latents"))
         stored = arrays["index"]
         samples = arrays["images"] if "images" in arrays else arrays["samples"]
         for index in sorted(indices):
@@ -55,7 +55,9 @@ class NpyFormat:
             if row == len(stored) or stored[row] != index:
                 raise missing(files[0], index)
             label = None if labels is None else int(labels[row])
-            yield StoredSample(index, label, samples[row].tobytes())
+            seed = None if seeds is None else int(seeds[row])
+            z = None if latents is None else latents[row].tobytes()
+            yield StoredSample(index, label, samples[row].tobytes(), seed, z)
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
         """Return nothing: Hugging Face has no reader for NumPy files."""
@@ -78,14 +80,29 @@ class NpyWriter(StagedShard):
 
     def _begin(self) -> None:
         count = self._shard.stop - self._shard.start
-        self._samples, *others = self._files
-        self._samples.write(npy_header(self._layout.dtype.str, (count, *self._layout.shape)))
-        for file in others:
-            file.write(npy_header("<i8", (count,)))
+        shapes = {f"{self._layout.noun}s": (self._layout.dtype.str, self._layout.shape)} | _others(self._layout)
+        for file, (descr, shape) in zip(self._files, shapes.values(), strict=True):
+            file.write(npy_header(descr, (count, *shape)))
 
     def _append(self, batch: Batch) -> None:
-        self._samples.write(np.ascontiguousarray(batch.pixels_BHWC, self._layout.dtype).data)
-        if batch.labels_B is not None:
-            self._files[1].write(np.ascontiguousarray(batch.labels_B, "<i8").data)
-        index_B = np.arange(batch.start, batch.start + len(batch.pixels_BHWC), dtype="<i8")
-        self._files[-1].write(index_B.data)
+        count = len(batch.pixels_BHWC)
+        arrays: dict[str, Any] = {
+            "labels": batch.labels_B,
+            "index": np.arange(batch.start, batch.start + count),
+            "latents": batch.latents_BZ,
+        }
+        if self._layout.origin is not None:
+            arrays["seed"] = np.full(count, self._layout.origin.seed, "<u8")
+        samples, *others = self._files
+        samples.write(np.ascontiguousarray(batch.pixels_BHWC, self._layout.dtype).data)
+        for file, (kind, (descr, _)) in zip(others, _others(self._layout).items(), strict=True):
+            file.write(np.ascontiguousarray(arrays[kind], descr).data)
+
+
+def _others(layout: Layout) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the arrays beside the samples, with the dtype and shape that each has for one of them."""
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {} if layout.class_names is None else {"labels": ("<i8", ())}
+    kinds["index"] = ("<i8", ())
+    if layout.origin is not None:
+        kinds |= {"latents": ("<f4", (layout.origin.latent_dim,)), "seed": ("<u8", ())}
+    return kinds

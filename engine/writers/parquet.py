@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
@@ -29,7 +30,8 @@ GROUP_BYTES = 32 * 2**20
 class ParquetFormat:
     """``data/train-00000-of-00010.parquet`` with the columns ``image``, ``label`` (if there are labels), ``index``.
 
-    Samples that are no images are arrays in a column ``sample``.
+    Samples that are no images are arrays in a column ``sample``. Their origin, where it is stored, is in the columns
+    ``latents`` (a list of known length) and ``seed``.
     """
 
     name = "parquet"
@@ -98,6 +100,7 @@ class ParquetWriter(StagedShard):
         self._images: list[Any] = []
         """Encoded files; with the codec raw, arrays of the layout's shape."""
         self._labels: list[int] = []
+        self._latents: list[NDArray[np.float32]] = []
         self._writer: Any = None
         super().__init__(scratch, names, layout, shard)
 
@@ -118,8 +121,9 @@ class ParquetWriter(StagedShard):
                 leaf: "SNAPPY",
                 "label": "SNAPPY",
                 "index": "SNAPPY",
+                "seed": "SNAPPY",
             },
-            use_dictionary=[leaf, "label"] if self._layout.dtype == np.uint8 else ["label"],
+            use_dictionary=[leaf, "label", "seed"] if self._layout.dtype == np.uint8 else ["label", "seed"],
             write_statistics=["label", "index"],
         )
 
@@ -127,6 +131,8 @@ class ParquetWriter(StagedShard):
         self._images.extend(batch.pixels_BHWC.copy() if self._raw else self._codec.encode(batch.pixels_BHWC))
         if batch.labels_B is not None:
             self._labels += batch.labels_B.tolist()
+        if batch.latents_BZ is not None:
+            self._latents.extend(batch.latents_BZ.copy())
         start = batch.start + len(batch.pixels_BHWC) - len(self._images)
         while len(self._images) >= self._group_rows:
             self._write_group(start, self._group_rows)
@@ -148,6 +154,7 @@ class ParquetWriter(StagedShard):
         pa = _pyarrow()
         images, self._images = self._images[:rows], self._images[rows:]
         labels, self._labels = self._labels[:rows], self._labels[rows:]
+        latents, self._latents = self._latents[:rows], self._latents[rows:]
         indices = range(start, start + rows)
         if self._raw:
             columns = [_nested(np.stack(images))]
@@ -158,18 +165,24 @@ class ParquetWriter(StagedShard):
         if labels:
             columns.append(pa.array(labels, pa.int64()))
         columns.append(pa.array(indices, pa.int64()))
+        if self._layout.origin is not None:
+            columns.append(_nested(np.stack(latents)))
+            columns.append(pa.array([self._layout.origin.seed] * rows, pa.uint64()))
         self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema), row_group_size=rows)
 
 
 def _samples(table: Any) -> Iterator[StoredSample]:
-    labels = table["label"].to_pylist() if "label" in table.column_names else [None] * len(table)
+    labels, seeds, latents = (
+        table[name].to_pylist() if name in table.column_names else [None] * len(table)
+        for name in ("label", "seed", "latents")
+    )
     column = table["image" if "image" in table.column_names else "sample"]
     dtype = np.uint8 if "image" in table.column_names else np.float32
-    for index, label, sample in zip(table["index"].to_pylist(), labels, column.to_pylist(), strict=True):
-        if isinstance(sample, dict):
-            yield StoredSample(index, label, sample["bytes"])
-        else:
-            yield StoredSample(index, label, RawCodec().encode(np.array([sample], dtype))[0])
+    rows = zip(table["index"].to_pylist(), labels, column.to_pylist(), seeds, latents, strict=True)
+    for index, label, sample, seed, latent in rows:
+        payload = sample["bytes"] if isinstance(sample, dict) else RawCodec().encode(np.array([sample], dtype))[0]
+        z = None if latent is None else np.array(latent, "<f4").tobytes()
+        yield StoredSample(index, label, payload, seed, z)
 
 
 def _schema(layout: Layout, raw: bool) -> Any:
@@ -186,6 +199,10 @@ def _schema(layout: Layout, raw: bool) -> Any:
         fields.append(pa.field("label", pa.int64()))
     features["index"] = {"dtype": "int64", "_type": "Value"}
     fields.append(pa.field("index", pa.int64()))
+    if layout.origin is not None:
+        features["latents"], kind = _list_column(layout.origin.latent_dim, np.dtype(np.float32))
+        features["seed"] = {"dtype": "uint64", "_type": "Value"}
+        fields += [pa.field("latents", kind), pa.field("seed", pa.uint64())]
     return pa.schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
@@ -195,9 +212,8 @@ def _array_column(layout: Layout) -> tuple[dict[str, Any], Any]:
     rank, dtype = len(layout.shape), layout.dtype.name
     kind = pa.from_numpy_dtype(layout.dtype)
     if rank == 1:  # `datasets` has no Array1D: a list of a known length takes its place
-        length = layout.shape[0]
-        feature = {"feature": {"dtype": dtype, "_type": "Value"}, "length": length, "_type": "Sequence"}
-        return feature, pa.field(layout.noun, pa.list_(kind, length))
+        feature, kind = _list_column(layout.shape[0], layout.dtype)
+        return feature, pa.field(layout.noun, kind)
     for _ in range(rank):
         kind = pa.list_(kind)
     # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not know it see lists.
@@ -207,6 +223,13 @@ def _array_column(layout: Layout) -> tuple[dict[str, Any], Any]:
     }
     feature = {"shape": list(layout.shape), "dtype": dtype, "_type": f"Array{rank}D"}
     return feature, pa.field(layout.noun, kind, metadata=mark)
+
+
+def _list_column(length: int, dtype: np.dtype[Any]) -> tuple[dict[str, Any], Any]:
+    """Return the feature and the type of a column of lists of one length."""
+    pa = _pyarrow()
+    feature = {"feature": {"dtype": dtype.name, "_type": "Value"}, "length": length, "_type": "Sequence"}
+    return feature, pa.list_(pa.from_numpy_dtype(dtype), length)
 
 
 def _nested(pixels_BHWC: Pixels) -> Any:

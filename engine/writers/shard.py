@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from gen_engine.engine.errors import VerifyError, WriterError
 from gen_engine.engine.writers.contract import Batch, Layout, Shard, WrittenFile
 from gen_engine.engine.writers.staged import StagedFile
@@ -49,6 +51,12 @@ class StagedShard(ABC):
         else:
             assert batch.labels_B is not None, "no labels for a dataset with labels"
             assert len(batch.labels_B) == count, (len(batch.labels_B), count)
+        if self._layout.origin is None:
+            assert batch.latents_BZ is None, "latents for a dataset without them"
+        else:
+            assert batch.latents_BZ is not None, "no latents for a dataset with them"
+            assert batch.latents_BZ.shape == (count, self._layout.origin.latent_dim), batch.latents_BZ.shape
+            assert batch.latents_BZ.dtype == np.float32, batch.latents_BZ.dtype
         self._append(batch)
         self._next += count
 

@@ -7,12 +7,17 @@ put together from prepared pieces; the standard library's tarfile spends more ti
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+import numpy as np
+
 from gen_engine.engine.codecs.contract import Codec
+from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError
 from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
 from gen_engine.engine.writers.shard import StagedShard, missing
@@ -30,7 +35,8 @@ AFTER_CHECKSUM = b"\0 " + b"0" + bytes(100) + b"ustar\0" + b"00" + bytes(64) + b
 class WebDatasetFormat:
     """``data/train-000000.tar`` with ``000000000123.png`` and, in datasets with labels, ``000000000123.cls``.
 
-    With the codec raw, the only one for samples that are no images, the member is ``000000000123.npy``.
+    With the codec raw, the only one for samples that are no images, the member is ``000000000123.npy``. Their origin,
+    where it is stored, is ``000000000123.latents.npy`` and the seed in ``000000000123.json``.
     """
 
     name = "webdataset"
@@ -61,7 +67,7 @@ class WebDatasetFormat:
                     if index in wanted:
                         wanted.remove(index)
                         yield _sample(index, {member.extension: file.read(member.size) for member in group})
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, LookupError, TypeError) as error:
             raise VerifyError(f"{path}: cannot be read as a WebDataset shard ({error})") from error
         if wanted:
             raise missing(path, min(wanted))
@@ -93,10 +99,12 @@ class WebDatasetWriter(StagedShard):
         self._codec = codec
         self._pictures = _Headers(codec.extension)
         self._labels = _Headers("cls")
+        self._latents, self._origins = _Headers("latents.npy"), _Headers("json")
 
     def _append(self, batch: Batch) -> None:
         pictures = self._codec.encode(batch.pixels_BHWC)
         labels = None if batch.labels_B is None else batch.labels_B.tolist()
+        latents = None if batch.latents_BZ is None else RawCodec().encode(batch.latents_BZ)
         pieces: list[bytes] = []
         for i, picture in enumerate(pictures):
             digits = b"%012d" % (batch.start + i)
@@ -104,10 +112,19 @@ class WebDatasetWriter(StagedShard):
             if labels is not None:
                 text = b"%d" % labels[i]
                 pieces += (self._labels.header(digits, len(text)), text.ljust(BLOCK, b"\0"))
+            if latents is not None:
+                z, text = latents[i], self._origin(batch.start + i, None if labels is None else labels[i])
+                pieces += (self._latents.header(digits, len(z)), z, bytes(-len(z) % BLOCK))
+                pieces += (self._origins.header(digits, len(text)), text.ljust(BLOCK, b"\0"))
         self._files[0].write(b"".join(pieces))
 
     def _finish(self) -> None:
         self._files[0].write(END)
+
+    def _origin(self, index: int, label: int | None) -> bytes:
+        assert self._layout.origin is not None
+        known = {"index": index, "label": label, "seed": self._layout.origin.seed}
+        return json.dumps({name: value for name, value in known.items() if value is not None}).encode()
 
 
 class _Headers:
@@ -151,5 +168,9 @@ def _members(file: BinaryIO) -> Iterator[_Member]:
 
 def _sample(index: int, members: dict[str, bytes]) -> StoredSample:
     label = members.pop("cls", None)
+    origin = members.pop("json", None)
+    seed = None if origin is None else int(json.loads(origin)["seed"])
+    latents = members.pop("latents.npy", None)
+    z = None if latents is None else np.load(io.BytesIO(latents), allow_pickle=False).tobytes()
     (payload,) = members.values()
-    return StoredSample(index, None if label is None else int(label), payload)
+    return StoredSample(index, None if label is None else int(label), payload, seed, z)

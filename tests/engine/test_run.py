@@ -12,9 +12,13 @@ from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine import estimate, run
 from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.errors import BackendError, RequestError
+from gen_engine.engine.errors import BackendError, RequestError, VerifyError
+from gen_engine.engine.latents import Latents
+from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.verify import regenerate_samples
+from gen_engine.engine.writers import open_format
 
 COUNT = 61
 FORMATS = [("npy", None), ("webdataset", "png"), ("webdataset", "raw"), ("parquet", "png"), ("parquet", "raw")]
@@ -66,6 +70,38 @@ def test_labels_and_truncation_keep_the_promise(tiny: Bundle, tmp_path: Path, fl
     for name, count, shard_size in [("a", 40, 40), ("b", 23, 6)]:
         run_job(tiny, tmp_path / name, count=count, shard_size=shard_size, labels=flag, truncation=0.7, batch=8)
     assert samples(tmp_path / "a")[:23] == samples(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("form", "codec"), FORMATS)
+def test_latents_and_seed_are_stored_if_asked_for_and_made_again(
+    tiny: Bundle, tmp_path: Path, reference: list[object], form: str, codec: str | None
+) -> None:
+    request = {"count": COUNT, "batch": 7, "shard_size": 9, "format": form, "codec": codec, "with_latents": True}
+    run_job(tiny, tmp_path / "o", workers=2, **request)
+    assert samples(tmp_path / "o") == reference
+    manifest = read_manifest(tmp_path / "o")
+    assert manifest["plan"]["latents"]["stored"] is True
+    found = [
+        stored
+        for shard in manifest["shards"]
+        for stored in open_format(form).read(
+            [tmp_path / "o" / file["name"] for file in shard["files"]],
+            range(9 * shard["shard"], min(COUNT, 9 * shard["shard"] + 9)),
+        )
+    ]
+    assert [stored.latents for stored in found] == [z.tobytes() for z in Latents(dim=8, seed=0).draw(0, COUNT)]
+    assert {stored.seed for stored in found} == {0}
+    assert regenerate_samples(tmp_path / "o", tiny, COUNT, lambda _: None) == COUNT
+
+
+def test_latents_that_were_changed_are_found(tiny: Bundle, tmp_path: Path) -> None:
+    run_job(tiny, tmp_path / "o", count=6, with_latents=True)
+    path = tmp_path / "o" / "data" / "train-00000-of-00001.latents.npy"
+    data = bytearray(path.read_bytes())
+    data[-4 * 8] ^= 1  # the last bit of the first latent of sample 5
+    path.write_bytes(data)
+    with pytest.raises(VerifyError, match="sample 5 in shard 0 is not what its generator makes: its seed or latents"):
+        regenerate_samples(tmp_path / "o", tiny, 6, lambda _: None)
 
 
 def test_without_classes(unlabelled: Bundle, tmp_path: Path) -> None:

@@ -17,16 +17,26 @@ import numpy as np
 import pytest
 import yaml
 from full_disk import FullDisk
+from numpy.typing import NDArray
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import VerifyError, WriterError
 from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import Batch, Format, Layout, Shard, ShardWriter, StoredSample
+from gen_engine.engine.writers.contract import (
+    Batch,
+    Format,
+    Layout,
+    Origin,
+    Shard,
+    ShardWriter,
+    StoredSample,
+)
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Zoë's “bag”")
 START, STOP = 5, 31
 SHAPES = {"image": (6, 5, 3), "audio": (11, 2), "volume": (3, 4, 5, 2), "vector": (7,)}
+SEED = 2**64 - 3
 Decoded = tuple[int, int | None, Pixels]
 
 
@@ -34,19 +44,29 @@ class Data:
     """Samples 0 to 31 of a dataset, of which the last 26 fill its second shard."""
 
     def __init__(
-        self, names: tuple[str, ...] | None, shape: tuple[int, ...] | None = None, modality: str = "image"
+        self,
+        names: tuple[str, ...] | None,
+        shape: tuple[int, ...] | None = None,
+        modality: str = "image",
+        origin: Origin | None = None,
     ) -> None:
         rng = np.random.default_rng(3)
-        self.layout = Layout(shape=shape or SHAPES[modality], class_names=names, shards=2, modality=modality)
+        self.layout = Layout(
+            shape=shape or SHAPES[modality], class_names=names, shards=2, modality=modality, origin=origin
+        )
         size = (STOP, *self.layout.shape)
         self.pixels: Pixels = rng.integers(0, 256, size, dtype=np.uint8)
         if modality != "image":
             # Of every magnitude that float32 has: a reader that goes through another type shows.
             self.pixels = (rng.standard_normal(size) * 10.0 ** rng.integers(-37, 38, size)).astype(np.float32)
         self.labels = None if names is None else rng.integers(0, len(names), STOP)
+        self.latents = None
+        if origin is not None:
+            self.latents = rng.standard_normal((STOP, origin.latent_dim)).astype(np.float32)
 
     def batch(self, start: int, stop: int) -> Batch:
-        return Batch(start, self.pixels[start:stop], None if self.labels is None else self.labels[start:stop])
+        columns = (self.pixels, self.labels, self.latents)
+        return Batch(start, *(None if column is None else column[start:stop] for column in columns))
 
     def label(self, index: int) -> int | None:
         return None if self.labels is None else int(self.labels[index])
@@ -62,9 +82,10 @@ class FormatContract:
     name: ClassVar[str]
     codec: ClassVar[str] = "png"
     modality: ClassVar[str] = "image"
+    origin: ClassVar[Origin | None] = None
 
     def data(self, names: tuple[str, ...] | None) -> Data:
-        return Data(names, modality=self.modality)
+        return Data(names, modality=self.modality, origin=self.origin)
 
     def open(self, scratch: Path, data: Data, number: int = 1) -> ShardWriter:
         start, stop = [(0, START), (START, STOP)][number]
@@ -80,6 +101,13 @@ class FormatContract:
         if self.format.holds_arrays:
             return pixels_HWC.tobytes()
         return open_codec(self.codec).encode(pixels_HWC[None])[0]
+
+    def stored(self, data: Data, index: int) -> StoredSample:
+        """Return what the format is to read back."""
+        sample = StoredSample(index, data.label(index), self.payload(data.pixels[index]))
+        if data.latents is None:
+            return sample
+        return replace(sample, seed=SEED, latents=data.latents[index].tobytes())
 
     def write_dataset(self, out: Path, data: Data) -> list[Path]:
         """Write both shards and a card; return the files of the second shard."""
@@ -97,11 +125,15 @@ class FormatContract:
         """Yield all samples through the format's own reader."""
         raise NotImplementedError
 
+    def load_origins(self, out: Path, data: Data) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Yield index, seed and latents of all samples through the format's own reader."""
+        raise NotImplementedError
+
     def test_reads_back_what_it_wrote(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
         data = self.data(names)
         files = self.write_dataset(tmp_path / "out", data)
         for indices in ([START, 12, 13, STOP - 1], [20], [], range(START, STOP)):
-            expected = [StoredSample(i, data.label(i), self.payload(data.pixels[i])) for i in indices]
+            expected = [self.stored(data, index) for index in indices]
             assert list(self.format.read(files, indices)) == expected
         assert [sample.index for sample in self.format.read(files, [30, 7])] == [7, 30]
 
@@ -141,10 +173,11 @@ class FormatContract:
         data.write(writer, START, STOP, 3)
         for start in range(START, STOP):
             batch = data.batch(start, start + 1)
-            pixels, labels = batch.pixels_BHWC.copy(), np.array(batch.labels_B)
-            reused.append(Batch(start, pixels, labels))
-            pixels[:] = 0
-            labels[:] = 0
+            arrays = [None if array is None else array.copy() for array in batch[1:]]
+            reused.append(Batch(start, *arrays))
+            for array in arrays:
+                if array is not None:
+                    array[:] = 0
         assert [f.sha256 for f in reused.commit()] == [f.sha256 for f in writer.commit()]
 
     def test_says_truly_what_it_wrote(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
@@ -249,6 +282,7 @@ class FormatContract:
             writer = self.open(tmp_path, data)
             try:
                 data.write(writer, START, STOP, 4)
+                writer.commit()  # a format may hold back until then
             finally:
                 writer.abort()
         assert list(tmp_path.iterdir()) == []
@@ -293,3 +327,20 @@ class FormatContract:
     def test_stands_in_the_table_under_its_name(self) -> None:
         assert self.format.name == self.name
         assert self.format.identity.startswith(f"{self.name}/")
+
+
+class StoresOrigins:
+    """Mixed into the contract of a format whose samples are stored with what they were made from."""
+
+    origin = Origin(seed=SEED, latent_dim=3)
+
+    def test_its_own_reader_reads_origins(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
+        data = self.data(names)
+        assert data.latents is not None
+        self.write_dataset(tmp_path / "out", data)
+        loaded = sorted(self.load_origins(tmp_path / "out", data), key=lambda sample: sample[0])
+        assert [index for index, _, _ in loaded] == list(range(STOP))
+        for index, seed, latents in loaded:
+            assert seed == SEED
+            assert latents.dtype == np.float32
+            np.testing.assert_array_equal(latents, data.latents[index])

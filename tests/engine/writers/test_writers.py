@@ -15,13 +15,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from format_contract import CLASS_NAMES, SHAPES, START, STOP, Data, Decoded, FormatContract
+from format_contract import CLASS_NAMES, SEED, SHAPES, START, STOP, Data, Decoded, FormatContract, StoresOrigins
+from numpy.typing import NDArray
 from PIL import Image
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import RequestError, WriterUnavailable
 from gen_engine.engine.writers import FORMATS, open_format, parquet
-from gen_engine.engine.writers.contract import Batch, Layout, Shard
+from gen_engine.engine.writers.contract import Batch, Layout, Origin, Shard
+
+Origins = Iterator[tuple[int, int, NDArray[np.float32]]]
 
 
 def load_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -51,9 +54,16 @@ class TestNpy(FormatContract):
             for row, i in enumerate(index):
                 yield int(i), None if labels is None else int(labels[row]), pixels[row]
 
+    def load_origins(self, out: Path, data: Data) -> Origins:
+        for path in sorted(out.glob("data/*.index.npy")):
+            others = (np.load(str(path).replace("index", kind)) for kind in ("seed", "latents"))
+            yield from zip(np.load(path).tolist(), *others, strict=True)
+
     def test_is_what_numpy_saves(self, tmp_path: Path) -> None:
         data = self.data(CLASS_NAMES)
-        arrays = (data.pixels[START:], np.asarray(data.labels)[START:], np.arange(START, STOP))
+        arrays = [data.pixels[START:], np.asarray(data.labels)[START:], np.arange(START, STOP)]
+        if data.latents is not None:
+            arrays += [data.latents[START:], np.full(STOP - START, SEED, np.uint64)]
         for file, array in zip(self.write_dataset(tmp_path / "out", data), arrays, strict=True):
             saved = io.BytesIO()
             np.save(saved, array)
@@ -69,24 +79,36 @@ class TestWebDataset(FormatContract):
             assert ("cls" in sample) == (data.labels is not None)
             yield int(sample["__key__"]), sample.get("cls"), sample["npy" if self.codec == "raw" else "png"]
 
+    def load_origins(self, out: Path, data: Data) -> Origins:
+        urls = [str(path) for path in sorted(out.glob("data/*.tar"))]
+        for sample in webdataset.WebDataset(urls, shardshuffle=False).decode():
+            known = sample["json"]
+            assert known.get("label") == data.label(known["index"])
+            yield known["index"], known["seed"], sample["latents.npy"]
+
     def test_tar_and_tarfile_list_it(self, tmp_path: Path) -> None:
         (path,) = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
         listed = subprocess.run(["tar", "tf", path], capture_output=True, text=True, check=True)
         assert listed.stderr == ""
         with tarfile.open(path, "r:") as tar:
             members = tar.getmembers()
-        extension = open_codec(self.codec).extension
-        expected = [f"{index:012d}.{kind}" for index in range(START, STOP) for kind in (extension, "cls")]
+        kinds = [open_codec(self.codec).extension, "cls", *([] if self.origin is None else ["latents.npy", "json"])]
+        expected = [f"{index:012d}.{kind}" for index in range(START, STOP) for kind in kinds]
         assert listed.stdout.split() == [member.name for member in members] == expected
         attributes = {(m.mode, m.uid, m.gid, m.mtime, m.type, m.uname, m.gname, m.linkname) for m in members}
         assert attributes == {(0o644, 0, 0, 0, tarfile.REGTYPE, "", "", "")}
 
     def test_hugging_face_reads_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        data = self.data(CLASS_NAMES)
+        # Its reader makes a column of the numbers in JSON, which holds int64.
+        origin = None if self.origin is None else Origin(seed=2**63 - 1, latent_dim=3)
+        data = Data(CLASS_NAMES, modality=self.modality, origin=origin)
         self.write_dataset(tmp_path / "out", data)
         for row in load_dataset(tmp_path, monkeypatch):
             index = int(row["__key__"])
             assert row["cls"] == data.label(index)
+            if data.latents is not None:
+                assert row["json"]["seed"] == 2**63 - 1
+                np.testing.assert_array_equal(np.asarray(row["latents.npy"], np.float32), data.latents[index])
             pixels = row["npy"] if self.codec == "raw" else row["png"]
             np.testing.assert_array_equal(np.asarray(pixels, data.pixels.dtype), data.pixels[index])
 
@@ -107,8 +129,12 @@ class TestWebDatasetOfArrays(TestWebDataset):
     codec = "raw"
 
 
-class TestWebDatasetOfAudio(TestWebDatasetOfArrays):
+class TestWebDatasetOfAudio(StoresOrigins, TestWebDatasetOfArrays):
     modality = "audio"
+
+
+class TestWebDatasetWithOrigins(StoresOrigins, TestWebDataset):
+    """Of pictures with labels and without."""
 
 
 class TestParquet(FormatContract):
@@ -121,11 +147,19 @@ class TestParquet(FormatContract):
         for row in dataset:
             yield row["index"], row.get("label"), np.asarray(row[data.layout.noun], data.pixels.dtype)
 
+    def load_origins(self, out: Path, data: Data) -> Origins:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            dataset = load_dataset(out.parent, monkeypatch)
+        assert (dataset.features["latents"].length, dataset.features["seed"].dtype) == (3, "uint64")
+        for row in dataset:
+            yield row["index"], row["seed"], np.asarray(row["latents"], np.float32)
+
     def check_features(self, features: Any, data: Data) -> None:
         if data.labels is not None:
             assert tuple(features["label"].names) == data.layout.class_names
         noun = data.layout.noun
-        assert list(features) == ([noun, "index"] if data.labels is None else [noun, "label", "index"])
+        names = [noun, "index"] if data.labels is None else [noun, "label", "index"]
+        assert list(features) == (names if self.origin is None else [*names, "latents", "seed"])
         if self.modality == "vector":
             assert (features[noun].length, features[noun].feature.dtype) == (data.layout.shape[0], "float32")
         elif self.codec == "raw":
@@ -184,8 +218,16 @@ class TestParquetOfArrays(TestParquet):
         assert path.stat().st_size < 1.05 * data.pixels[START:].nbytes
 
 
+class TestParquetWithOrigins(StoresOrigins, TestParquet):
+    """Of pictures with labels and without."""
+
+
 class TestNpyOfVolumes(TestNpy):
     modality = "volume"
+
+
+class TestNpyWithOrigins(StoresOrigins, TestNpy):
+    """Of pictures with labels and without."""
 
 
 class _ParquetOfFloats(TestParquet):
@@ -211,7 +253,7 @@ class TestParquetOfVolumes(_ParquetOfFloats):
     __test__ = True
 
 
-class TestParquetOfVectors(_ParquetOfFloats):
+class TestParquetOfVectors(StoresOrigins, _ParquetOfFloats):
     modality = "vector"
     __test__ = True
 
