@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gen_engine.cli.progress import Progress, duration
+from gen_engine.cli.size import parse_size
 
 if TYPE_CHECKING:
     from gen_engine.engine.estimate import Estimate
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     metavar="png|png-zlib|jpeg|raw",
     help="How webdataset and parquet hold a sample.  [default: png; raw if it is no picture]",
 )
-@click.option("--shard-size", type=int, default=10_000, show_default=True, help="Samples a shard.")
+@click.option("--shard-size", type=int, metavar="S", help="Samples a shard.  [default: 10000]")
+@click.option("--shard-bytes", type=parse_size, metavar="SIZE", help="Bytes a shard instead, about: 64MB, 64MiB, 1GB.")
 @click.option(
     "--labels",
     metavar="LABELS",

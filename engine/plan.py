@@ -88,6 +88,9 @@ class Plan:
     shard_size: int
     compute: Compute
 
+    shard_bytes: int | None = None
+    """What :attr:`shard_size` was settled from, if bytes were asked for."""
+
     @property
     def encoding(self) -> str:
         """The format and, where it has one, the codec, as people read them."""
@@ -114,6 +117,7 @@ class Plan:
             "labels": None if self.labels is None else self.labels.to_json(),
             "format": {"name": self.format, "version": self.format_id, "codec": self.codec_id},
             "shard_size": self.shard_size,
+            **({} if self.shard_bytes is None else {"shard_bytes": self.shard_bytes}),
             "compute": self.compute.to_json(),
         }
 

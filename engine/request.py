@@ -10,6 +10,7 @@ from gen_engine.engine.latents import check_seed
 MAX_COUNT = 10**12
 """Sample indices are written with twelve digits."""
 
+MAX_SHARD_BYTES = 2**50
 DEFAULT_SHARD_SIZE = 10_000
 DEFAULT_BATCH = 50
 """Divides the default shard. Larger ones are no faster on a CPU (benchmarks/test_backends.py), and start later."""
@@ -41,8 +42,11 @@ class SampleRequest:
     codec: str | None = None
     """One of :data:`gen_engine.engine.codecs.CODECS`; None is png for pictures and raw for other samples."""
 
-    shard_size: int = DEFAULT_SHARD_SIZE
-    """Samples a shard; the last shard may be smaller."""
+    shard_size: int | None = None
+    """Samples a shard; the last one may be smaller. None for :data:`DEFAULT_SHARD_SIZE`, or less if the format asks."""
+
+    shard_bytes: int | None = None
+    """Bytes a shard, about, in the place of :attr:`shard_size`: see :mod:`gen_engine.engine.shard_size`."""
 
     with_latents: bool = False
     """Store with every sample the seed and the latents that it was made from."""
@@ -62,7 +66,14 @@ class SampleRequest:
     def __post_init__(self) -> None:
         check_seed(self.seed)
         _check_range("count", self.count, MAX_COUNT)
-        _check_range("shard size", self.shard_size, MAX_COUNT)
+        if self.shard_size is not None and self.shard_bytes is not None:
+            raise RequestError(
+                f"shard size {self.shard_size} and shard bytes {self.shard_bytes}: give one of them, samples or bytes"
+            )
+        if self.shard_size is not None:
+            _check_range("shard size", self.shard_size, MAX_COUNT)
+        if self.shard_bytes is not None:
+            _check_range("shard bytes", self.shard_bytes, MAX_SHARD_BYTES)
         if self.batch is not None:
             _check_range("batch", self.batch, 1 << 20)
 

@@ -31,9 +31,10 @@ from gen_engine.engine.preview import SAMPLES, preview
 from gen_engine.engine.processes import DeviceProcesses, Heard, Work
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import DEFAULT_BATCH, SampleRequest
+from gen_engine.engine.shard_size import settle_shard_size
 from gen_engine.engine.variants import CANONICAL, Graph, choose
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import Format, Layout, Origin, Shard, ShardWriter, WrittenFile
+from gen_engine.engine.writers.contract import Batch, Format, Layout, Origin, Shard, ShardWriter, WrittenFile
 
 MAX_WORKERS = 1024
 
@@ -131,15 +132,17 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
     backend = open_backend(name, bundle, graph, device=request.device, batch=batch, build=request.build, note=note)
     latents = _latents(bundle, request.seed, request.truncation)
     with contextlib.closing(Renderer(backend.lane(), batch, latents, new_labels())) as first:
-        first_batch, _ = first.array(0, batch)
+        first_batch, first_labels = first.array(0, batch)
+        first_latents = first.latents(0, batch) if request.with_latents else None
     codec.encode(first_batch[:1])  # a codec that cannot hold such samples says so before anything is written
     layout = Layout(
         shape=bundle.output.shape,
         class_names=None if bundle.labels is None else bundle.labels.names,
-        shards=shard_count(request.count, request.shard_size),
+        shards=1,
         modality=bundle.output.modality,
         origin=Origin(seed=request.seed, latent_dim=bundle.latent.dim) if request.with_latents else None,
     )
+    shard_size = settle_shard_size(request, form, codec, layout, Batch(0, first_batch, first_labels, first_latents))
     plan = Plan(
         bundle_name=bundle.name,
         bundle_digest=bundle.digest,
@@ -149,11 +152,12 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         distribution=bundle.latent.distribution,
         truncation=request.truncation,
         labels=label_plan,
-        layout=layout,
+        layout=dataclasses.replace(layout, shards=shard_count(request.count, shard_size)),
         format=form.name,
         format_id=form.identity,
         codec_id=None if form.holds_arrays else codec.identity,
-        shard_size=request.shard_size,
+        shard_size=shard_size,
+        shard_bytes=request.shard_bytes,
         compute=Compute(
             backend=backend.name,
             version=backend.version,

@@ -5,7 +5,7 @@ Shape suffixes: B samples, H height, W width, C channels, Z latent dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -104,6 +104,14 @@ class StoredSample:
     """Little-endian float32, of datasets whose samples are stored with their origin."""
 
 
+class FinishedShard(NamedTuple):
+    """A shard whose files are in place, for formats that list all of them in a file of their own."""
+
+    samples: int
+    files: Sequence[Mapping[str, Any]]
+    """``{"name": …, "bytes": …, "sha256": …}`` each, the name relative to the dataset directory."""
+
+
 class ShardWriter(Protocol):
     """Writes one shard into temporary files. Used by one thread."""
 
@@ -146,6 +154,16 @@ class Format(Protocol):
         """True if samples are stored as they are, and no codec has a place."""
         ...
 
+    @property
+    def default_shard_bytes(self) -> int | None:
+        """The size of a shard if none is asked for; None for a number of samples instead."""
+        ...
+
+    @property
+    def most_shard_bytes(self) -> int | None:
+        """The size that a shard cannot have, nor anything above it; None if there is none."""
+        ...
+
     def check_available(self) -> None:
         """Raise WriterUnavailable, saying what to install, if a library is missing."""
         ...
@@ -163,6 +181,13 @@ class Format(Protocol):
 
         Raises:
             VerifyError: one of the indices is not there.
+        """
+        ...
+
+    def index(self, layout: Layout, codec: Codec, shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
+        """Return files that list all shards, by name relative to the dataset directory: most formats need none.
+
+        They are written when the last shard is finished, from its records alone, and before the manifest.
         """
         ...
 

@@ -15,10 +15,10 @@ from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import npy_header
 from gen_engine.engine.errors import VerifyError
 from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
-from gen_engine.engine.writers.shard import StagedShard, missing, numbered
+from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing, numbered
 
 
-class NpyFormat:
+class NpyFormat(ShardsAlone):
     """``data/train-00000-of-00010.images.npy`` (uint8 [B, H, W, C]), ``.labels.npy`` and ``.index.npy`` (int64 [B]).
 
     Samples that are no images are ``.samples.npy``, float32 [B, …]. Their origin, where it is stored, is

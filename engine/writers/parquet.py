@@ -20,14 +20,14 @@ from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError, WriterUnavailable
 from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
-from gen_engine.engine.writers.shard import StagedShard, missing, numbered
+from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing, numbered
 
 GROUP_ROWS = 1_000
 GROUP_BYTES = 32 * 2**20
 """A row group is written at this many rows or, for large samples, at as many as have this many bytes uncompressed."""
 
 
-class ParquetFormat:
+class ParquetFormat(ShardsAlone):
     """``data/train-00000-of-00010.parquet`` with the columns ``image``, ``label`` (if there are labels), ``index``.
 
     Samples that are no images are arrays in a column ``sample``. Their origin, where it is stored, is in the columns

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.writers.contract import Batch, Layout, Shard, WrittenFile
+from gen_engine.engine.writers.contract import Batch, FinishedShard, Layout, Shard, WrittenFile
 from gen_engine.engine.writers.staged import StagedFile
+
+
+class ShardsAlone:
+    """Base of the formats whose shards need no file beside them and may have any size."""
+
+    default_shard_bytes: int | None = None
+    most_shard_bytes: int | None = None
+
+    def index(self, layout: Layout, codec: Codec, shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
+        """Return nothing."""
+        return {}
 
 
 class StagedShard(ABC):

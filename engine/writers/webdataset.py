@@ -20,7 +20,7 @@ from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError
 from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
-from gen_engine.engine.writers.shard import StagedShard, missing
+from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -32,7 +32,7 @@ AFTER_SIZE = b"\0" + b"00000000000\0"
 AFTER_CHECKSUM = b"\0 " + b"0" + bytes(100) + b"ustar\0" + b"00" + bytes(64) + b"0000000\0" * 2 + bytes(155 + 12)
 
 
-class WebDatasetFormat:
+class WebDatasetFormat(ShardsAlone):
     """``data/train-000000.tar`` with ``000000000123.png`` and, in datasets with labels, ``000000000123.cls``.
 
     With the codec raw, the only one for samples that are no images, the member is ``000000000123.npy``. Their origin,

@@ -25,6 +25,7 @@ from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import (
     Batch,
+    FinishedShard,
     Format,
     Layout,
     Origin,
@@ -112,12 +113,17 @@ class FormatContract:
     def write_dataset(self, out: Path, data: Data) -> list[Path]:
         """Write both shards and a card; return the files of the second shard."""
         (out / "data").mkdir(parents=True)
+        finished = []
         for number, (start, stop) in enumerate([(0, START), (START, STOP)]):
             writer = self.open(out, data, number)
             data.write(writer, start, stop, 4)
             files = writer.commit()
             for file in files:
                 file.temporary.rename(out / file.name)
+            records = [{"name": file.name, "bytes": file.bytes, "sha256": file.sha256} for file in files]
+            finished.append(FinishedShard(stop - start, records))
+        for name, content in self.format.index(data.layout, open_codec(self.codec), finished).items():
+            (out / name).write_bytes(content)
         (out / "README.md").write_text(f"---\n{yaml.safe_dump(dict(self.format.card(data.layout)))}---\n")
         return [out / file.name for file in files]
 
