@@ -68,6 +68,8 @@ $(DEV): pyproject.toml constraints.txt | $(BIN)/pip
 	@$(PIP) install --quiet --editable '.[dev]' --constraint constraints.txt
 	@# A published generator with its weights, for the tests. Alone: its package asks for much that its class does not use.
 	@$(PIP) install --quiet --no-deps gan-face-generate==1.1.1
+	@# The readers of MDS, for the tests. Alone: its package asks for the clients of six clouds, and for an older NumPy.
+	@$(PIP) install --quiet --no-deps mosaicml-streaming==0.13.0
 	@rm -rf .typing && mkdir -p .typing/gen_engine
 	@for room in $(ROOMS); do ln -s ../../$$room .typing/gen_engine/$$room; done
 	@touch $(BASE) $@

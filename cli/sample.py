@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "format_",
-    metavar="npy|webdataset|parquet",
+    metavar="npy|webdataset|parquet|mds",
     default="npy",
     show_default=True,
     help="Of the shards.",
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--codec",
     metavar="png|png-zlib|jpeg|raw",
-    help="How webdataset and parquet hold a sample.  [default: png; raw if it is no picture]",
+    help="How the formats but npy hold a sample.  [default: png; raw if it is no picture]",
 )
-@click.option("--shard-size", type=int, metavar="S", help="Samples a shard.  [default: 10000]")
+@click.option("--shard-size", type=int, metavar="S", help="Samples a shard.  [default: 10000, in mds at most 64 MiB]")
 @click.option("--shard-bytes", type=parse_size, metavar="SIZE", help="Bytes a shard instead, about: 64MB, 64MiB, 1GB.")
 @click.option(
     "--labels",

@@ -40,7 +40,9 @@ def verify(directory: Path, regenerate: int, bundle: Path | None, json_: bool, q
     from gen_engine.engine.verify import hash_shards, regenerate_samples
 
     generator = read_bundle(bundle or SHIPPED) if regenerate else None  # before hours of hashing
-    total = sum(file["bytes"] for shard in read_manifest(directory)["shards"] for file in shard["files"])
+    manifest = read_manifest(directory)
+    listed = [*(shard["files"] for shard in manifest["shards"]), manifest.get("index", [])]
+    total = sum(file["bytes"] for files in listed for file in files)
     with Progress(total, label="hash", unit="B", quiet=quiet) as progress:
         found = hash_shards(directory, lambda size: progress.advance(size, nbytes=size))
     again = 0

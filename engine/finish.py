@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_engine.engine.card import TOTAL_BYTES
-from gen_engine.engine.digests import unseal
+from gen_engine.engine.digests import sha256_bytes, unseal
 from gen_engine.engine.errors import DatasetError, OutputError
 from gen_engine.engine.journal import Entry, newest, to_line
 from gen_engine.engine.manifest import MANIFEST, Manifest, write_manifest
@@ -24,7 +24,8 @@ from gen_engine.engine.parts import WHOLE
 from gen_engine.engine.plan import shard_count
 from gen_engine.engine.sinks import open_sink
 from gen_engine.engine.sinks.contract import DRAFT, PLAN, Seen, Sink
-from gen_engine.engine.writers.contract import WrittenFile
+from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers.contract import FinishedShard, WrittenFile
 
 _NAMED = 12
 """Ranges of missing shards that a message names."""
@@ -94,9 +95,27 @@ def finish(sink: Sink) -> Unfinished | None:
         total = sum(file["bytes"] for entry in newest(whole.values(), shards) for file in entry.files)
         sink.write("README.md", draft["card"].replace(TOTAL_BYTES, f"{total:,}").encode())
         document = draft["manifest"] | {"bytes": total, "plan": plan}
-        _put_manifest(sink, document, (_shard(entry, count, size) for entry in newest(whole.values(), shards)))
+
+        def finished() -> Iterator[dict[str, Any]]:
+            return (_shard(entry, count, size) for entry in newest(whole.values(), shards))
+
+        if "index" in draft:
+            document["index"] = _put_index(sink, plan, draft["index"], finished())
+        _put_manifest(sink, document, finished())
         sink.clear()
     return None
+
+
+def _put_index(
+    sink: Sink, plan: Mapping[str, Any], head: Mapping[str, Any], shards: Iterator[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Write the files in which the format lists its shards, and return their records."""
+    records = []
+    listed = (FinishedShard(shard["count"], shard["files"]) for shard in shards)
+    for name, content in open_format(plan["format"]["name"]).index(head, listed).items():
+        sink.write(name, content)
+        records.append({"name": name, "bytes": len(content), "sha256": sha256_bytes(content)})
+    return records
 
 
 def _put_manifest(sink: Sink, document: Mapping[str, Any], shards: Iterator[dict[str, Any]]) -> None:
@@ -126,6 +145,13 @@ def survey(sink: Sink, shards: range, manifest: Manifest | None = None) -> Itera
     for entry in newest(chain(_lines(manifest), sink.lines()), shards):
         faults = (_fault(sink, file, look) for file in entry.files)
         yield entry, next(filter(None, faults), None)
+
+
+def index_fault(sink: Sink, manifest: Manifest) -> str | None:
+    """Return what is wrong with the files in which the format of a finished dataset lists its shards, or None."""
+    look = sink.look()
+    faults = (_fault(sink, {**file, "stamp": None}, look) for file in manifest.head.get("index", []))
+    return next(filter(None, faults), None)
 
 
 def _lines(manifest: Manifest | None) -> Iterator[bytes]:

@@ -5,12 +5,13 @@
     out/
     ├── data/…                 finished shards, in the format's own names
     ├── preview.png            the first samples, from the beginning on
-    ├── README.md              the dataset card  ┐ written at the end, the manifest last
-    ├── dataset.json           the manifest      ┘
+    ├── data/index.json        or what else the format lists its shards in  ┐
+    ├── README.md              the dataset card                             ├ written at the end, the manifest last
+    ├── dataset.json           the manifest                                 ┘
     └── .gen-engine/           while the job runs
         ├── lock               held for a moment by a process that begins or finishes
         ├── plan.json          what the job is
-        ├── draft.json         what the card and the manifest will say
+        ├── draft.json         what the card, the manifest and the format's index will say
         └── parts/K-of-N/      of each part of the job; without --part, 1-of-1
             ├── lock           held by the process that makes the part
             ├── journal        one line a finished shard
@@ -34,7 +35,7 @@ from typing import Any
 
 from gen_engine.engine.digests import canonical_json, seal
 from gen_engine.engine.errors import PlanMismatch, WriterError
-from gen_engine.engine.finish import Unfinished, finish, output_errors, read_draft, read_plan, survey
+from gen_engine.engine.finish import Unfinished, finish, index_fault, output_errors, read_draft, read_plan, survey
 from gen_engine.engine.journal import Entry, to_line
 from gen_engine.engine.manifest import MANIFEST, Manifest
 from gen_engine.engine.parts import WHOLE, Part
@@ -46,10 +47,15 @@ from gen_engine.engine.writers.contract import WrittenFile
 
 @dataclass(frozen=True)
 class Damage:
-    """A finished shard whose files are not as they were recorded."""
+    """A finished shard whose files are not as they were recorded, or the format's index."""
 
-    shard: int
+    shard: int | None
     reason: str
+
+    def __str__(self) -> str:
+        """Return what will be done about it."""
+        what = "the index" if self.shard is None else f"shard {self.shard}"
+        return f"{what} is made again: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Ledger:
         self.shards = part.shards(self._total)
         """The shards of this part."""
         self.damage: list[Damage] = []
-        """Finished shards of this part that were found damaged, and will be made again."""
+        """What was finished of this part and found damaged, and will be made again."""
         self._done: dict[int, int] = {}
         self._sink = sink = open_sink(out, part)
         self.committer = Committer(sink)
@@ -157,17 +163,21 @@ class Ledger:
         with output_errors(self._sink.place):
             return read_draft(self._sink) is not None
 
-    def prepare(self, manifest: Mapping[str, Any], card: str, preview: bytes) -> None:
+    def prepare(
+        self, manifest: Mapping[str, Any], card: str, preview: bytes, index: Mapping[str, Any] | None
+    ) -> None:
         """Write the preview, and settle what the job ends with, so that anybody can finish it.
 
         Args:
             manifest: what ``dataset.json`` says besides its schema, the plan and the shards.
             card: the dataset card, with :data:`gen_engine.engine.card.TOTAL_BYTES` where the size goes.
             preview: a PNG.
+            index: what the format's index says besides the shards; None if there is none.
         """
+        draft = {"manifest": dict(manifest), "card": card} | ({} if index is None else {"index": dict(index)})
         with output_errors(self._sink.place):
             self._sink.write("preview.png", preview)
-            self._sink.write(DRAFT, seal({"manifest": dict(manifest), "card": card}))
+            self._sink.write(DRAFT, seal(draft))
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
         """Put a shard's finished files in place, then record it. Threads may commit different shards at once.
@@ -211,13 +221,17 @@ class Ledger:
             sink.write(PLAN, canonical_json(self.plan))
 
     def _is_whole(self, manifest: Manifest) -> bool:
-        """Return whether no shard of a finished dataset is damaged, of any part, and note those of this one."""
+        """Return whether no shard of a finished dataset is damaged, nor its index; note the shards of this part."""
         for entry, reason in survey(self._sink, range(self._total), manifest):
             if reason is not None:
                 self._done.clear()
                 return False
             if entry.shard in self.shards:
                 self._done[entry.shard] = _bytes(entry)
+        if (reason := index_fault(self._sink, manifest)) is not None:
+            self._done.clear()
+            self.damage.append(Damage(None, reason))
+            return False
         return True
 
     def _look(self) -> None:

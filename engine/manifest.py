@@ -103,6 +103,8 @@ class Manifest:
         with self._sense():
             if self.head["samples"] != self.head["plan"]["count"]:
                 raise ValueError(f"{self.head['samples']} samples, of a plan for {self.head['plan']['count']}")
+            for file in self.head.get("index", []):
+                _check_file(file)
 
     def shards(self) -> Iterator[dict[str, Any]]:
         """Yield each shard, in order: ``shard``, ``first``, ``count`` and ``files``.

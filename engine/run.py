@@ -211,7 +211,7 @@ def write_dataset(
     lanes = lane_count(workers, len(part.shards(job.plan.layout.shards)))
     with Ledger(out, job.plan.to_json(), part) as ledger:
         for damage in ledger.damage:
-            monitor.note(f"shard {damage.shard} is made again: {damage.reason}")
+            monitor.note(str(damage))
         total = _samples(job, ledger.shards)
         left = 0 if ledger.complete else total - _samples(job, ledger.done)
         monitor.started(total, total - left, lanes)
@@ -325,7 +325,8 @@ def _prepare(job: Job, ledger: Ledger) -> None:
     shown = min(job.plan.count, SAMPLES)
     with contextlib.closing(job.renderer()) as renderer:
         picture = preview((batch.pixels_BHWC for batch in renderer.render(0, shown)), job.plan.layout.modality)
-    ledger.prepare(card.manifest(job.plan), card.readme(job.plan, job.bundle, job.format), picture)
+    index = job.format.index_head(job.plan.layout, job.codec)
+    ledger.prepare(card.manifest(job.plan), card.readme(job.plan, job.bundle, job.format), picture, index)
 
 
 def _latents(bundle: Bundle, seed: int, truncation: float | None) -> Latents:

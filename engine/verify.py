@@ -46,12 +46,15 @@ def hash_shards(out: Path, heard: Callable[[int], None]) -> Verified:
         DatasetError: no finished dataset is there.
         VerifyError: names the first shard that differs, and how; or a file in ``data`` that is nobody's.
     """
-    shards = read_manifest(out)["shards"]
-    _refuse_strangers(out, {file["name"] for shard in shards for file in shard["files"]})
+    manifest = read_manifest(out)
+    shards = manifest["shards"]
+    listed = [(f"shard {shard['shard']}", shard["files"]) for shard in shards]
+    listed.append(("the index", manifest.get("index", [])))
+    _refuse_strangers(out, {file["name"] for _, recorded in listed for file in recorded})
     files = size = 0
-    for shard in shards:
-        for file in shard["files"]:
-            _check_file(out, shard["shard"], file)
+    for what, recorded in listed:
+        for file in recorded:
+            _check_file(out, what, file)
             files, size = files + 1, size + file["bytes"]
             heard(file["bytes"])
     return Verified(shards=len(shards), files=files, bytes=size)
@@ -164,21 +167,21 @@ def _refuse_strangers(out: Path, names: Set[str]) -> None:
             )
 
 
-def _check_file(out: Path, shard: int, file: Mapping[str, Any]) -> None:
+def _check_file(out: Path, what: str, file: Mapping[str, Any]) -> None:
     path = out / file["name"]
     try:
         size = path.stat().st_size
         digest = sha256_file(path)
     except OSError as error:
-        raise VerifyError(f"{out}: shard {shard} differs: {file['name']} cannot be read ({error.strerror})") from error
+        raise VerifyError(f"{out}: {what} differs: {file['name']} cannot be read ({error.strerror})") from error
     if size != file["bytes"]:
         raise VerifyError(
-            f"{out}: shard {shard} differs: {file['name']} has {size} bytes, {file['bytes']} were written; "
+            f"{out}: {what} differs: {file['name']} has {size} bytes, {file['bytes']} were written; "
             "the command that made the dataset makes it again"
         )
     if digest != file["sha256"]:
         raise VerifyError(
-            f"{out}: shard {shard} differs: {file['name']} has sha256 {digest[:12]}…, {file['sha256'][:12]}… was "
+            f"{out}: {what} differs: {file['name']} has sha256 {digest[:12]}…, {file['sha256'][:12]}… was "
             "written; remove the file, and the command that made the dataset makes it again"
         )
 

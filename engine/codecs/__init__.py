@@ -1,4 +1,4 @@
-"""Codecs: how one sample becomes bytes inside a WebDataset or Parquet shard."""
+"""Codecs: how one sample becomes bytes inside a shard."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ FORMATS = {
     "npy": "gen_engine.engine.writers.npy:NpyFormat",
     "webdataset": "gen_engine.engine.writers.webdataset:WebDatasetFormat",
     "parquet": "gen_engine.engine.writers.parquet:ParquetFormat",
+    "mds": "gen_engine.engine.writers.mds:MdsFormat",
 }
 """What ``--format`` may name → where it lives. Imported when it is made."""
 

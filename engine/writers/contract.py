@@ -184,10 +184,14 @@ class Format(Protocol):
         """
         ...
 
-    def index(self, layout: Layout, codec: Codec, shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
-        """Return files that list all shards, by name relative to the dataset directory: most formats need none.
+    def index_head(self, layout: Layout, codec: Codec) -> Mapping[str, Any] | None:
+        """Return, as JSON, what :meth:`index` needs besides the shards; None for a format without an index."""
+        ...
 
-        They are written when the last shard is finished, from its records alone, and before the manifest.
+    def index(self, head: Mapping[str, Any], shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
+        """Return the files that list all shards, by name relative to the dataset directory.
+
+        They are written when the last shard is finished, from the records of all, and before the manifest.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,11 @@ class ShardsAlone:
     default_shard_bytes: int | None = None
     most_shard_bytes: int | None = None
 
-    def index(self, layout: Layout, codec: Codec, shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
+    def index_head(self, layout: Layout, codec: Codec) -> Mapping[str, Any] | None:
+        """Return None: there is no index."""
+        return None
+
+    def index(self, head: Mapping[str, Any], shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
         """Return nothing."""
         return {}
 

@@ -165,7 +165,7 @@ def test_a_refused_plan_lets_go_of_the_lock(tmp_path: Path) -> None:
 
 def test_closing_late_leaves_a_successors_lock_alone(tmp_path: Path) -> None:
     first = Ledger(tmp_path / "out", PLAN)
-    first.prepare({"samples": 4}, "card", b"preview")
+    first.prepare({"samples": 4}, "card", b"preview", None)
     for shard in (0, 1):
         first.commit(shard, stage(first, shard))
     assert first.finish() is None  # removes the locks' files

@@ -214,7 +214,7 @@ def commit(committer: bytes, shards: list[int]) -> int:
 
 def test_processes_of_one_part_commit_side_by_side(tmp_path: Path) -> None:
     with Ledger(tmp_path / "out", PLAN) as ledger, ProcessPoolExecutor(4, get_context("spawn")) as pool:
-        ledger.prepare({"samples": 40}, "card", b"preview")
+        ledger.prepare({"samples": 40}, "card", b"preview", None)
         committer = pickle.dumps(ledger.committer)
         shares = [list(range(first, 20, 5)) for first in range(5)]
         pids = list(pool.map(commit, [committer] * 5, shares))

@@ -21,7 +21,15 @@ from gen_engine.engine.verify import regenerate_samples
 from gen_engine.engine.writers import open_format
 
 COUNT = 61
-FORMATS = [("npy", None), ("webdataset", "png"), ("webdataset", "raw"), ("parquet", "png"), ("parquet", "raw")]
+FORMATS = [
+    ("npy", None),
+    ("webdataset", "png"),
+    ("webdataset", "raw"),
+    ("parquet", "png"),
+    ("parquet", "raw"),
+    ("mds", "png"),
+    ("mds", "raw"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +150,7 @@ def test_a_generator_that_fails_in_the_middle_stops_the_job_and_it_resumes(
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        ({"format": "csv"}, "unknown format 'csv': choose one of npy, webdataset, parquet"),
+        ({"format": "csv"}, "unknown format 'csv': choose one of npy, webdataset, parquet, mds"),
         ({"format": "webdataset", "codec": "gif"}, "unknown codec 'gif': choose one of png, png-zlib, jpeg, raw"),
         ({"format": "webdataset", "codec": ""}, "unknown codec ''"),
         ({"codec": "png"}, "codec 'png': format npy holds arrays, not encoded pictures; leave --codec out"),

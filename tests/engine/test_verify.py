@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import reseal, run_job
+from jobs import Heard, reseal, run_job, tree
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.bundle import Bundle
@@ -121,6 +121,27 @@ def test_a_damaged_shard_can_be_removed_and_made_again(tiny: Bundle, out: Path) 
     name.unlink()
     run_job(tiny, out, count=COUNT, shard_size=10, batch=4)
     hash_shards(out, silent)
+
+
+def test_an_index_is_checked_like_a_shard_and_made_again(tiny: Bundle, tmp_path: Path) -> None:
+    out, request = tmp_path / "mds", {"count": COUNT, "shard_size": 10, "batch": 4, "format": "mds"}
+    run_job(tiny, out, **request)
+    hash_shards(out, silent)
+    whole, index = tree(out), out / "data" / "index.json"
+    flip(index, 100)
+    with pytest.raises(VerifyError, match=r"the index differs: data/index.json has sha256"):
+        hash_shards(out, silent)
+    index.unlink()
+    with pytest.raises(VerifyError, match=r"the index differs: data/index.json cannot be read"):
+        hash_shards(out, silent)
+    run_job(tiny, out, monitor=(heard := Heard()), **request)
+    assert heard.notes == ["the index is made again: data/index.json cannot be found"]
+    assert (heard.samples, tree(out)) == (0, whole)
+    recorded = read_manifest(out)["index"]
+    recorded[0]["name"] = "../index.json"
+    reseal(out / "dataset.json", {"index": recorded})
+    with pytest.raises(DatasetError, match="leads outside of the dataset"):
+        hash_shards(out, silent)
 
 
 def test_a_file_that_no_shard_owns(out: Path) -> None:

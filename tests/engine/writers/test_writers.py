@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -16,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 from format_contract import CLASS_NAMES, SEED, SHAPES, START, STOP, Data, Decoded, FormatContract, StoresOrigins
+from mosaicml import MDSWriter, StreamingDataset
 from numpy.typing import NDArray
 from PIL import Image
 
 from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.errors import RequestError, WriterUnavailable
-from gen_engine.engine.writers import FORMATS, open_format, parquet
+from gen_engine.engine.errors import RequestError, VerifyError, WriterError, WriterUnavailable
+from gen_engine.engine.writers import FORMATS, mds, open_format, parquet
 from gen_engine.engine.writers.contract import Batch, Layout, Origin, Shard
 
 Origins = Iterator[tuple[int, int, NDArray[np.float32]]]
@@ -258,12 +260,101 @@ class TestParquetOfVectors(StoresOrigins, _ParquetOfFloats):
     __test__ = True
 
 
+class TestMds(FormatContract):
+    name = "mds"
+
+    def streamed(self, out: Path) -> Iterator[dict[str, Any]]:
+        """Yield what MosaicML's reader fetches as from a remote place, and checks against the hashes."""
+        cache = out.parent / "cache"
+        shutil.rmtree(cache, ignore_errors=True)
+        dataset = StreamingDataset(
+            remote=str(out / "data"), local=str(cache), validate_hash="sha256", shuffle=False, batch_size=1
+        )
+        yield from (dataset[i] for i in range(len(dataset)))
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        for sample in self.streamed(out):
+            yield int(sample["index"]), sample.get("label"), np.asarray(sample[data.layout.noun])
+
+    def load_origins(self, out: Path, data: Data) -> Origins:
+        for sample in self.streamed(out):
+            yield int(sample["index"]), int(sample["seed"]), sample["latents"]
+
+    def test_is_what_its_own_writer_writes(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
+        data = self.data(names)
+        self.write_dataset(tmp_path / "out", data)
+        ours = json.loads((tmp_path / "out" / "data" / "index.json").read_text())
+        columns = dict(zip(ours["shards"][0]["column_names"], ours["shards"][0]["column_encodings"], strict=True))
+        theirs = tmp_path / "theirs"
+        with MDSWriter(columns=columns, out=str(theirs), hashes=["sha256"], size_limit=None) as writer:
+            for i in range(START, STOP):
+                known = {"index": i, "label": data.label(i), "seed": SEED}
+                if data.latents is not None:
+                    known["latents"] = data.latents[i]
+                known[data.layout.noun] = data.pixels[i] if self.codec == "raw" else self.payload(data.pixels[i])
+                writer.write({name: known[name] for name in columns})
+        shard = tmp_path / "out" / "data" / "shard.00001.mds"
+        assert shard.read_bytes() == (theirs / "shard.00000.mds").read_bytes()
+        (listed,) = json.loads((theirs / "index.json").read_text())["shards"]
+        listed["raw_data"]["basename"] = shard.name
+        assert ours["shards"][1] == listed
+        assert (tmp_path / "out" / "data" / "index.json").read_text() == json.dumps(ours, sort_keys=True)
+
+    def test_a_shard_beyond_its_offsets_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        data = self.data(CLASS_NAMES)
+        (path,) = self.write_dataset(tmp_path / "out", data)
+        monkeypatch.setattr(mds, "OFFSETS_END", path.stat().st_size)
+        writer = self.open(tmp_path, data)
+        with pytest.raises(
+            WriterError, match=r"shard.00001.mds: it has .* choose a smaller --shard-size or --shard-bytes"
+        ):
+            data.write(writer, START, STOP, 4)
+        writer.abort()
+        monkeypatch.setattr(mds, "OFFSETS_END", path.stat().st_size + 1)
+        writer = self.open(tmp_path, data)
+        data.write(writer, START, STOP, 4)
+        writer.commit()
+        writer.abort()
+
+    @pytest.mark.parametrize("harm", [b"\0\0\0\0", b"\xff\xff\xff\xff"])
+    @pytest.mark.parametrize("at", [0, 4, 8, 4 * 27])
+    def test_damaged_offsets_are_no_crash(self, tmp_path: Path, harm: bytes, at: int) -> None:
+        (path,) = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
+        content = bytearray(path.read_bytes())
+        content[at : at + 4] = harm
+        path.write_bytes(content)
+        with pytest.raises(VerifyError, match=r"shard\.00001\.mds"):
+            list(self.format.read([path], range(START, STOP)))
+
+
+class TestMdsOfArrays(TestMds):
+    codec = "raw"
+
+
+class TestMdsOfJpegs(TestMds):
+    codec = "jpeg"
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        for index, label, pixels in super().load(out, data):
+            np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(self.payload(data.pixels[index])))))
+            yield index, label, data.pixels[index]  # what it decodes to is near them, as the codec's own tests show
+
+
+class TestMdsOfVolumes(StoresOrigins, TestMds):
+    codec = "raw"
+    modality = "volume"
+
+
+class TestMdsWithOrigins(StoresOrigins, TestMds):
+    """Of pictures with labels and without."""
+
+
 def test_every_format_has_a_contract_test() -> None:
     assert set(FORMATS) == {contract.name for contract in FormatContract.__subclasses__()}
 
 
 def test_an_unknown_format_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(RequestError, match="unknown format 'hdf5': choose one of npy, webdataset, parquet"):
+    with pytest.raises(RequestError, match="unknown format 'hdf5': choose one of npy, webdataset, parquet, mds"):
         open_format("hdf5")
 
 
