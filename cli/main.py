@@ -47,6 +47,7 @@ EXTRAS: Final[dict[str, str]] = {
     "tomli": "train",
     "simplejpeg": "jpeg",
     "pyarrow": "parquet",
+    "google_crc32c": "tfrecord",
     "tensorrt": "tensorrt",
     "openvino": "openvino",
 }

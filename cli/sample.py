@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "format_",
-    metavar="npy|webdataset|parquet|mds",
+    metavar="npy|webdataset|parquet|mds|tfrecord",
     default="npy",
     show_default=True,
     help="Of the shards.",

@@ -15,6 +15,7 @@ FORMATS = {
     "webdataset": "gen_engine.engine.writers.webdataset:WebDatasetFormat",
     "parquet": "gen_engine.engine.writers.parquet:ParquetFormat",
     "mds": "gen_engine.engine.writers.mds:MdsFormat",
+    "tfrecord": "gen_engine.engine.writers.tfrecord:TfRecordFormat",
 }
 """What ``--format`` may name → where it lives. Imported when it is made."""
 

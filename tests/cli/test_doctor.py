@@ -186,7 +186,8 @@ def test_cuda_core_compiles_the_latents_kernel_or_is_named(doctor, bundle: Path,
 
 
 @pytest.mark.parametrize(
-    ("library", "group", "name"), [("simplejpeg", "codec", "jpeg"), ("pyarrow", "format", "parquet")]
+    ("library", "group", "name"),
+    [("simplejpeg", "codec", "jpeg"), ("pyarrow", "format", "parquet"), ("google_crc32c", "format", "tfrecord")],
 )
 def test_a_missing_library_is_named_with_its_extra(
     doctor, bundle: Path, monkeypatch, library: str, group: str, name: str

@@ -25,7 +25,7 @@ from gen_engine.engine.render import Renderer
 from gen_engine.engine.verify import hash_shards, regenerate_samples
 
 SHAPES = {"audio": (40, 2), "volume": (3, 5, 4, 2), "vector": (7,)}
-FORMATS = ["npy", "webdataset", "parquet", "mds"]
+FORMATS = ["npy", "webdataset", "parquet", "mds", "tfrecord"]
 GAIN = 3.0
 COUNT = 33
 
@@ -179,7 +179,7 @@ def test_a_job_that_stopped_resumes_to_the_same_bytes(
 
 
 @pytest.mark.parametrize("codec", ["png", "jpeg"])
-@pytest.mark.parametrize("form", ["webdataset", "parquet", "mds"])
+@pytest.mark.parametrize("form", ["webdataset", "parquet", "mds", "tfrecord"])
 def test_a_codec_of_pictures_refuses_other_samples_and_names_what_works(
     generator: Bundle, tmp_path: Path, form: str, codec: str
 ) -> None:
@@ -197,7 +197,7 @@ def test_npy_does_not_send_to_formats_that_would_refuse_too(audio: Bundle, tmp_p
         run_job(audio, tmp_path / "out", count=3, codec="png")
 
 
-@pytest.mark.parametrize("form", ["webdataset", "parquet", "mds"])
+@pytest.mark.parametrize("form", ["webdataset", "parquet", "mds", "tfrecord"])
 def test_raw_is_the_codec_unless_another_is_named(audio: Bundle, tiny: Bundle, tmp_path: Path, form: str) -> None:
     run_job(audio, tmp_path / "a", count=3, format=form)
     run_job(audio, tmp_path / "b", count=3, format=form, codec="raw")

@@ -14,7 +14,14 @@ from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import open_job
 
-FORMATS = [("npy", None), ("webdataset", "png"), ("webdataset", "raw"), ("parquet", "png")]
+FORMATS = [
+    ("npy", None),
+    ("webdataset", "png"),
+    ("webdataset", "raw"),
+    ("parquet", "png"),
+    ("mds", "png"),
+    ("tfrecord", "png"),
+]
 
 
 def sizes(out: Path) -> list[int]:

@@ -15,7 +15,7 @@ from gen_engine.engine.bundle import Bundle
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 DRIVER = Path(__file__).with_name("crash_driver.py")
-FEWEST_POINTS = {"npy": 95, "webdataset": 60, "parquet": 60, "mds": 65}
+FEWEST_POINTS = {"npy": 95, "webdataset": 60, "parquet": 60, "mds": 65, "tfrecord": 60}
 """Of three shards: so that a driver that lost sight of the calls does not pass."""
 
 SWALLOWED = {"whole": 13, "parts": 21}
@@ -41,7 +41,7 @@ def drive(bundle: Bundle, work: Path, format_name: str, harm: str, cut: str = "w
     return report["codes"]
 
 
-@pytest.mark.parametrize("format_name", ["npy", "webdataset", "parquet", "mds"])
+@pytest.mark.parametrize("format_name", ["npy", "webdataset", "parquet", "mds", "tfrecord"])
 @pytest.mark.parametrize("harm", ["kill", "powercut"])
 def test_a_job_that_dies_anywhere_resumes_to_the_same_bytes(
     tiny: Bundle, fast_dir: Path, format_name: str, harm: str
@@ -61,7 +61,14 @@ def test_a_resumed_job_may_die_too(tiny: Bundle, fast_dir: Path, harm: str) -> N
 
 @pytest.mark.parametrize(
     ("format_name", "harm"),
-    [("npy", "ENOSPC"), ("webdataset", "EIO"), ("parquet", "ENOSPC"), ("webdataset", "EROFS"), ("mds", "ENOSPC")],
+    [
+        ("npy", "ENOSPC"),
+        ("webdataset", "EIO"),
+        ("parquet", "ENOSPC"),
+        ("webdataset", "EROFS"),
+        ("mds", "ENOSPC"),
+        ("tfrecord", "EIO"),
+    ],
 )
 def test_a_call_that_fails_anywhere_is_a_clean_error_and_resumes(
     tiny: Bundle, fast_dir: Path, format_name: str, harm: str

@@ -17,13 +17,14 @@ from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.digests import sha256_file
 
 KILLS = 9
-"""Of each of four jobs: 36 in all."""
+"""Of each of five jobs: 45 in all."""
 
 JOBS = [
     ("npy", 1, ["--shard-size", "400"]),
     ("webdataset", 2, ["--shard-size", "330"]),
     ("parquet", 4, ["--shard-size", "400", "--codec", "raw"]),
     ("mds", 2, ["--shard-size", "400"]),
+    ("tfrecord", 2, ["--shard-size", "400"]),
 ]
 COUNT = 8_000
 

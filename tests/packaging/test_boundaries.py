@@ -36,7 +36,7 @@ def test_the_sampling_path_loads_neither_torch_nor_the_command_line() -> None:
 
 def test_the_sampling_path_loads_optional_libraries_only_when_asked() -> None:
     _, loaded = import_all("gen_engine.engine")
-    assert loaded & {"pyarrow", "simplejpeg", "openvino", "tensorrt", "pandas"} == set()
+    assert loaded & {"pyarrow", "google_crc32c", "simplejpeg", "openvino", "tensorrt", "pandas"} == set()
 
 
 @pytest.mark.parametrize("heavy", ["torch", "onnx", "PIL", "sklearn", "onnxruntime", "numpy"])

@@ -272,7 +272,7 @@ class FormatContract:
             return disk
 
         total = 10**6 - attempt(10**6).writes_left
-        assert total >= 4
+        assert total >= 3
         for writes in range(total):
             with pytest.raises(WriterError, match=r"data/.*\(No space left on device\); free some space") as caught:
                 attempt(writes)
@@ -322,7 +322,7 @@ class FormatContract:
     def test_a_truncated_shard_is_named(self, tmp_path: Path, kept: float) -> None:
         files = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
         os.truncate(files[0], int(kept * files[0].stat().st_size))
-        with pytest.raises(VerifyError, match=rf"{files[0].name}.* cannot be read as"):
+        with pytest.raises(VerifyError, match=rf"{files[0].name}: (cannot be read as|sample {START} is not in it)"):
             list(self.format.read(files, range(START, STOP)))
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import crc32c
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +22,9 @@ from format_contract import CLASS_NAMES, SEED, SHAPES, START, STOP, Data, Decode
 from mosaicml import MDSWriter, StreamingDataset
 from numpy.typing import NDArray
 from PIL import Image
+from tfrecord.example_pb2 import Example
+from tfrecord.reader import tfrecord_iterator, tfrecord_loader
+from tfrecord.writer import TFRecordWriter
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import RequestError, VerifyError, WriterError, WriterUnavailable
@@ -349,12 +354,102 @@ class TestMdsWithOrigins(StoresOrigins, TestMds):
     """Of pictures with labels and without."""
 
 
+class TestTfRecord(FormatContract):
+    name = "tfrecord"
+
+    def records(self, path: Path) -> list[bytes]:
+        return [bytes(record) for record in tfrecord_iterator(str(path))]
+
+    def features(self, out: Path) -> Iterator[dict[str, Any]]:
+        for path in sorted(out.glob("data/train.tfrecord-*")):
+            for features in tfrecord_loader(str(path), None):
+                assert all(features[name].dtype == np.int64 for name in ("index", "label") if name in features)
+                yield features
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        for features in self.features(out):
+            label = None if data.labels is None else int(features["label"][0])
+            assert ("label" in features) == (label is not None)
+            if self.modality != "image":
+                pixels = features["sample"].reshape(features["shape"])
+            elif self.codec == "raw":
+                pixels = np.frombuffer(features["image"], np.uint8).reshape(features["shape"])
+            else:
+                pixels = np.asarray(Image.open(io.BytesIO(features["image"])))
+            yield int(features["index"][0]), label, pixels
+
+    def load_origins(self, out: Path, data: Data) -> Origins:
+        for features in self.features(out):
+            yield int(features["index"][0]), int(features["seed"][0]) % 2**64, features["latents"]
+
+    def test_framing_and_checksums(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
+        """By TFRecord's definition, with a CRC-32C that is not ours."""
+        (path,) = self.write_dataset(tmp_path / "out", self.data(names))
+
+        def masked(data: bytes) -> bytes:
+            crc = crc32c.crc32c(data)
+            return (((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32).to_bytes(4, "little")
+
+        records = self.records(path)
+        lengths = [len(record).to_bytes(8, "little") for record in records]
+        framed = [
+            length + masked(length) + record + masked(record) for length, record in zip(lengths, records, strict=True)
+        ]
+        assert path.read_bytes() == b"".join(framed)
+        assert len(records) == STOP - START
+
+    def test_a_record_is_what_protobuf_makes_of_it(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
+        """Up to the order of the map, which is free: as long, and without a field that it does not know."""
+        (path,) = self.write_dataset(tmp_path / "out", self.data(names))
+        for record in self.records(path):
+            example = Example.FromString(record)
+            example.DiscardUnknownFields()
+            assert len(example.SerializeToString()) == len(record)
+
+    @pytest.mark.parametrize("at", [0, 7, 9, 40, -5, -1])
+    def test_a_bit_that_flips_is_found(self, tmp_path: Path, at: int) -> None:
+        (path,) = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
+        content = bytearray(path.read_bytes())
+        content[at] ^= 4
+        path.write_bytes(content)
+        with pytest.raises(VerifyError, match=r"cannot be read as a TFRecord shard .*is damaged"):
+            list(self.format.read([path], range(START, STOP)))
+
+    def test_a_record_of_something_else_is_no_crash(self, tmp_path: Path) -> None:
+        for number, record in enumerate([b"", b"\x08\x01", b"\x0a\x05abc", b"\xff" * 11, b"\x0a\x00"]):
+            path = tmp_path / f"{number}"
+            length = len(record).to_bytes(8, "little")
+            path.write_bytes(length + TFRecordWriter.masked_crc(length) + record + TFRecordWriter.masked_crc(record))
+            with pytest.raises(VerifyError, match="cannot be read as a TFRecord shard"):
+                list(self.format.read([path], [0]))
+
+    def test_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "google_crc32c", None)
+        with pytest.raises(WriterUnavailable, match=r"pip install 'gen-engine\[tfrecord\]'"):
+            open_format("tfrecord")
+
+
+class TestTfRecordOfArrays(StoresOrigins, TestTfRecord):
+    codec = "raw"
+
+
+class TestTfRecordOfAudio(TestTfRecord):
+    codec = "raw"
+    modality = "audio"
+
+
+class TestTfRecordWithOrigins(StoresOrigins, TestTfRecord):
+    """Of pictures with labels and without."""
+
+
 def test_every_format_has_a_contract_test() -> None:
     assert set(FORMATS) == {contract.name for contract in FormatContract.__subclasses__()}
 
 
 def test_an_unknown_format_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(RequestError, match="unknown format 'hdf5': choose one of npy, webdataset, parquet, mds"):
+    with pytest.raises(
+        RequestError, match="unknown format 'hdf5': choose one of npy, webdataset, parquet, mds, tfrecord"
+    ):
         open_format("hdf5")
 
 
