@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gen_engine.cli.pipe import FORMAT, PIPE, refuse_what_has_no_place, write_samples
 from gen_engine.cli.progress import Progress, duration
 from gen_engine.cli.size import parse_size
 
@@ -20,15 +22,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("-n", "--count", type=int, required=True, help="How many samples to write.")
-@click.option("-o", "--out", metavar="DIR", help="The dataset directory; made if it is not there.")
+@click.option(
+    "-o",
+    "--out",
+    metavar="DIR",
+    help="The dataset directory, made if it is not there; - writes bare samples to standard output.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Which sequence of samples, 0 to 2**64 - 1.")
 @click.option(
     "--format",
     "format_",
-    metavar="npy|webdataset|parquet|mds|tfrecord",
-    default="npy",
-    show_default=True,
-    help="Of the shards.",
+    metavar="npy|webdataset|parquet|mds|tfrecord|raw",
+    help="Of the shards; raw is no shards but --out -.  [default: npy; raw with --out -]",
 )
 @click.option(
     "--codec",
@@ -97,7 +102,7 @@ def sample(
     dry_run: bool,
     json_: bool,
     quiet: bool,
-    format_: str,
+    format_: str | None,
     device: str,
     **request: Any,
 ) -> None:
@@ -112,6 +117,9 @@ def sample(
     With --part K/N, N processes on any number of machines make one dataset together, in a directory that all of them
     see. The one that is done last finishes it, as 'gen-engine finish' does.
 
+    With --out - the samples go to standard output and nothing else does: C-order bytes, little-endian, in the order of
+    their index, at the pace of the reader. Labels are not among them, and such a stream cannot be resumed.
+
     A bundle that 'gen-engine compile' has compiled is sampled by its fastest variant; --precision fp32 asks for the
     arithmetic of the original.
 
@@ -122,6 +130,7 @@ def sample(
       gen-engine sample -n 5000 -o out/boots --labels "Ankle boot" --truncation 0.8
       gen-engine sample -n 1000000 --format parquet --dry-run
       gen-engine sample -n 9000000 -o /shared/faces --part $SLURM_ARRAY_TASK_ID/16
+      gen-engine sample -n 1000000 --out - --labels Bag | consumer
     """
     from gen_engine.engine.bundle import SHIPPED, read_bundle
     from gen_engine.engine.devices import parse_devices
@@ -129,11 +138,24 @@ def sample(
     from gen_engine.engine.request import SampleRequest
     from gen_engine.engine.run import open_job, write_dataset
 
+    if format_ == FORMAT and out != PIPE:
+        raise click.UsageError("Format raw is bare samples for a pipe: give --out -, or choose --format npy for files.")
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' / '-o': the directory to write the dataset to.")
     share = WHOLE if part is None else parse_part(part)
     devices = parse_devices(device)
-    settled = SampleRequest(format=format_, device=devices[0], **request)
+    if out == PIPE:
+        _stream(
+            bundle or SHIPPED,
+            format_,
+            devices,
+            request,
+            workers,
+            quiet,
+            {"--dry-run": dry_run, "--json": json_, "--part": part},
+        )
+        return
+    settled = SampleRequest(format=format_ or "npy", device=devices[0], **request)
     job = open_job(settled, read_bundle(bundle or SHIPPED), lambda said: click.echo(said, err=True))
     if dry_run:
         from gen_engine.engine.estimate import estimate
@@ -147,6 +169,24 @@ def sample(
         click.echo(json.dumps(_record(outcome)))
     elif not quiet:
         _print_outcome(outcome)
+
+
+def _stream(
+    bundle: Path,
+    format_: str | None,
+    devices: Sequence[str],
+    request: dict[str, Any],
+    workers: int | None,
+    quiet: bool,
+    given: dict[str, Any],
+) -> None:
+    for name in ("shard_size", "shard_bytes", "codec", "with_latents"):
+        given[f"--{name.replace('_', '-')}"] = request.pop(name)
+    given["more than one --device"] = len(devices) > 1
+    refuse_what_has_no_place(format_, given)
+    opened = {name: request[name] for name in ("backend", "precision", "batch")} | {"device": devices[0]}
+    drawn = {name: request[name] for name in ("seed", "labels", "truncation")}
+    write_samples(bundle, count=request["count"], workers=workers, quiet=quiet, drawn=drawn, opened=opened)
 
 
 class _Screen:

@@ -163,9 +163,7 @@ class Ledger:
         with output_errors(self._sink.place):
             return read_draft(self._sink) is not None
 
-    def prepare(
-        self, manifest: Mapping[str, Any], card: str, preview: bytes, index: Mapping[str, Any] | None
-    ) -> None:
+    def prepare(self, manifest: Mapping[str, Any], card: str, preview: bytes, index: Mapping[str, Any] | None) -> None:
         """Write the preview, and settle what the job ends with, so that anybody can finish it.
 
         Args:

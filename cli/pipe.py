@@ -1,0 +1,141 @@
+"""``gen-engine sample --out -``: samples and nothing else on standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import select
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from gen_engine.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from gen_engine.engine.generator import Generator
+
+PIPE: Final = "-"
+"""What ``--out`` is for a stream."""
+
+FORMAT: Final = "raw"
+"""Its format: the C-order bytes of the samples, little-endian, in the order of their index."""
+
+
+class StreamEnded(Exception):
+    """A signal ended the stream. It cannot be resumed."""
+
+    def __init__(self, signal: KeyboardInterrupt) -> None:
+        terminated = type(signal) is not KeyboardInterrupt  # the command line's own kind of it, for SIGTERM
+        self.exit_code = 143 if terminated else 130
+        super().__init__(f"{'terminated' if terminated else 'interrupted'}: a stream cannot be resumed")
+
+
+def refuse_what_has_no_place(format_: str | None, given: Mapping[str, Any]) -> None:
+    """Refuse what is about files, in place of the samples that would go nowhere or be mixed with something else.
+
+    Args:
+        format_: what ``--format`` names; None if it was left out.
+        given: option → its value, of those that are about files; falsy if it was left out.
+    """
+    if format_ not in (None, FORMAT):
+        raise click.UsageError(
+            f"format {format_} is files in a directory, and standard output takes bare samples: leave --format out, "
+            "or give --out a directory."
+        )
+    for option, value in given.items():
+        if value:
+            raise click.UsageError(f"{option} has no place in a stream of bare samples: leave it out with --out -.")
+    if os.isatty(1):
+        raise click.UsageError(
+            "The samples are bytes and standard output is a terminal: send them into a pipe or a file, as in "
+            "'gen-engine sample -n 10 --out - | xxd'."
+        )
+
+
+def write_samples(
+    bundle: Path, *, count: int, workers: int | None, quiet: bool, drawn: Mapping[str, Any], opened: Mapping[str, Any]
+) -> None:
+    """Write ``count`` samples of a bundle to standard output; what is said goes to standard error.
+
+    Args:
+        bundle: the generator.
+        count: how many.
+        workers: lanes that work ahead of the reader, by a bounded number of samples.
+        quiet: say nothing.
+        drawn: seed, labels and truncation.
+        opened: backend, device, precision and batch.
+
+    Raises:
+        BrokenPipeError: the reader has gone.
+        OutputError: standard output cannot be written.
+        StreamEnded: a signal came.
+        EngineError: as :meth:`gen_engine.engine.generator.Generator.open` and ``stream``.
+    """
+    from gen_engine.engine.request import SampleRequest
+
+    SampleRequest(count=count, **drawn, **opened)  # refuses what cannot be, in the words of a job
+    try:
+        with _samples_only() as output, _opened(bundle, workers, opened) as generator:
+            if not quiet:
+                click.echo(_described(generator, count), err=True)
+            samples = generator.stream(count, generator.batch, **drawn)
+            with contextlib.closing(samples), Progress(count, label="sample", quiet=quiet) as progress:
+                for pixels, _ in samples:
+                    _write(output, memoryview(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)).cast("B"))
+                    progress.advance(len(pixels), nbytes=pixels.nbytes)
+    except KeyboardInterrupt as signal:
+        raise StreamEnded(signal) from None
+
+
+@contextlib.contextmanager
+def _samples_only() -> Iterator[int]:
+    """Yield standard output, and send to standard error what anything else prints, libraries in C included."""
+    sys.stdout.flush()
+    output = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield output
+    finally:
+        os.dup2(output, 1)
+        os.close(output)
+
+
+@contextlib.contextmanager
+def _opened(bundle: Path, workers: int | None, opened: Mapping[str, Any]) -> Iterator[Generator]:
+    from gen_engine.engine.generator import Generator
+
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        generator = Generator.open(bundle, workers=workers, **opened)
+    for note in notes:
+        click.echo(str(note.message), err=True)
+    with generator:
+        yield generator
+
+
+def _described(generator: Generator, count: int) -> str:
+    """Say what the reader gets."""
+    shape, size = " × ".join(map(str, generator.shape)), math.prod(generator.shape) * generator.dtype.itemsize
+    said = f"{count:,} samples by index: {shape}, {generator.dtype}, {size:,} bytes each"
+    return said if generator.classes is None else f"{said}; their labels are not in the stream"
+
+
+def _write(output: int, data: memoryview) -> None:
+    """Write all of it, as slowly as the reader takes it."""
+    from gen_engine.engine.errors import OutputError
+
+    try:
+        while data:
+            try:
+                data = data[os.write(output, data) :]
+            except BlockingIOError:  # whoever started us made the pipe so
+                select.select([], [output], [])
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output cannot be written ({error.strerror}): no more samples go there") from error
