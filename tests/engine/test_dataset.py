@@ -221,6 +221,23 @@ def test_parts_are_those_of_the_command_line(tiny: Bundle, tmp_path: Path) -> No
         write_dataset(tiny, tmp_path / "parts", count=25, part="3")
 
 
+def test_shards_by_bytes_and_latents_reach_the_files(tiny: Bundle, tmp_path: Path) -> None:
+    command = [
+        "sample",
+        str(tiny.path),
+        "-n",
+        "50",
+        "-o",
+        str(tmp_path / "a"),
+        "--shard-bytes",
+        "3000",
+        "--with-latents",
+    ]
+    assert main(command) == 0
+    write_dataset(tiny, tmp_path / "b", count=50, shard_bytes=3000, with_latents=True)
+    assert tree(tmp_path / "b") == tree(tmp_path / "a")
+
+
 def test_devices_are_those_of_the_command_line(tiny: Bundle, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="device 'cuda:0,0': it names a GPU twice"):
         write_dataset(tiny, tmp_path / "out", count=5, device="cuda:0,0")
