@@ -56,6 +56,8 @@ def read_manifest(out: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
+        if not out.exists():
+            raise DatasetError(f"{out} does not exist") from None
         unfinished = (out / STATE).is_dir()
         hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
         raise DatasetError(f"{out} holds no {MANIFEST}; {hint}") from None

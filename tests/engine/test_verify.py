@@ -235,9 +235,10 @@ def test_other_latents_and_backends_are_said(tiny: Bundle, out: Path) -> None:
 
 
 def test_what_is_no_dataset(tmp_path: Path, out: Path) -> None:
-    for place in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(DatasetError, match=r"holds no dataset.json; it is not a gen-engine dataset"):
-            hash_shards(place, silent)
+    with pytest.raises(DatasetError, match="nowhere does not exist"):
+        hash_shards(tmp_path / "nowhere", silent)
+    with pytest.raises(DatasetError, match=r"holds no dataset.json; it is not a gen-engine dataset"):
+        hash_shards(tmp_path, silent)
     with pytest.raises(DatasetError, match="is not a directory"):
         hash_shards(out / "README.md", silent)
     shutil.rmtree(out / "data")
