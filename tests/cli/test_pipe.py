@@ -156,7 +156,7 @@ WRONG = [
     (["--seed", "-1"], 2, "seed -1"),
     (["--workers", "0"], 2, "workers 0"),
     (["-n", "0"], 2, "count 0: it must be between 1 and"),
-    (["--device", "cuda:999"], 4, "Use --device cpu"),
+    (["--device", "cuda:999"], 4, "use --device cpu"),
 ]
 
 

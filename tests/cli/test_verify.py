@@ -59,6 +59,8 @@ def test_a_difference_is_6_and_names_the_shard(out: Path, capsys: pytest.Capture
 
 def test_what_is_no_dataset_is_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(tmp_path / "nowhere") == 3
+    assert "nowhere does not exist" in capsys.readouterr().err
+    assert verify(tmp_path) == 3
     assert "is not a gen-engine dataset" in capsys.readouterr().err
     (tmp_path / "dataset.json").write_text("{}")
     assert verify(tmp_path) == 3
