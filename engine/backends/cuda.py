@@ -16,6 +16,9 @@ _COMPUTE_CAPABILITY = (75, 76)
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR."""
 
 
+_NO_MEMORY = "; use fewer --workers, or a smaller --batch, which makes another dataset"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
     """A GPU, as an engine's record describes the one that it was built on."""
@@ -99,7 +102,8 @@ def runtime_errors(what: str) -> Iterator[None]:
     except EngineError:
         raise
     except Exception as error:  # their exceptions share no base but this
-        raise BackendError(f"{what}: {error}") from error
+        hint = _NO_MEMORY if "OUT_OF_MEMORY" in str(error) else ""
+        raise BackendError(f"{what}: {error}{hint}") from error
 
 
 def _gpu(driver: ctypes.CDLL, ordinal: int, serves: str) -> Gpu:

@@ -118,6 +118,10 @@ class TensorRtLane:
             device = opened.core.Device(opened.ordinal)
             self._compute, self._copies = device.create_stream(), device.create_stream()
             self._idle = deque(_Slot(opened, device, self._compute) for _ in range(self.depth + 1))
+            # Slots compute one after the other, on one stream, so they work in the same scratch memory.
+            self._scratch = _memory(opened, max(slot.scratch_bytes for slot in self._idle), self._compute)
+            for slot in self._idle:
+                slot.work_in(self._scratch)
         self._in_flight: deque[_Slot] = deque()
 
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
@@ -157,6 +161,7 @@ class TensorRtLane:
                 stream.sync()
             for slot in slots:
                 slot.close()
+            self._scratch.close()
             if self._drawn is not None:
                 self._drawn.close()
 
@@ -205,7 +210,7 @@ class _Slot:
         pixels_shape, pixels_type = (opened.batch, *opened.bundle.output.shape), np.dtype(opened.bundle.output.dtype)
         size = pixels_type.itemsize * int(np.prod(pixels_shape))
         self.inputs = DeviceInputs(opened.core, opened.ordinal, stream, opened.bundle, opened.batch)
-        self.output_device = opened.core.DeviceMemoryResource(opened.ordinal).allocate(size, stream=stream)
+        self.output_device = _memory(opened, size, stream)
         self.output_host = opened.core.LegacyPinnedMemoryResource().allocate(size)
         self.pixels: Pixels = pinned_array(self.output_host, pixels_shape, pixels_type)
         blocking = opened.core.EventOptions(blocking_sync=True)  # a thread that waits leaves its processor to encoders
@@ -213,6 +218,12 @@ class _Slot:
         self.graphs: dict[bool, Any] = {}
         """By whether the latents are drawn on the GPU."""
         self._context = self._make_context()
+        self.scratch_bytes = max(int(self._context.update_device_memory_size_for_shapes()), 1)
+        """What the engine needs to run this batch; its profile may allow much larger ones."""
+
+    def work_in(self, scratch: Any) -> None:
+        """Give the context memory of at least :attr:`scratch_bytes`."""
+        self._context.set_device_memory(int(scratch.handle), scratch.size)
 
     def capture(self, stream: Any, drawn: DeviceLatents | None) -> Any:
         """Return a CUDA graph of a batch, after the engine has run once: what it does the first time it does only once.
@@ -249,7 +260,8 @@ class _Slot:
             raise BackendError(self._said("did not start the engine"))
 
     def _make_context(self) -> Any:
-        context = self._opened.engine.create_execution_context()
+        managed = self._opened.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._opened.engine.create_execution_context(managed)
         if context is None:
             raise BackendError(
                 self._said(f"made no execution context for a batch of {self._opened.batch}")
@@ -272,6 +284,10 @@ class _Slot:
     def _said(self, what: str) -> str:
         trt = self._opened.trt
         return said(f"{name_of(trt)} {what}", logger_of(trt))
+
+
+def _memory(opened: _Opened, size: int, stream: Any) -> Any:
+    return opened.core.DeviceMemoryResource(opened.ordinal).allocate(size, stream=stream)
 
 
 def _refuse_other_tensors(trt: Any, engine: Any, bundle: Bundle) -> None:

@@ -37,7 +37,9 @@ USED = {
     "Runtime": "deserialize_cuda_engine",
     "ICudaEngine": "create_engine_inspector create_execution_context num_io_tensors get_tensor_name get_tensor_mode "
     "get_tensor_dtype",
-    "IExecutionContext": "set_input_shape set_tensor_address execute_async_v3 get_tensor_shape",
+    "IExecutionContext": "set_input_shape set_tensor_address execute_async_v3 get_tensor_shape "
+    "update_device_memory_size_for_shapes set_device_memory",
+    "ExecutionContextAllocationStrategy": "USER_MANAGED",
     "TensorIOMode": "INPUT OUTPUT",
     "DataType": "FLOAT INT64 UINT8",
     "EngineInspector": "get_engine_information",

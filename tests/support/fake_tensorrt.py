@@ -65,10 +65,12 @@ class FakeTensorRT:
         self.made_shape: tuple[int, ...] | None = None
         """What the output's shape is said to be; None for what it is."""
         self.contexts = 0
+        self.scratch = 1000
+        """Bytes a sample that the engine works in."""
         self._inputs = inputs
         for enum in (
             *("BuilderFlag", "NetworkDefinitionCreationFlag", "HardwareCompatibilityLevel", "MemoryPoolType"),
-            *("TensorIOMode", "DataType"),
+            *("TensorIOMode", "DataType", "ExecutionContextAllocationStrategy"),
         ):
             members = {member: i for i, member in enumerate(NAMES[enum]["common"])}
             setattr(self, enum, SimpleNamespace(**members))
@@ -148,14 +150,14 @@ class FakeTensorRT:
         return Restricted(
             "ICudaEngine",
             create_engine_inspector=lambda: inspector,
-            create_execution_context=lambda: self._context(log),
+            create_execution_context=lambda strategy: self._context(log, strategy),
             num_io_tensors=len(tensors),
             get_tensor_name=list(tensors).__getitem__,
             get_tensor_mode=lambda name: tensors[name][0],
             get_tensor_dtype=lambda name: tensors[name][1],
         )
 
-    def _context(self, log: Any) -> Restricted | None:
+    def _context(self, log: Any, strategy: int) -> Restricted | None:
         """An execution of :func:`pixels_of`, on memory of the fake GPU, when its stream comes to it."""
         self._say(log)
         if not self.makes_context:
@@ -163,6 +165,12 @@ class FakeTensorRT:
         self.contexts += 1
         shapes: dict[str, tuple[int, ...]] = {}
         addresses: dict[str, int] = {}
+        scratch = {"size": 0}
+        assert strategy == self.ExecutionContextAllocationStrategy.USER_MANAGED  # type: ignore[attr-defined]
+
+        def set_memory(address: int, size: int) -> None:
+            assert address % 256 == 0
+            scratch.update(size=size, address=address)
 
         def set_shape(name: str, shape: tuple[int, ...]) -> bool:
             shapes[name] = shape
@@ -176,6 +184,7 @@ class FakeTensorRT:
         def execute(handle: int) -> bool:
             at, batch = dict(addresses), shapes["latents"]
             assert at.keys() == {*self._inputs, "pixels"}
+            assert scratch["size"] >= self.scratch * batch[0], "it would work in memory that is not its own"
 
             def work() -> None:
                 labels = read(at["labels"], batch[:1], np.int64) if "labels" in at else None
@@ -191,6 +200,8 @@ class FakeTensorRT:
             set_input_shape=set_shape,
             set_tensor_address=set_address,
             execute_async_v3=execute,
+            update_device_memory_size_for_shapes=lambda: self.scratch * shapes["latents"][0],
+            set_device_memory=set_memory,
             get_tensor_shape=lambda name: self.made_shape or (shapes["latents"][0], *self.sample),
         )
 

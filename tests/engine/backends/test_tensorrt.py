@@ -136,6 +136,10 @@ class TestContract(BackendContract):
         lane.close()
         np.testing.assert_array_equal(pixels, pixels_of(*inputs(0), SHAPE))
 
+    def test_an_engine_without_scratch_memory(self, backend: TensorRtBackend, trt: FakeTensorRT) -> None:
+        trt.scratch = 0
+        np.testing.assert_array_equal(run(backend.lane(), *inputs(0)), pixels_of(*inputs(0), SHAPE))
+
     def test_closing_gives_the_memory_back(self, backend: TensorRtBackend) -> None:
         lane = backend.lane()
         lane.submit_samples(0, Latents(dim=DIM, seed=2), inputs(0)[1])
@@ -206,6 +210,15 @@ class TestSilentFailures:
         with pytest.raises(BackendError, match=r"tensorrt 10.13.3 failed on a batch of 5 on cuda:0: CUDA") as caught:
             lane.submit(*inputs(0))
         assert isinstance(caught.value.__cause__, RuntimeError)
+
+    def test_memory_that_runs_out_names_what_needs_less(self, engined: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: Any, **__: Any) -> None:
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+
+        backend = opened(engined)
+        monkeypatch.setattr(fake_cuda.DeviceMemoryResource, "allocate", full)
+        with pytest.raises(BackendError, match=r"prepare a lane on cuda:0: .*; use fewer --workers, or a smaller"):
+            backend.lane()
 
 
 class TestEngines:
