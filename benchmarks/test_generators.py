@@ -33,9 +33,14 @@ SMALL = ("mlp", "dcgan-28")
 ROUNDS, CALLS, LEAST_S = 10, 20, 0.05
 
 
+def is_real(config: pytest.Config) -> bool:
+    """Tell whether this run measures, and does not only test; to enable wins over to disable."""
+    return bool(config.getoption("benchmark_enable") or not config.getoption("benchmark_disable"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Parametrize over what this processor computes in."""
-    names = SMALL if metafunc.config.getoption("benchmark_disable") else tuple(zoo())
+    names = tuple(zoo()) if is_real(metafunc.config) else SMALL
     forms = [(target, precision) for target in TARGETS for precision in computes(target)]
     metafunc.parametrize("form", forms, ids="-".join)
     metafunc.parametrize("name", names)
@@ -45,8 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def subject_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Subject]:
     """Return what makes a generator, once; well scaled, so that its pictures can be compared, in a real run."""
     folder: Path = tmp_path_factory.mktemp("zoo")
-    real = not request.config.getoption("benchmark_disable")
-    return cache(lambda name: make_subject(name, folder, scaled=real))
+    return cache(lambda name: make_subject(name, folder, scaled=is_real(request.config)))
 
 
 @cache
