@@ -133,14 +133,17 @@ def added_share(plain: Bundle, slowed: Bundle, rounds: int) -> float:
 
 
 def sized(plain: Bundle, share: float, path: Path) -> tuple[Bundle, float]:
-    """Return a bundle that is slower by about that share, and by how much it was measured to be."""
-    layers, tries = round(240 * share), []
-    for rounds in (20, 40, 60):  # nearly in proportion: each try corrects the one before
+    """Return a bundle that is slower by about that share, and by how much it was measured to be.
+
+    Two openings of one generator differ by a per cent or so themselves, so each size is opened several times.
+    """
+    layers, tries = round(450 * share), []
+    for _ in range(2):  # nearly in proportion: the second try corrects the first
         slowed = variant_bundle(layers, path.with_name(f"{path.stem}-{layers}.gen"))
-        measured = added_share(plain, slowed, rounds)
+        measured = statistics.median(added_share(plain, slowed, 12) for _ in range(5))
         tries.append((abs(measured - share), measured, slowed))
-        layers = max(1, round(layers * share / max(measured, share / 3)))
-    _, measured, slowed = min(tries[1:], key=lambda one: one[0])
+        layers = max(1, round(layers * share / max(measured, share / 2)))
+    _, measured, slowed = min(tries, key=lambda one: one[0])
     return slowed, measured
 
 

@@ -23,6 +23,8 @@ def sentence(decision: Decision) -> str:
         return f"regression: {found}, surely below {threshold}"
     if decision.verdict == KEPT:
         return f"no regression: {found}, surely above {threshold}"
+    if decision.processor.low > decision.threshold:
+        return f"undecided: {found}, above {threshold}, but {decision.elapsed} by the wall clock; {advice(decision)}"
     return f"undecided: {found}, and {threshold} is within it; {advice(decision)}"
 
 
@@ -34,7 +36,7 @@ def advice(decision: Decision) -> str:
             f"{decision.seconds:.0f} s with --time-limit"
         )
     if decision.processor.low > decision.threshold:
-        return "the wall clock disagrees with processor time: run it when the machine is free, or allow more time"
+        return f"run it when the machine is free, or allow more than {decision.seconds:.0f} s with --time-limit"
     return f"allow more than {decision.seconds:.0f} s with --time-limit, or compare directly with --against"
 
 

@@ -19,11 +19,13 @@ from gen_engine.engine.measure.guard import (
     Round,
     Rounds,
     Series,
+    _verdict,
     guard,
 )
 from gen_engine.engine.measure.machine import Others, busy_seconds
+from gen_engine.engine.measure.report import sentence
 from gen_engine.engine.measure.rounds import Spent
-from gen_engine.engine.measure.statistics import LOOKS, estimate
+from gen_engine.engine.measure.statistics import LOOKS, Interval, estimate
 
 
 class FakeMachine:
@@ -172,3 +174,52 @@ def test_the_share_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     others = Others()
     cpus = len(others._cpus) or 1
     assert others.share() == pytest.approx(min((9 - 4) / (10 * cpus), 1.0))
+
+
+def decided(
+    processor: tuple[float, float, float], elapsed: tuple[float, float, float] | None, others: float
+) -> Decision:
+    intervals = [Interval(low=low, ratio=ratio, high=high) for low, ratio, high in filter(None, (processor, elapsed))]
+    return Decision(
+        verdict=_verdict(intervals[0], intervals[1] if elapsed else None, 0.95),
+        threshold=0.95,
+        processor=intervals[0],
+        elapsed=intervals[1] if elapsed else None,
+        rounds=48,
+        quiet_rounds=12,
+        seconds=60.0,
+        others=others,
+    )
+
+
+WAITS, EQUAL, WIDE = (0.75, 0.8, 0.85), (0.98, 1.0, 1.02), (0.8, 0.95, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        (
+            decided(EQUAL, None, 0.5),
+            "no regression: speed ratio 1.000 [0.980, 1.020] by processor time, surely above 0.95 ×",
+        ),
+        (
+            decided(WAITS, None, 0.5),
+            "regression: speed ratio 0.800 [0.750, 0.850] by processor time, surely below 0.95 ×",
+        ),
+        (
+            decided(EQUAL, WAITS, 0.0),
+            "regression: 0.800 [0.750, 0.850] by the wall clock while nobody else used the mach",
+        ),
+        (
+            decided(EQUAL, WIDE, 0.0),
+            "above 0.95 ×, but 0.950 [0.800, 1.100] by the wall clock; run it when the machine is f",
+        ),
+        (
+            decided(WIDE, None, 0.6),
+            "0.95 × is within it; other work took 60% of the processors: run it when they are free",
+        ),
+        (decided(WIDE, EQUAL, 0.0), "0.95 × is within it; allow more than 60 s with --time-limit, or compare directly"),
+    ],
+)
+def test_what_is_said_of_a_decision(decision: Decision, said: str) -> None:
+    assert said in sentence(decision)
