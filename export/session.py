@@ -28,7 +28,9 @@ class Session:
         options.intra_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions; the log would repeat them
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
         except Exception as error:  # its exceptions share no base but this
             raise UnsupportedGenerator(f"{RUNTIME} refuses the graph: {error}") from error
         self.outputs = tuple(output.name for output in self._session.get_outputs())

@@ -10,12 +10,15 @@ from dataclasses import replace
 import onnx
 
 from gen_engine.export.errors import UnsupportedGenerator
-from gen_engine.export.foreign.call import Call
+from gen_engine.export.foreign.call import MOST_CLASSES, Call
 from gen_engine.export.foreign.inputs import Port, Roles
 from gen_engine.export.foreign.interface import LabelPart
 from gen_engine.export.foreign.widths import widths
 
 Sizes = tuple[int, ...]
+
+MOST_ONE_HOT = 4096
+"""Classes of which a bundle's graph holds the unit matrix: 64 MiB."""
 
 _SIZES = re.compile(r"\d+(x\d+)*")
 
@@ -59,8 +62,8 @@ def parse_label(text: str | None) -> tuple[str | None, int | None]:
     name, equals, count = text.rpartition("=")
     if not equals and not count.isdecimal():
         return count, None
-    if not count.isdecimal() or int(count) < 1:
-        raise ValueError(f"{text!r}: the number of classes is a whole number of at least 1, as in y=10")
+    if not count.isdecimal() or not 1 <= int(count) <= MOST_CLASSES:
+        raise ValueError(f"{text!r}: the number of classes is a whole number from 1 to {MOST_CLASSES}, as in y=10")
     return name or None, int(count)
 
 
@@ -114,6 +117,8 @@ def _labels(port: Port, classes: int | None, known: Sequence[int]) -> list[Label
     if classes is not None and width not in (None, classes):
         raise UnsupportedGenerator(f"--label {classes}: the graph takes {port}, a row of {width} numbers a label")
     told = classes or width
-    counts = known if told is None else [told]
+    if told is not None and told > MOST_ONE_HOT:
+        raise UnsupportedGenerator(f"{port}: labels as one-hot rows of {told}, and {MOST_ONE_HOT} are the most")
+    counts = [count for count in known if count <= MOST_ONE_HOT] if told is None else [told]
     hot = [replace(ids, form="one-hot", classes=count) for count in counts]
     return hot if port.real or width is not None else [replace(ids, form="column"), *hot]

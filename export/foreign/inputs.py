@@ -34,9 +34,13 @@ class Port:
     sizes: tuple[int | None, ...]
     """After the batch; None where it is not said."""
 
+    scalar: bool = False
+    """It has no axis at all, so none for the batch."""
+
     def __str__(self) -> str:
         """Return it as people read it."""
-        sizes = ", ".join("?" if size is None else str(size) for size in ("batch", *self.sizes))
+        whole = () if self.scalar else ("batch", *self.sizes)
+        sizes = ", ".join("?" if size is None else str(size) for size in whole)
         return f"{self.name} {self.dtype} [{sizes}]"
 
     @property
@@ -69,19 +73,18 @@ def ports(model: onnx.ModelProto) -> tuple[Port, ...]:
     """Return a graph's inputs.
 
     Raises:
-        UnsupportedGenerator: one of them has no batch.
+        UnsupportedGenerator: one of them is no tensor of numbers.
     """
     found = []
     for value in model.graph.input:
-        tensor = value.type.tensor_type
+        try:
+            dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+        except (KeyError, TypeError) as error:
+            raise UnsupportedGenerator(f"input {value.name!r} is no tensor of a type that is known") from error
         dims = _dims(value)
-        if not value.type.HasField("tensor_type") or not dims:
-            raise UnsupportedGenerator(
-                f"input {value.name!r} has no axis for the batch, and nothing explains it; a generator's inputs are "
-                "latents and labels, a row a sample. Make it a constant of the graph"
-            )
-        dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
-        found.append(Port(name=value.name, dtype=dtype, batch=dims[0], sizes=dims[1:]))
+        found.append(
+            Port(name=value.name, dtype=dtype, batch=dims[0] if dims else None, sizes=dims[1:], scalar=not dims)
+        )
     return tuple(found)
 
 
@@ -110,6 +113,11 @@ def assign(
     chosen = by_name[label] if label else next((port for port in rest if _is_label(port)), None)
     rest = [port for port in rest if port is not chosen]
     given = [by_name[name] for name in latents] or _latents(rest)
+    if alone := next((port for port in found if port.scalar), None):
+        raise UnsupportedGenerator(
+            f"the input {alone} has no axis for the batch, and nothing explains it: a generator's inputs are latents "
+            "and labels, a row a sample. Make it a constant of the graph"
+        )
     if strange := [port for port in rest if port not in given]:
         raise UnsupportedGenerator(
             f"nothing explains the input {' and '.join(map(str, strange))}: a generator's inputs are latents and "
@@ -121,7 +129,7 @@ def assign(
 
 def _is_label(port: Port) -> bool:
     name = port.name.lower()
-    if len(port.sizes) > 1 or _TIME.search(name):
+    if port.scalar or len(port.sizes) > 1 or _TIME.search(name):
         return False
     if port.real:  # one number of a real condition is no class
         return len(port.sizes) == 1 and port.sizes[0] != 1 and _LABEL.search(name) is not None

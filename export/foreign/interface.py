@@ -89,7 +89,8 @@ class LabelPart:
     def encoded(self, labels_B: NDArray[np.int64]) -> NDArray[Any]:
         """Return class ids as the input takes them."""
         if self.form == "one-hot":
-            return np.eye(self.classes, dtype=self.dtype)[labels_B]
+            hot: NDArray[Any] = (labels_B[:, None] == np.arange(self.classes)).astype(self.dtype)
+            return hot
         ids = labels_B.astype(self.dtype)
         return ids[:, None] if self.form == "column" else ids
 

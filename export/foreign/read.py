@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
+import onnx_ir as ir
 from onnx import TensorProto, inliner, version_converter
 
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.record import OPSET, opset
+from gen_engine.export.session import Session
 
 _STANDARD = ("", "ai.onnx")
 _LARGEST = 2**31 - 1
@@ -40,6 +42,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
             f"{path}: {model.ByteSize() / 2**30:.1f} GiB with its weights, and a bundle's one ONNX file holds at most "
             "2 GiB"
         )
+    if model.graph.sparse_initializer:
+        raise UnsupportedGenerator(f"{path}: sparse weights have no place in a bundle; export it with dense ones")
     if model.functions:
         model = inliner.inline_local_functions(model)
     _check_operators(model, path)
@@ -47,7 +51,11 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     needed = [value for value in model.graph.input if value.name not in given]
     del model.graph.input[:]
     model.graph.input.extend(needed)
-    return model
+    Session(model.SerializeToString())  # what it refuses is refused here, before anything goes by the graph
+    try:
+        return ir.to_proto(ir.from_proto(model))
+    except Exception as error:  # of a file that is damaged in a way that a runtime does not mind
+        raise UnsupportedGenerator(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 
 def modernised(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -141,10 +149,10 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
             f"{path}: operator set {opset(model)}, and onnx {onnx.__version__} knows up to {newest}; update onnx"
         )
     strange = Counter(
-        f"{node.domain}:{node.op_type}" if node.domain not in _STANDARD else node.op_type
+        f"{node.domain}:{node.op_type}" if node.domain not in _STANDARD else str(node.op_type)
         for graph in _graphs(model)
         for node in graph.node
-        if node.domain not in _STANDARD or not onnx.defs.has(node.op_type, opset(model), "")
+        if node.domain not in _STANDARD or not onnx.defs.has(str(node.op_type), opset(model), "")
     )
     if strange:
         named = ", ".join(f"{name} ({count}×)" for name, count in sorted(strange.items()))

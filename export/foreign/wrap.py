@@ -72,7 +72,8 @@ class _Wrapper:
         made = next(value for value in self._graph.outputs if value.name == interface.made.name)
         self._graph.inputs.clear()
         self._graph.outputs.clear()
-        for taken in (*inputs.values(), *(v for node in self._graph for v in node.outputs)):
+        values = (value for node in self._graph for value in node.outputs)
+        for taken in (*inputs.values(), *self._graph.initializers.values(), *values):
             if taken.name in (LATENTS_INPUT, LABELS_INPUT, IMAGES_OUTPUT, PIXELS_OUTPUT):
                 taken.name = f"{taken.name}_inside"
         latents = self._input(LATENTS_INPUT, _FLOAT, [interface.inputs.latent_dim])

@@ -87,22 +87,22 @@ class TestInputs:
         assert not np.array_equal(run(bundle, 2, label=6)[1], run(bundle, 2, label=5)[1])
 
     def counted(self) -> Sketch:
-        """Ids that lead to no table by a way that can be looked along, but that a runtime refuses beyond 9."""
+        """Ids that lead to no table by a way that can be looked along, but that a runtime refuses beyond 10."""
         s = Sketch()
         doubled = s.op("Mul", s.input("y", ["n"], INT64), s.weight(2))
-        table = s.weight(np.random.default_rng(1).standard_normal((20, 3)).astype(np.float32))
+        table = s.weight(np.random.default_rng(1).standard_normal((22, 3)).astype(np.float32))
         joined = s.op("Concat", s.op("Gather", table, doubled), s.input("z", ["n", 5]), axis=1)
         self.made = s.op("Tanh", s.reshape(s.dense(joined, 8, 48), [-1, 3, 4, 4]))
         return s
 
     def test_classes_are_counted_by_running(self, tmp_path: Path) -> None:
         model = self.counted().model({self.made: ["n", 3, 4, 4]})
-        assert "labels: 10 classes" in told(exported(model, tmp_path))
+        assert "labels: 11 classes" in told(exported(model, tmp_path))
         assert "labels: 4 classes" in told(exported(model, tmp_path, label="y=4"))
 
     def test_more_classes_than_there_are(self, tmp_path: Path) -> None:
         model = self.counted().model({self.made: ["n", 3, 4, 4]})
-        assert "of 11 classes (--label)" in refused(model, tmp_path, label="11")
+        assert "of 12 classes (--label)" in refused(model, tmp_path, label="12")
 
     def test_several_latents(self, tmp_path: Path) -> None:
         s = Sketch()
@@ -127,6 +127,24 @@ class TestInputs:
         z = s.op("Cast", s.input("z", ["n", 6], TensorProto.FLOAT16), to=FLOAT)
         made = s.op("Tanh", s.reshape(s.dense(z, 6, 48), [-1, 3, 4, 4]))
         assert exported(s.model({made: ["n", 3, 4, 4]}), tmp_path).latent.dim == 6
+
+    def test_names_of_a_bundles_own(self, tmp_path: Path) -> None:
+        """What is called latents, labels, images or pixels inside may be anything."""
+        weight = np.random.default_rng(0).standard_normal((6, 48)).astype(np.float32)
+        model = onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17]> theirs (float[n, 6] labels) => (float[n, 48] latents)'
+            "{ pixels = MatMul(labels, images) latents = Tanh(pixels) }"
+        )
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "images"))
+        bundle = exported(model, tmp_path, latent="labels", shape=(4, 4, 3))
+        images, _, z = run(bundle, 3)
+        np.testing.assert_allclose(images.reshape(3, 48), np.tanh(z @ weight), atol=1e-5)
+
+    def test_more_one_hot_classes_than_fit(self, tmp_path: Path) -> None:
+        s = Sketch()
+        joined = s.op("Concat", s.input("z", ["n", 4]), s.input("label", ["n", 5000]), axis=1)
+        model = s.model({s.dense(joined, 5004, 3): ["n", 3]})
+        assert "labels as one-hot rows of 5000, and 4096 are the most" in refused(model, tmp_path)
 
     def two(self) -> onnx.ModelProto:
         s = Sketch()
@@ -154,7 +172,9 @@ class TestInputs:
         s = Sketch()
         scaled = s.op("Mul", s.input("z", ["n", 4]), s.input("truncation", []))
         model = s.model({s.op("Tanh", s.reshape(s.dense(scaled, 4, 48), [-1, 3, 4, 4])): ["n", 3, 4, 4]})
-        assert "input 'truncation' has no axis for the batch, and nothing explains it" in refused(model, tmp_path)
+        assert "the input truncation float32 [] has no axis for the batch, and nothing explains it" in refused(
+            model, tmp_path
+        )
 
 
 class TestOutputs:
@@ -493,10 +513,13 @@ class TestFiles:
         assert "refuses the graph" in said
         assert "Tanh" in said
 
-    @pytest.mark.parametrize(("time", "dtype"), [(["n"], INT64), (["n"], FLOAT)])
-    def test_a_step_of_a_diffusion(self, tmp_path: Path, time: list[str], dtype: int) -> None:
+    @pytest.mark.parametrize(
+        ("time", "shape", "dtype"),
+        [("timestep", ["n"], INT64), ("sigma", ["n"], FLOAT), ("timestep", [], INT64), ("input.2", ["n"], INT64)],
+    )
+    def test_a_step_of_a_diffusion(self, tmp_path: Path, time: str, shape: list[str], dtype: int) -> None:
         s = Sketch()
-        x, t = s.input("sample", ["n", 3, 8, 8]), s.input("timestep", time, dtype)
+        x, t = s.input("sample", ["n", 3, 8, 8]), s.input(time, shape, dtype)
         scale = s.reshape(s.op("Cast", t, to=FLOAT), [-1, 1, 1, 1])
         said = refused(s.model({s.op("Mul", x, scale): ["n", 3, 8, 8]}), tmp_path)
         assert (

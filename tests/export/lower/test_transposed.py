@@ -145,9 +145,43 @@ def test_automatic_pads(auto: str, kernel: int, stride: int) -> None:
     assert same(model, ("subpixel",), shape) == {"subpixel": 1}
 
 
-def test_output_shape() -> None:
-    model, shape = transposed((5, 5), weights(2, 3, 3, 3), None, strides=[3, 2], output_shape=[14, 10])
+@pytest.mark.parametrize(
+    ("size", "strides", "output"), [((5,), [3], [14]), ((5, 5), [3, 2], [14, 10]), ((3, 4, 2), [2, 3, 1], [6, 11, 3])]
+)
+def test_output_shape(size: tuple[int, ...], strides: list[int], output: list[int]) -> None:
+    kernel = [3] * len(size)
+    model, shape = transposed(size, weights(2, 3, *kernel), None, strides=strides, output_shape=output)
     assert same(model, ("subpixel",), shape) == {"subpixel": 1}
+
+
+@pytest.mark.parametrize("size", [(6,), (4, 3, 5)], ids=["1-D", "3-D"])
+@pytest.mark.parametrize("auto", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+def test_automatic_pads_of_other_ranks(size: tuple[int, ...], auto: str) -> None:
+    axes = len(size)
+    model, shape = transposed(size, weights(2, 3, *[4] * axes), None, strides=[2] * axes, auto_pad=auto)
+    assert same(model, ("subpixel",), shape) == {"subpixel": 1}
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_wide_dilations_in_groups(axes: int) -> None:
+    """Taps further apart than the stride, whose phases read inputs with holes between them."""
+    model, shape = transposed(
+        (3,) * axes,
+        weights(4, 2, *[3] * axes),
+        weights(4, 1)[:, 0],
+        strides=[2] * axes,
+        dilations=[3] * axes,
+        pads=[1, 2, 0][:axes] + [2, 0, 1][:axes],
+        output_padding=[1] * axes,
+        group=2,
+    )
+    assert same(model, ("subpixel",), shape) == {"subpixel": 1}
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_a_single_cell_of_other_ranks(axes: int) -> None:
+    model, shape = transposed((1,) * axes, weights(5, 3, *[4] * axes), weights(3, 1)[:, 0], dilations=[2] * axes)
+    assert same(model, ("dense",), shape) == {"dense": 1}
 
 
 def test_a_wavegan_layer() -> None:
