@@ -20,6 +20,7 @@ from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.digests import sha256_bytes
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.finish import Unfinished
+from gen_engine.engine.first_batch import refuse_broken, render_first_batch
 from gen_engine.engine.labels import LabelPlan, Labels, parse_labels
 from gen_engine.engine.lanes import StopSignal, run_lanes, usable_cpus
 from gen_engine.engine.latents import Latents, check_truncation
@@ -129,11 +130,16 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         note=note,
     )
     batch = _settle_batch(request, bundle, graph)
-    backend = open_backend(name, bundle, graph, device=request.device, batch=batch, build=request.build, note=note)
     latents = _latents(bundle, request.seed, request.truncation)
-    with contextlib.closing(Renderer(backend.lane(), batch, latents, new_labels())) as first:
-        first_batch, first_labels = first.array(0, batch)
-        first_latents = first.latents(0, batch) if request.with_latents else None
+    backend, first_batch, first_labels, first_latents = render_first_batch(
+        lambda size: open_backend(
+            name, bundle, graph, device=request.device, batch=size, build=request.build, note=note
+        ),
+        lambda opened: Renderer(opened.lane(), opened.batch, latents, new_labels()),
+        batch,
+        with_latents=request.with_latents,
+    )
+    refuse_broken(first_batch, bundle, backend, latents, new_labels())
     codec.encode(first_batch[:1])  # a codec that cannot hold such samples says so before anything is written
     layout = Layout(
         shape=bundle.output.shape,

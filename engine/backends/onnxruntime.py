@@ -16,7 +16,7 @@ from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.backends.cuda import cuda_ordinal
 from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
-from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.modalities import Pixels
 
@@ -123,6 +123,27 @@ class OnnxRuntimeLane:
     def close(self) -> None:
         """Forget the batch in flight."""
         self._pixels = None
+
+
+def exported_values(
+    graph: Graph, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
+) -> NDArray[np.float32]:
+    """Return what a canonical graph makes on the CPU before it becomes samples: float32, channels first.
+
+    Raises:
+        BackendError: onnxruntime failed.
+    """
+    import onnxruntime as runtime
+
+    feeds: dict[str, NDArray[Any]] = {LATENTS_INPUT: latents_BZ}
+    if labels_B is not None:
+        feeds[LABELS_INPUT] = labels_B
+    try:
+        session = _open_session(runtime, graph, "CPUExecutionProvider", {}, len(latents_BZ))
+        values: NDArray[np.float32] = session.run([IMAGES_OUTPUT], feeds)[0]
+    except Exception as error:
+        raise BackendError(f"onnxruntime failed on a batch of {len(latents_BZ)}: {error}") from error
+    return values
 
 
 def _open_session(
