@@ -9,10 +9,22 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from limits import python_start
+from tiny_bundle import make_tiny_bundle
 
+from gen_engine.engine import card
+from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.journal import Entry, to_line
+from gen_engine.engine.ledger import Ledger
+from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.run import open_job
+
+MEMORY = Path("/dev/shm")
 COMMAND = [sys.executable, "-m", "gen_engine.cli.main"]
 
 
@@ -79,3 +91,49 @@ def test_a_million_samples_in_one_command(against, out) -> None:
     ratios = against(lambda: sample(large), lambda: sample(small), rounds=1)
     rate = ratios[0] * large / small if against.real else 1.0
     against.require("samples/s at 1,000,000 ÷ at 100,000", rate, at_least=0.95)
+
+
+def test_a_job_of_many_shards(against, tmp_path: Path) -> None:
+    """Unit: one process that resumes a job of 100,000 shards with one shard left, makes it and finishes the dataset.
+
+    Peer: the same command on the finished dataset, which finds nothing left to do. Each shard has three files.
+    """
+    shards = 100_000 if against.real else 50
+    place = Path(tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else tmp_path))  # no disk is measured here
+    bundle = make_tiny_bundle(tmp_path / "tiny.gen", size=4)
+    almost_done(bundle, place / "job", shards)
+    command = [*COMMAND, "sample", bundle.path, "-n", shards, "--shard-size", 1, "--batch", 50, "-q", "-o"]
+    peaks: dict[str, int] = {}
+    seconds: dict[str, float] = {}
+
+    def timed(what: str) -> None:
+        began = time.perf_counter()
+        peaks[what] = run(*command, place / "job")
+        seconds[what] = time.perf_counter() - began
+
+    try:
+        timed("resume and finish")
+        assert (place / "job" / "dataset.json").exists()
+        against(lambda: timed("find it finished"), lambda: timed("find it finished"), rounds=1)
+    finally:
+        shutil.rmtree(place)
+    if against.real:
+        for what in peaks:
+            against.require(f"seconds to {what}, {shards:,} shards", seconds[what], at_most=10.0)
+            against.require(f"peak memory to {what}, MiB", peaks[what] / 1024, at_most=286.0)  # 300 MB
+
+
+def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
+    """Write what a job of one sample a shard leaves when it is killed before its last shard, without rendering it."""
+    job = open_job(SampleRequest(count=shards, shard_size=1, batch=50), bundle)
+    digest = sha256_bytes(b"x")
+    with Ledger(out, job.plan.to_json()) as ledger:
+        ledger.prepare(card.manifest(job.plan), card.readme(job.plan, bundle, job.format), b"")
+        with (ledger.scratch.parent / "journal").open("ab") as journal:
+            for shard in range(shards - 1):
+                files = []
+                for name in job.format.file_names(job.plan.layout, shard):
+                    (out / name).write_bytes(b"x")
+                    stamp = str((out / name).stat().st_mtime_ns)
+                    files.append({"name": name, "bytes": 1, "sha256": digest, "stamp": stamp})
+                journal.write(to_line(Entry(shard, files)))
