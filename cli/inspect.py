@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -57,6 +58,8 @@ def _reader(path: Path) -> Callable[[Path], Findings]:
     from gen_engine.engine.manifest import MANIFEST as DATASET_MANIFEST
     from gen_engine.engine.sinks.contract import STATE
 
+    if re.match(r"[a-z0-9]+:/", str(path)):
+        raise NothingKnownError(f"{path} is a URL; 'gen-engine verify' reads datasets there, inspect reads directories")
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise NothingKnownError(f"{path} {what}; give a bundle, a training run or a dataset, each a directory")

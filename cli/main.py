@@ -48,6 +48,8 @@ EXTRAS: Final[dict[str, str]] = {
     "simplejpeg": "jpeg",
     "pyarrow": "parquet",
     "google_crc32c": "tfrecord",
+    "fsspec": "remote",
+    "s3fs": "s3",
     "tensorrt": "tensorrt",
     "openvino": "openvino",
 }

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--out",
-    metavar="DIR",
-    help="The dataset directory, made if it is not there; - writes bare samples to standard output.",
+    metavar="DIR|URL",
+    help="The dataset directory or s3://bucket/prefix; - writes bare samples to standard output.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Which sequence of samples, 0 to 2**64 - 1.")
 @click.option(

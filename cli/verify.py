@@ -11,7 +11,7 @@ from gen_engine.cli.progress import Progress
 
 
 @click.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory")
 @click.option(
     "--regenerate",
     type=click.IntRange(min=0),
@@ -25,8 +25,8 @@ from gen_engine.cli.progress import Progress
 )
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
-def verify(directory: Path, regenerate: int, bundle: Path | None, json_: bool, quiet: bool) -> None:
-    """Hash every shard of the dataset in DIRECTORY, and make K of its samples again.
+def verify(directory: str, regenerate: int, bundle: Path | None, json_: bool, quiet: bool) -> None:
+    """Hash every shard of the dataset in DIRECTORY, or under a URL, and make K of its samples again.
 
     Exits with 6 at the first shard or sample that differs, and names it.
 
@@ -36,11 +36,14 @@ def verify(directory: Path, regenerate: int, bundle: Path | None, json_: bool, q
       gen-engine verify out/faces --regenerate 1000 --bundle faces.gen
     """
     from gen_engine.engine.bundle import SHIPPED, read_bundle
-    from gen_engine.engine.manifest import read_manifest
-    from gen_engine.engine.verify import hash_shards, regenerate_samples
+    from gen_engine.engine.errors import RequestError
+    from gen_engine.engine.sinks import is_url
+    from gen_engine.engine.verify import hash_shards, open_manifest, regenerate_samples
 
+    if regenerate and is_url(directory):
+        raise RequestError(f"{directory}: --regenerate reads shards in a directory; copy or mount it")
     generator = read_bundle(bundle or SHIPPED) if regenerate else None  # before hours of hashing
-    manifest = read_manifest(directory)
+    manifest = open_manifest(directory)
     listed = [*(shard["files"] for shard in manifest["shards"]), manifest.get("index", [])]
     total = sum(file["bytes"] for files in listed for file in files)
     with Progress(total, label="hash", unit="B", quiet=quiet) as progress:
@@ -48,7 +51,7 @@ def verify(directory: Path, regenerate: int, bundle: Path | None, json_: bool, q
     again = 0
     if generator is not None:
         with Progress(regenerate, label="regenerate", quiet=quiet) as progress:
-            again = regenerate_samples(directory, generator, regenerate, progress.advance)
+            again = regenerate_samples(Path(directory), generator, regenerate, progress.advance)
     if json_:
         record = {"shards": found.shards, "files": found.files, "bytes": found.bytes, "regenerated": again}
         click.echo(json.dumps({"out": str(directory), **record}))

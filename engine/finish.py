@@ -63,7 +63,7 @@ def finish_dataset(out: str | Path) -> Mapping[str, Any]:
         OutputError: shards are missing, which the message names; or it cannot be written.
     """
     sink = open_sink(out, WHOLE)
-    with output_errors(sink.place):
+    with contextlib.closing(sink), output_errors(sink.place):
         if not sink.exists(MANIFEST) and not sink.exists(PLAN):
             raise DatasetError(f"{sink.place} holds neither a gen-engine job nor a dataset; give the --out of a job")
         unfinished = finish(sink)
@@ -79,29 +79,14 @@ def finish(sink: Sink) -> Unfinished | None:
         OutputError: the place cannot be written, or what was to be written is lost.
     """
     with output_errors(sink.place), sink.gate():
-        if not sink.exists(PLAN):
-            if sink.exists(MANIFEST):  # another part was last
-                return None
-            raise OutputError(f"{sink.place}/{PLAN} was removed while the job ran; run the job's command again")
-        plan = read_plan(sink)
-        count, size = plan["count"], plan["shard_size"]
-        shards = range(shard_count(count, size))
-        whole = {entry.shard: to_line(entry) for entry, reason in survey(sink, shards) if reason is None}
-        if len(whole) < len(shards):
-            return Unfinished(len(shards), [shard for shard in shards if shard not in whole])
-        draft = read_draft(sink)
-        if draft is None:
-            raise OutputError(f"{sink.place}: {DRAFT} is gone; run the job's command again, which writes it anew")
-        total = sum(file["bytes"] for entry in newest(whole.values(), shards) for file in entry.files)
-        sink.write("README.md", draft["card"].replace(TOTAL_BYTES, f"{total:,}").encode())
-        document = draft["manifest"] | {"bytes": total, "plan": plan}
-
-        def finished() -> Iterator[dict[str, Any]]:
-            return (_shard(entry, count, size) for entry in newest(whole.values(), shards))
-
-        if "index" in draft:
-            document["index"] = _put_index(sink, plan, draft["index"], finished())
-        _put_manifest(sink, document, finished())
+        try:
+            unfinished = None if _another_has(sink) else _finish(sink)
+        except (FileNotFoundError, OutputError):
+            if not _another_has(sink):  # where the gate keeps nobody away, it may just have done so
+                raise
+            unfinished = None
+        if unfinished is not None and not _another_has(sink):
+            return unfinished
         sink.clear()
     return None
 
@@ -116,6 +101,34 @@ def _put_index(
         sink.write(name, content)
         records.append({"name": name, "bytes": len(content), "sha256": sha256_bytes(content)})
     return records
+
+
+def _another_has(sink: Sink) -> bool:
+    """Return whether the job was finished by another part: its plan is the first that goes."""
+    return not sink.exists(PLAN) and sink.exists(MANIFEST)
+
+
+def _finish(sink: Sink) -> Unfinished | None:
+    plan = read_plan(sink)
+    count, size = plan["count"], plan["shard_size"]
+    shards = range(shard_count(count, size))
+    whole = {entry.shard: to_line(entry) for entry, reason in survey(sink, shards) if reason is None}
+    if len(whole) < len(shards):
+        return Unfinished(len(shards), [shard for shard in shards if shard not in whole])
+    draft = read_draft(sink)
+    if draft is None:
+        raise OutputError(f"{sink.place}: {DRAFT} is gone; run the job's command again, which writes it anew")
+    total = sum(file["bytes"] for entry in newest(whole.values(), shards) for file in entry.files)
+    sink.write("README.md", draft["card"].replace(TOTAL_BYTES, f"{total:,}").encode())
+    document = draft["manifest"] | {"bytes": total, "plan": plan}
+
+    def finished() -> Iterator[dict[str, Any]]:
+        return (_shard(entry, count, size) for entry in newest(whole.values(), shards))
+
+    if "index" in draft:
+        document["index"] = _put_index(sink, plan, draft["index"], finished())
+    _put_manifest(sink, document, finished())
+    return None
 
 
 def _put_manifest(sink: Sink, document: Mapping[str, Any], shards: Iterator[dict[str, Any]]) -> None:
@@ -208,6 +221,6 @@ def output_errors(place: str) -> Iterator[None]:
             errno.EACCES: "choose an --out that you may write to",
             errno.EPERM: "choose an --out that you may write to",
             errno.EROFS: "choose an --out on a file system that can be written",
-        }.get(error.errno or 0, "see to the disk, or choose another --out")
+        }.get(error.errno or 0, "see to it, or choose another --out")
         where = f": {error.filename}" if error.filename else ""
         raise OutputError(f"{place} cannot be used ({error.strerror or error}{where}); {fix}") from error

@@ -201,6 +201,7 @@ class Ledger:
         if self._release is not None:
             self._release()
             self._release = None
+        self._sink.close()
 
     def _open(self) -> None:
         """Settle that this is our job, and take the part."""
@@ -215,8 +216,8 @@ class Ledger:
         elif sink.exists(PLAN):
             self._refuse_other_plan(read_plan(sink))
         self._release = sink.hold()
-        if not sink.exists(PLAN):
-            sink.write(PLAN, canonical_json(self.plan))
+        if not sink.create(PLAN, canonical_json(self.plan)):
+            self._refuse_other_plan(read_plan(sink))  # of a job that began just now
 
     def _is_whole(self, manifest: Manifest) -> bool:
         """Return whether no shard of a finished dataset is damaged, nor its index; note the shards of this part."""

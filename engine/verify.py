@@ -15,12 +15,16 @@ from numpy.typing import NDArray
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.digests import sha256_bytes, sha256_file
+from gen_engine.engine.digests import sha256_bytes
 from gen_engine.engine.errors import DatasetError, RequestError, VerifyError
+from gen_engine.engine.finish import output_errors
 from gen_engine.engine.labels import LabelPlan, Labels
 from gen_engine.engine.latents import ALGORITHM, Latents
-from gen_engine.engine.manifest import read_manifest
+from gen_engine.engine.manifest import MANIFEST, parse_manifest, read_manifest
+from gen_engine.engine.parts import WHOLE
 from gen_engine.engine.render import Renderer
+from gen_engine.engine.sinks import is_url, open_sink
+from gen_engine.engine.sinks.contract import Seen, Sink
 from gen_engine.engine.variants import Graph, find_graph
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format, StoredSample
@@ -35,29 +39,47 @@ class Verified:
     bytes: int
 
 
-def hash_shards(out: Path, heard: Callable[[int], None]) -> Verified:
+def hash_shards(out: str | Path, heard: Callable[[int], None]) -> Verified:
     """Hash every file of a finished dataset and compare with the manifest.
 
     Args:
-        out: the dataset directory.
+        out: the dataset's directory or URL.
         heard: called with the number of bytes after each file.
 
     Raises:
         DatasetError: no finished dataset is there.
         VerifyError: names the first shard that differs, and how; or a file in ``data`` that is nobody's.
     """
-    manifest = read_manifest(out)
+    sink = open_sink(out, WHOLE)
+    manifest = open_manifest(out)
     shards = manifest["shards"]
     listed = [(f"shard {shard['shard']}", shard["files"]) for shard in shards]
     listed.append(("the index", manifest.get("index", [])))
-    _refuse_strangers(out, {file["name"] for _, recorded in listed for file in recorded})
+    _refuse_strangers(sink, {file["name"] for _, recorded in listed for file in recorded})
+    look = sink.look()
     files = size = 0
     for what, recorded in listed:
         for file in recorded:
-            _check_file(out, what, file)
+            _check_file(sink, what, file, look(file["name"]))
             files, size = files + 1, size + file["bytes"]
             heard(file["bytes"])
     return Verified(shards=len(shards), files=files, bytes=size)
+
+
+def open_manifest(out: str | Path) -> dict[str, Any]:
+    """Return the manifest of a finished dataset in a directory or under a URL.
+
+    Raises:
+        DatasetError: it is not there, or damaged.
+        OutputError: the URL cannot be read.
+    """
+    if not is_url(out):
+        return read_manifest(Path(out))
+    sink = open_sink(out, WHOLE)
+    with output_errors(sink.place):
+        if not sink.exists(MANIFEST):
+            raise DatasetError(f"{out} holds no {MANIFEST}; it is not a gen-engine dataset, or its job is not finished")
+        return parse_manifest(sink.read(MANIFEST), sink.place)
 
 
 def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[[int], None]) -> int:
@@ -158,31 +180,28 @@ def _excuse(plan: Mapping[str, Any], first_batch_sha256: str, codec: str | None)
     return ""
 
 
-def _refuse_strangers(out: Path, names: Set[str]) -> None:
+def _refuse_strangers(sink: Sink, names: Set[str]) -> None:
     """Readers take all that is in ``data``, so a file there that no shard owns is a difference."""
-    for path in sorted((out / "data").rglob("*")):
-        if path.relative_to(out).as_posix() not in names:
-            raise VerifyError(
-                f"{out}: {path.relative_to(out)} belongs to no shard, and readers would read it; remove it"
-            )
+    for name in sink.shard_files():
+        if name not in names:
+            raise VerifyError(f"{sink.place}: {name} belongs to no shard, and readers would read it; remove it")
 
 
-def _check_file(out: Path, what: str, file: Mapping[str, Any]) -> None:
-    path = out / file["name"]
+def _check_file(sink: Sink, what: str, file: Mapping[str, Any], seen: Seen | None) -> None:
+    differs = f"{sink.place}: {what} differs: {file['name']}"
     try:
-        size = path.stat().st_size
-        digest = sha256_file(path)
+        digest = sink.sha256(file["name"])
     except OSError as error:
-        raise VerifyError(f"{out}: {what} differs: {file['name']} cannot be read ({error.strerror})") from error
-    if size != file["bytes"]:
+        raise VerifyError(f"{differs} cannot be read ({error.strerror})") from error
+    if seen is None or seen.bytes != file["bytes"]:
         raise VerifyError(
-            f"{out}: {what} differs: {file['name']} has {size} bytes, {file['bytes']} were written; "
+            f"{differs} has {0 if seen is None else seen.bytes} bytes, {file['bytes']} were written; "
             "the command that made the dataset makes it again"
         )
     if digest != file["sha256"]:
         raise VerifyError(
-            f"{out}: {what} differs: {file['name']} has sha256 {digest[:12]}…, {file['sha256'][:12]}… was "
-            "written; remove the file, and the command that made the dataset makes it again"
+            f"{differs} has sha256 {digest[:12]}…, {file['sha256'][:12]}… was written; remove the file, and the "
+            "command that made the dataset makes it again"
         )
 
 

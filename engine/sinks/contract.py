@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -29,7 +29,7 @@ class Sink(Protocol):
     """The files of one dataset, by their names relative to it, for one part of a job.
 
     A sink holds no lock and no open file by itself: it can be pickled, and used by several processes and threads of
-    its part at once. Whatever goes wrong is an OSError.
+    its part at once. What goes wrong is an OSError, or an OutputError that says the fix.
     """
 
     @property
@@ -76,6 +76,10 @@ class Sink(Protocol):
         """
         ...
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a small file there unless one is there already, and return whether it was put. In the gate only."""
+        ...
+
     def write(self, name: str, data: bytes) -> None:
         """Put a small file there whole or not at all, durably."""
         ...
@@ -100,10 +104,18 @@ class Sink(Protocol):
         """Return what tells of a file how it is there now, None if it is not."""
         ...
 
+    def shard_files(self) -> Iterable[str]:
+        """Return the names of all files in ``data``."""
+        ...
+
     def sha256(self, name: str) -> str:
         """Return the SHA-256 of a file in hexadecimal."""
         ...
 
     def clear(self) -> None:
         """Remove the state of a finished job. A kill in here loses nothing. To be called in the gate."""
+        ...
+
+    def close(self) -> None:
+        """Remove what is on this machine and no part of the dataset. Never raises."""
         ...

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,12 +15,8 @@ from gen_engine.engine.errors import OutputError, OutputLocked
 from gen_engine.engine.manifest import MANIFEST
 from gen_engine.engine.parts import Part
 from gen_engine.engine.sinks.contract import PLAN, STATE, Seen
+from gen_engine.engine.sinks.locks import holder_of, take, wait_for
 from gen_engine.engine.writers.contract import WrittenFile
-
-GATE_SECONDS = 300.0
-"""Who holds the gate writes a plan or a manifest: for longer than that it hangs."""
-
-_LOOK_AGAIN_S = 0.02
 
 
 class LocalSink:
@@ -68,7 +62,7 @@ class LocalSink:
         """Hold the lock of the state itself."""
         self._out.mkdir(parents=True, exist_ok=True)
         lock = self._state / "lock"
-        descriptor = _wait_for(lock)
+        descriptor = wait_for(lock)
         try:
             yield
         finally:
@@ -90,7 +84,7 @@ class LocalSink:
         self._rooms.mkdir(exist_ok=True)
         dead = []
         for room in self._rooms.iterdir():
-            holder = _holder(room / "lock")
+            holder = holder_of(room / "lock")
             if holder is None:
                 dead.append(room)
             elif room == self._room or room.name.partition("-")[2] != self._part.name.partition("-")[2]:
@@ -102,10 +96,9 @@ class LocalSink:
             shutil.rmtree(room / "scratch", ignore_errors=True)
         for directory in (self._room, self.scratch, self._out / "data"):
             directory.mkdir(exist_ok=True)
-        descriptor = os.open(self._room / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = take(self._room / "lock")
+        assert descriptor is not None, "it was free a moment ago, and parts are taken in the gate only"
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _sign(descriptor)
             os.close(os.open(self._journal, os.O_WRONLY | os.O_CREAT, 0o644))
             for directory in (self._room, self._rooms, self._state, self._out):
                 fsync_directory(directory)
@@ -121,6 +114,13 @@ class LocalSink:
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
         return (self._out / name).read_bytes()
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write it, unless it is there: in the gate, nobody comes between."""
+        if self.exists(name):
+            return False
+        self.write(name, data)
+        return True
 
     def write(self, name: str, data: bytes) -> None:
         """Write by way of scratch."""
@@ -164,6 +164,10 @@ class LocalSink:
 
         return seen
 
+    def shard_files(self) -> list[str]:
+        """Return all files and directories in ``data``, at any depth."""
+        return sorted(path.relative_to(self._out).as_posix() for path in (self._out / "data").rglob("*"))
+
     def sha256(self, name: str) -> str:
         """Hash a file."""
         return sha256_file(self._out / name)
@@ -175,6 +179,9 @@ class LocalSink:
             (self._state / name).unlink(missing_ok=True)
         fsync_directory(self._state)
 
+    def close(self) -> None:
+        """Do nothing: all there is belongs to the dataset."""
+
 
 def _seen(found: os.stat_result) -> Seen:
     return Seen(found.st_size, str(found.st_mtime_ns))
@@ -182,60 +189,3 @@ def _seen(found: os.stat_result) -> Seen:
 
 def _remove_tree(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
-
-
-def _wait_for(path: Path) -> int:
-    """Lock the file at ``path``, which may come and go with its directory, and return its descriptor."""
-    patience = time.monotonic() + GATE_SECONDS
-    while True:
-        path.parent.mkdir(exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:
-            continue  # another process finished just now and removed the directory
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_held(path, descriptor):
-                _sign(descriptor)
-                return descriptor
-        except BlockingIOError:
-            if time.monotonic() > patience:
-                holder = os.read(descriptor, 200).decode(errors="replace").strip()
-                os.close(descriptor)
-                raise OutputLocked(
-                    f"{path.parent.parent} is being opened or finished by another process ({holder or 'unknown'}) for "
-                    f"more than {GATE_SECONDS:.0f} s; see what it hangs at, and run the same command again"
-                ) from None
-            time.sleep(_LOOK_AGAIN_S)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # it was removed between open and lock, in which case it holds nothing, or is locked
-
-
-def _is_held(path: Path, descriptor: int) -> bool:
-    """True if the lock file at ``path`` is the one that was opened, and not a later one of the same name."""
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _sign(descriptor: int) -> None:
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
-
-
-def _holder(lock: Path) -> str | None:
-    """Return who holds a lock file, None if nobody does."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
-    finally:
-        os.close(descriptor)
-    return None

@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_fixtures import bucket, s3, s3_port
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.bundle import Bundle, OutputSpec
+
+__all__ = ["audio", "bucket", "fast_dir", "s3", "s3_port", "tiny"]
 
 MEMORY = Path("/dev/shm")  # what a crash leaves behind is played, so the disk's own slowness proves nothing
 

@@ -46,7 +46,7 @@ class Heard:
 
 def run_job(
     bundle: Bundle,
-    out: Path,
+    out: str | Path,
     *,
     workers: int | None = 1,
     part: Part = WHOLE,

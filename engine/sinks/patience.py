@@ -1,0 +1,88 @@
+"""Requests that may fail, hang, or be refused: tried again, given up on, or said at once."""
+
+from __future__ import annotations
+
+import errno
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gen_engine.engine.errors import EngineError, OutputError
+
+T = TypeVar("T")
+
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError, TypeError, ValueError, ImportError)
+"""What the next attempt would meet again."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a request may take, and how often it is tried."""
+
+    attempts: int = 6
+    first_pause_s: float = 0.5
+    """Before the second attempt; twice as long before each further one."""
+
+    seconds: float = 60.0
+    """Without an answer for so long, and :attr:`bytes_a_second` for what is sent, an attempt hangs."""
+
+    bytes_a_second: float = 1e6
+
+    def call(self, what: str, function: Callable[[], T], size: int = 0) -> T:
+        """Return what ``function`` returns.
+
+        Args:
+            what: the request, for messages.
+            function: makes the request; may be run several times, and after a hang still run in the background.
+            size: bytes that it sends.
+
+        Raises:
+            OutputError: there are no credentials.
+            FileNotFoundError, PermissionError, …: the store refused it.
+            OSError: no attempt succeeded.
+        """
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return _within(self.seconds + size / self.bytes_a_second, function)
+            except (EngineError, *_FINAL):
+                raise
+            except Exception as error:
+                if "Credential" in type(error).__name__:
+                    raise OutputError(
+                        f"cannot {what}: there are no credentials for it ({error}); set AWS_ACCESS_KEY_ID and "
+                        "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or what your store's fsspec library asks for"
+                    ) from error
+                if attempt == self.attempts:
+                    raise OSError(
+                        errno.EIO, f"cannot {what}: {attempt} attempts failed, the last with {_told(error)}"
+                    ) from error
+                time.sleep(self.first_pause_s * 2 ** (attempt - 1))
+        raise AssertionError("attempts is at least 1")
+
+
+def _within(seconds: float, function: Callable[[], T]) -> T:
+    """Run ``function`` in a thread that is left alone if it takes longer."""
+    answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((function(), None))
+        except Exception as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, name="request", daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
+    if error is not None:
+        raise error
+    result: T = answer
+    return result
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
