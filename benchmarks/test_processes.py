@@ -128,7 +128,8 @@ def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
     job = open_job(SampleRequest(count=shards, shard_size=1, batch=50), bundle)
     digest = sha256_bytes(b"x")
     with Ledger(out, job.plan.to_json()) as ledger:
-        ledger.prepare(card.manifest(job.plan), card.readme(job.plan, bundle, job.format), b"")
+        index = job.format.index_head(job.plan.layout, job.codec)
+        ledger.prepare(card.manifest(job.plan), card.readme(job.plan, bundle, job.format), b"", index)
         with (ledger.scratch.parent / "journal").open("ab") as journal:
             for shard in range(shards - 1):
                 files = []
