@@ -82,6 +82,46 @@ def run_lanes(works: Sequence[Callable[[int], None]], items: Iterator[int], stop
         raise errors[0]
 
 
+class Behind:
+    """Finishes a lane's work on a thread of its own, one piece at a time, while the lane begins the next.
+
+    So a disk that takes its time to make a shard durable does not keep the generator waiting; and no more than one
+    piece waits for it, however slow it is. Used by one thread.
+
+    Args:
+        stop: set when a piece fails, so that no lane goes on.
+    """
+
+    def __init__(self, stop: StopSignal) -> None:
+        self._stop = stop
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def run(self, piece: Callable[[], None]) -> None:
+        """Wait for the piece before, and start this one; if the one before failed, raise its error instead."""
+        self.wait()
+        self._thread = threading.Thread(
+            target=self._guard, args=(piece,), name=f"{threading.current_thread().name}-behind"
+        )
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is under way. Raises the last piece's error, once."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _guard(self, piece: Callable[[], None]) -> None:
+        try:
+            piece()
+        except BaseException as error:
+            self._stop.set()
+            self._error = error
+
+
 def _take(ended: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
     """Wait for a lane to end, looking up now and then: a signal that comes just before a wait does not end it."""
     while True:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from gen_engine.engine import card
 from gen_engine.engine.backends import open_backend
@@ -22,7 +22,7 @@ from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.finish import Unfinished
 from gen_engine.engine.first_batch import refuse_broken, render_first_batch
 from gen_engine.engine.labels import LabelPlan, Labels, parse_labels
-from gen_engine.engine.lanes import StopSignal, run_lanes, usable_cpus
+from gen_engine.engine.lanes import Behind, StopSignal, run_lanes, usable_cpus
 from gen_engine.engine.latents import Latents, check_truncation
 from gen_engine.engine.ledger import Ledger
 from gen_engine.engine.modalities import Pixels
@@ -246,34 +246,80 @@ def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, device
     done = frozenset(ledger.done)
     todo = [number for number in ledger.shards if number not in done]
 
-    def work_on(write: Work) -> Callable[[int], None]:
+    def work_on(render: Render, behind: Behind) -> Callable[[int], None]:
         def heard(samples: int) -> None:
             monitor.rendered(samples)
             stop.check()
 
+        def commit(shard: Shard, rendered: Rendered) -> None:
+            with _aborted_on_error(rendered):
+                files = rendered.commit()
+            ledger.commit(shard.number, files)
+            monitor.committed(_size(shard), sum(file.bytes for file in files))
+
         def work(number: int) -> None:
             shard = job.plan.shard(number)
-            files = write(shard, heard)
-            ledger.commit(number, files)
-            monitor.committed(_size(shard), sum(file.bytes for file in files))
+            rendered = render(shard, heard)
+            with _aborted_on_error(rendered):
+                behind.run(lambda: commit(shard, rendered))
 
         return work
 
-    with _shard_writers(job, ledger.scratch, min(lanes, len(todo)), devices) as writers:
-        run_lanes([work_on(write) for write in writers], iter(todo), stop)
+    with (
+        _shard_renderers(job, ledger.scratch, min(lanes, len(todo)), devices) as opened,
+        contextlib.ExitStack() as commits,
+    ):
+        behinds = [Behind(stop) for _ in opened]
+        for behind in behinds:
+            commits.callback(behind.wait)  # whatever becomes of the lanes, no commit outlives the job
+        run_lanes([work_on(*pair) for pair in zip(opened, behinds, strict=True)], iter(todo), stop)
+
+
+class Rendered(Protocol):
+    """A shard that has all of its samples and waits for its commit: a :class:`ShardWriter` at the end of its way."""
+
+    def commit(self) -> list[WrittenFile]:
+        """See :meth:`ShardWriter.commit`."""
+        ...
+
+    def abort(self) -> None:
+        """See :meth:`ShardWriter.abort`."""
+        ...
+
+
+Render: TypeAlias = Callable[[Shard, Heard], Rendered]
+"""One lane: a shard in, its samples in temporary files out."""
+
+
+@dataclass(frozen=True)
+class _Durable:
+    """A shard that a device's process has made durable."""
+
+    files: list[WrittenFile]
+
+    def commit(self) -> list[WrittenFile]:
+        return self.files
+
+    def abort(self) -> None:
+        for file in self.files:
+            file.temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _shard_writers(job: Job, scratch: Path, lanes: int, devices: Sequence[str]) -> Iterator[Sequence[Work]]:
-    """Open lanes that write shards: in this process, or in one a device."""
+def _shard_renderers(job: Job, scratch: Path, lanes: int, devices: Sequence[str]) -> Iterator[Sequence[Render]]:
+    """Open lanes that render shards: in this process, or in one a device."""
     if len(devices) < 2 or lanes < 2:
         with renderers(job, lanes) as opened:
-            yield [partial(_write_shard_of, job, scratch, renderer) for renderer in opened]
+            yield [partial(_render_shard, job, scratch, renderer) for renderer in opened]
         return
     devices = devices[:lanes]
     opener = DeviceOpener(job.request, job.bundle.path, scratch, job.plan.to_json())
     with DeviceProcesses(opener, devices, -(-lanes // len(devices))) as processes:
-        yield processes.lanes
+        yield [partial(_render_elsewhere, lane) for lane in processes.lanes]
+
+
+def _render_elsewhere(lane: Work, shard: Shard, heard: Heard) -> Rendered:
+    return _Durable(lane(shard, heard))
 
 
 @dataclass(frozen=True)
@@ -311,18 +357,31 @@ def _write_shard_of(job: Job, scratch: Path, renderer: Renderer, shard: Shard, h
 def write_shard(
     job: Job, renderer: Renderer, shard: Shard, scratch: Path, heard: Callable[[int], None]
 ) -> list[WrittenFile]:
-    """Render a shard into temporary files; nothing of it stays if that fails."""
+    """Render a shard into temporary files and make them durable; nothing of it stays if that fails."""
+    writer = _render_shard(job, scratch, renderer, shard, heard)
+    with _aborted_on_error(writer):
+        return writer.commit()
+
+
+def _render_shard(job: Job, scratch: Path, renderer: Renderer, shard: Shard, heard: Heard) -> ShardWriter:
+    """Return a writer that has all of a shard's samples and waits for its commit."""
     writer: ShardWriter = job.format.open(scratch, job.plan.layout, shard, job.codec)
-    try:
+    with _aborted_on_error(writer):
         for batch in renderer.render(shard.start, shard.stop):
             if job.plan.layout.origin is not None:
                 stop = batch.start + len(batch.pixels_BHWC)
                 batch = batch._replace(latents_BZ=renderer.latents(batch.start, stop))
             writer.append(batch)
             heard(batch.pixels_BHWC.shape[0])
-        return writer.commit()
+    return writer
+
+
+@contextlib.contextmanager
+def _aborted_on_error(rendered: Rendered) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
-        writer.abort()
+        rendered.abort()
         raise
 
 

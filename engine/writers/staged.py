@@ -12,6 +12,9 @@ from typing import NoReturn
 from gen_engine.engine.errors import WriterError
 from gen_engine.engine.writers.contract import WrittenFile
 
+GATHERED = 1 << 17
+"""Bytes of small writes that are kept for one large one: labels and indices come some hundred bytes a batch."""
+
 
 class StagedFile:
     """Append-only; a file-like object as far as libraries that write to one need it.
@@ -32,6 +35,7 @@ class StagedFile:
         self._path = scratch / name.replace("/", "__")
         self._bytes = 0
         self._sha256 = hashlib.sha256()
+        self._gathered = bytearray()
         try:
             self._file = self._path.open("wb", buffering=0)
         except OSError as error:
@@ -40,6 +44,19 @@ class StagedFile:
     def write(self, data: bytes | bytearray | memoryview) -> int:
         """Append ``data`` (any C-contiguous buffer) and return its length in bytes."""
         view = memoryview(data).cast("B")
+        self._bytes += view.nbytes
+        if len(self._gathered) + view.nbytes < GATHERED:
+            self._gathered += view
+        else:
+            self._write_gathered()
+            self._write(view)
+        return view.nbytes
+
+    def _write_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, bytearray()
+        self._write(memoryview(gathered))
+
+    def _write(self, view: memoryview) -> None:
         rest = view
         try:
             while rest:  # an unbuffered write may be a short one
@@ -47,21 +64,20 @@ class StagedFile:
         except OSError as error:
             self._fail(error)
         self._sha256.update(view)
-        self._bytes += view.nbytes
-        return view.nbytes
 
     def tell(self) -> int:
-        """Return the number of bytes written so far."""
+        """Return the number of bytes appended so far."""
         return self._bytes
 
     def flush(self) -> None:
-        """Do nothing: there is no buffer."""
+        """Do nothing: :meth:`finish` writes what is still gathered."""
 
     def close(self) -> None:
         """Do nothing: only :meth:`finish` and :meth:`discard` end the file, not a library that wrote to it."""
 
     def finish(self) -> WrittenFile:
         """Make the bytes durable, close, and say what was written."""
+        self._write_gathered()
         try:
             os.fsync(self._file.fileno())
             self._file.close()

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gen_engine.engine.lanes import Stopped, StopSignal, run_lanes, usable_cpus
+from gen_engine.engine.lanes import Behind, Stopped, StopSignal, run_lanes, usable_cpus
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +116,39 @@ def test_an_error_that_is_no_exception_passes_too() -> None:
 
 def test_usable_cpus() -> None:
     assert 1 <= usable_cpus() <= (os.cpu_count() or 1)
+
+
+class TestBehind:
+    def test_one_piece_at_a_time_in_order_beside_the_lane(self) -> None:
+        behind, going_on, done = Behind(StopSignal()), threading.Event(), []
+
+        def piece(number: int) -> None:
+            going_on.wait(10)
+            done.append((number, threading.get_ident()))
+
+        behind.run(lambda: piece(0))
+        assert not done  # the lane goes on while the first piece waits
+        going_on.set()
+        for number in range(1, 20):
+            behind.run(lambda number=number: piece(number))
+            assert len(done) >= number
+        behind.wait()
+        assert [number for number, _ in done] == list(range(20))
+        assert threading.get_ident() not in {thread for _, thread in done}
+
+    def test_an_error_stops_the_lanes_at_once_and_is_raised_once_with_its_traceback(self) -> None:
+        stop = StopSignal()
+        behind = Behind(stop)
+
+        def the_one_that_fails() -> None:
+            raise LookupError("disk")
+
+        behind.run(the_one_that_fails)
+        with pytest.raises(Stopped):  # noqa: PT012 - the lane as it goes on
+            while True:
+                stop.check()
+                time.sleep(0.001)
+        with pytest.raises(LookupError, match="disk") as caught:
+            behind.run(lambda: pytest.fail("after an error"))
+        assert "the_one_that_fails" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+        behind.wait()

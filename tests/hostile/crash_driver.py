@@ -36,6 +36,7 @@ from jobs import Heard, tree
 from gen_engine.engine.bundle import OutputSpec, read_bundle
 from gen_engine.engine.errors import EngineError
 from gen_engine.engine.finish import finish_dataset
+from gen_engine.engine.lanes import Behind
 from gen_engine.engine.parts import WHOLE, Part
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import Job, open_job, write_dataset
@@ -64,6 +65,8 @@ class Harm:
         os.fsync = self.fsynced(os.fsync)
         os.write = self.written(os.write)
         StagedFile.__init__ = self.counted(StagedFile.__init__)  # type: ignore[method-assign]
+        # A point is a call by its number: commits go on in the lane, not behind it. test_kill.py has both at once.
+        Behind.run = lambda _, piece: piece()  # type: ignore[method-assign]
 
     def audited(self, event: str, args: tuple[Any, ...]) -> None:
         if self.off or event not in EVENTS:

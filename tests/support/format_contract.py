@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import VerifyError, WriterError
 from gen_engine.engine.modalities import Pixels
-from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers import open_format, staged
 from gen_engine.engine.writers.contract import (
     Batch,
     FinishedShard,
@@ -255,6 +255,7 @@ class FormatContract:
         assert all((out / file.name).stat().st_size == file.bytes for file in files)
 
     def test_a_full_disk_at_any_write(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(staged, "GATHERED", 0)  # every write by itself
         data = self.data(CLASS_NAMES)
 
         def attempt(writes: int) -> FullDisk:
