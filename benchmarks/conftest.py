@@ -6,10 +6,12 @@ the next. With ``--benchmark-disable`` (as in ``make test``) everything runs onc
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +134,53 @@ def against(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Agai
 def shipped() -> Bundle:
     """The bundle that comes with the package."""
     return read_bundle(SHIPPED)
+
+
+@pytest.fixture(scope="session")
+def compiled_subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Return what makes a generator of the zoo, once, and in a real run compiles it: its ``zoo.Subject``."""
+    folder: Path = tmp_path_factory.mktemp("compiled")
+    real = not request.config.getoption("benchmark_disable")
+
+    @cache
+    def make(name: str) -> Any:
+        from zoo import Subject, make_subject
+
+        subject = make_subject(name, folder, scaled=real)
+        return Subject(name, subject.generator, _compiled(subject.bundle) if real else subject.bundle)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def compiled_bundle(
+    request: pytest.FixtureRequest,
+    compiled_subject: Callable[[str], Any],
+    shipped: Bundle,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str], Bundle]:
+    """Return what gives the compiled bundle of a generator of the zoo, or of ``shipped``."""
+
+    @cache
+    def get(name: str) -> Bundle:
+        if name != "shipped":
+            bundle: Bundle = compiled_subject(name).bundle
+            return bundle
+        if request.config.getoption("benchmark_disable"):
+            return shipped
+        copy = tmp_path_factory.mktemp("compiled") / shipped.path.name
+        shutil.copytree(shipped.path, copy)
+        return _compiled(read_bundle(copy))
+
+    return get
+
+
+def _compiled(bundle: Bundle) -> Bundle:
+    from gen_engine.export.candidates import Options
+    from gen_engine.export.compile import compile_bundle
+
+    compile_bundle(bundle, Options(budget=30))
+    return read_bundle(bundle.path)
 
 
 @pytest.fixture
