@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 
@@ -37,6 +39,29 @@ def replace_file(path: Path, data: bytes, scratch: Path) -> None:
             temporary.unlink()
         raise
     fsync_directory(path.parent)
+
+
+def begin_writing(descriptor: int, offset: int, size: int) -> None:
+    """Have the disk begin with these bytes, without waiting for it, so that a later fsync finds little to do.
+
+    Only speed: where the system has no such call, nothing happens, and no error is one.
+    """
+    if sys.platform == "linux" and (call := _sync_file_range()) is not None:
+        call(descriptor, offset, size, _SYNC_FILE_RANGE_WRITE)
+
+
+@lru_cache(maxsize=1)
+def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
+    import ctypes  # here: small jobs need it not
+
+    call = getattr(ctypes.CDLL(None), "sync_file_range", None)
+    if call is not None:
+        call.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+    return call
+
+
+_SYNC_FILE_RANGE_WRITE = 2
+"""From <fcntl.h>."""
 
 
 def exchange(one: Path, other: Path) -> None:

@@ -9,11 +9,15 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+from gen_engine.engine.durable import begin_writing
 from gen_engine.engine.errors import WriterError
 from gen_engine.engine.writers.contract import WrittenFile
 
 GATHERED = 1 << 17
 """Bytes of small writes that are kept for one large one: labels and indices come some hundred bytes a batch."""
+
+AHEAD = 4 << 20
+"""So often, in bytes, the disk is asked to begin: else it waits for the fsync, and the end of a job for the disk."""
 
 
 class StagedFile:
@@ -36,6 +40,7 @@ class StagedFile:
         self._bytes = 0
         self._sha256 = hashlib.sha256()
         self._gathered = bytearray()
+        self._written = self._begun = 0
         try:
             self._file = self._path.open("wb", buffering=0)
         except OSError as error:
@@ -64,6 +69,10 @@ class StagedFile:
         except OSError as error:
             self._fail(error)
         self._sha256.update(view)
+        self._written += view.nbytes
+        if self._written - self._begun >= AHEAD:
+            begin_writing(self._file.fileno(), self._begun, self._written - self._begun)
+            self._begun = self._written
 
     def tell(self) -> int:
         """Return the number of bytes appended so far."""
