@@ -45,6 +45,8 @@ class Renderer:
         first_batch: Pixels | None = None,
     ) -> None:
         self._lane, self._batch = lane, batch
+        # Once: looking whether a class has a protocol's methods takes longer than all else that a batch costs here.
+        self._drawing = lane if isinstance(lane, DrawingLane) else None
         self._latents, self._labels = latents, labels
         self._first_batch = first_batch
 
@@ -70,8 +72,8 @@ class Renderer:
             yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
 
     def _submit(self, first: int, labels_B: NDArray[np.int64] | None) -> None:
-        if isinstance(self._lane, DrawingLane):
-            self._lane.submit_samples(first, self._latents, labels_B)
+        if self._drawing is not None:
+            self._drawing.submit_samples(first, self._latents, labels_B)
         else:
             self._lane.submit(self._latents.draw(first, first + self._batch), labels_B)
 

@@ -90,13 +90,13 @@ class OpenVinoBackend:
 
 
 class OpenVinoLane:
-    """Keeps two batches in flight in three requests, so that collected pixels need no copy.
+    """Keeps four batches in flight in five requests, so that collected pixels need no copy.
 
-    While two requests run, the third one's output is the array that :meth:`collect` returned last; it is written to
+    While four requests run, the fifth one's output is the array that :meth:`collect` returned last; it is written to
     again by the submit after the next :meth:`collect`.
     """
 
-    depth = 2
+    depth = 4  # of short batches two are done before the lane, which encodes on the same processors, looks again
 
     def __init__(self, compiled: Any, tensor: Any, *, labelled: bool) -> None:
         self._tensor, self._labelled = tensor, labelled
