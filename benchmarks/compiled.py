@@ -38,10 +38,11 @@ from report import COMPILED, LIMIT, SAMPLE, draw_chart, speedups, table
 from zoo import Subject, make_subject, zoo
 
 from gen_engine.engine.backends import open_backend
+from gen_engine.engine.job import open_job
 from gen_engine.engine.measure.rounds import Runner
 from gen_engine.engine.processor import isa, processor_name
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import open_job, write_dataset
+from gen_engine.engine.run import write_dataset
 from gen_engine.engine.variants import Variant, variant_graph
 from gen_engine.export.candidates import Options
 from gen_engine.export.compile import compile_bundle

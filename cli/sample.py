@@ -134,9 +134,10 @@ def sample(
     """
     from gen_engine.engine.bundle import SHIPPED, read_bundle
     from gen_engine.engine.devices import parse_devices
+    from gen_engine.engine.job import open_job
     from gen_engine.engine.parts import WHOLE, parse_part
     from gen_engine.engine.request import SampleRequest
-    from gen_engine.engine.run import open_job, write_dataset
+    from gen_engine.engine.run import write_dataset
 
     if format_ == FORMAT and out != PIPE:
         raise click.UsageError("Format raw is bare samples for a pipe: give --out -, or choose --format npy for files.")

@@ -12,12 +12,13 @@ from typing import Any, TypeAlias
 from gen_engine.engine.bundle import SHIPPED, Bundle
 from gen_engine.engine.devices import parse_devices
 from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
+from gen_engine.engine.job import open_job
 from gen_engine.engine.labels import LabelsLike
 from gen_engine.engine.latents import check_truncation
 from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.parts import WHOLE, parse_part
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import Monitor, Outcome, open_job
+from gen_engine.engine.run import Monitor, Outcome
 from gen_engine.engine.run import write_dataset as run_job
 from gen_engine.engine.stream import Samples
 

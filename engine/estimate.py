@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from gen_engine.engine.job import Job
 from gen_engine.engine.lanes import StopSignal, run_lanes
 from gen_engine.engine.plan import Plan
 from gen_engine.engine.render import Renderer
-from gen_engine.engine.run import Job, lane_count, renderers, write_shard
+from gen_engine.engine.run import lane_count
+from gen_engine.engine.shards import renderers, write_shard
 from gen_engine.engine.writers.contract import Shard
 
 PROBE_SECONDS = 1.0

@@ -11,8 +11,8 @@ from tiny_bundle import CLASSES
 
 from gen_engine.engine import card
 from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.job import open_job
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import open_job
 
 
 def head(text: str) -> dict[str, object]:

@@ -16,10 +16,11 @@ from jobs import Heard, recorded, reseal, run_job, tree
 
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, WriterError
+from gen_engine.engine.job import open_job
 from gen_engine.engine.ledger import Ledger
 from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import open_job, write_dataset
+from gen_engine.engine.run import write_dataset
 from gen_engine.engine.writers.contract import WrittenFile
 
 REQUEST = {"count": 30, "shard_size": 8, "batch": 4}

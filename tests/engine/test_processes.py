@@ -16,10 +16,11 @@ from jobs import Heard, recorded, run_job, tree
 from gen_engine.engine import processes
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable, RequestError, WriterError
+from gen_engine.engine.job import open_job
 from gen_engine.engine.lanes import Stopped, StopSignal, run_lanes
 from gen_engine.engine.processes import DeviceProcesses
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import DeviceOpener, open_job
+from gen_engine.engine.shards import DeviceOpener
 
 TWO = ("cpu", "cpu")
 REQUEST: dict[str, int] = {"count": 400, "shard_size": 20, "batch": 8}

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from jobs import Heard, run_job, samples, scratch_files, tree
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine import estimate, run
+from gen_engine.engine import estimate
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import BackendError, RequestError, VerifyError
+from gen_engine.engine.job import open_job
 from gen_engine.engine.latents import Latents
 from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.render import Renderer
@@ -192,7 +193,7 @@ def test_an_estimate_is_measured_and_leaves_nothing(
     monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.02)
     monkeypatch.setattr(estimate.tempfile, "tempdir", str(tmp_path))
     request = SampleRequest(count=100_000, shard_size=1_000)
-    found = estimate.estimate(run.open_job(request, tiny), workers=2)
+    found = estimate.estimate(open_job(request, tiny), workers=2)
     assert found.lanes == 2
     assert 0.98 < found.bytes_total / (100_000 * (36 + 8 + 8)) < 1.2
     assert found.seconds == pytest.approx(100_000 / found.samples_a_second)

@@ -10,9 +10,9 @@ from jobs import Heard, run_job, tree
 from gen_engine.engine import writers
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import PlanMismatch, RequestError
+from gen_engine.engine.job import open_job
 from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import open_job
 
 FORMATS = [
     ("npy", None),

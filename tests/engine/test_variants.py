@@ -362,8 +362,8 @@ class TestJobs:
             regenerate_samples(tmp_path / "out", tiny, 20, lambda _: None)
 
     def test_notes_are_passed_on(self, bundle: Bundle) -> None:
+        from gen_engine.engine.job import open_job
         from gen_engine.engine.request import SampleRequest
-        from gen_engine.engine.run import open_job
 
         heard: list[str] = []
         open_job(SampleRequest(count=1), with_variant(bundle, speedup=None), heard.append)

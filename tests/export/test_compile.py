@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.bundle import Bundle, LabelSpec, LatentSpec, OutputSpec, read_bundle, write_bundle
 from gen_engine.engine.errors import BackendUnavailable, OutputError, RequestError
+from gen_engine.engine.job import open_job
 from gen_engine.engine.latents import Latents
 from gen_engine.engine.measure.rounds import Runner, relative_speeds
 from gen_engine.engine.render import Renderer
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import open_job
 from gen_engine.engine.variants import canonical_graph, read_variants
 from gen_engine.export import candidates
 from gen_engine.export.candidates import RECIPES, Options, computes

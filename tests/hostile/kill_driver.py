@@ -32,9 +32,10 @@ from gen_engine.engine.bundle import Bundle, read_bundle
 from gen_engine.engine.digests import sha256_file
 from gen_engine.engine.errors import OutputError
 from gen_engine.engine.finish import finish_dataset
+from gen_engine.engine.job import Job, open_job
 from gen_engine.engine.parts import WHOLE, Part
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import Job, open_job, write_dataset
+from gen_engine.engine.run import write_dataset
 
 FORMATS, WORKERS, PARTS = ("npy", "webdataset", "parquet"), (1, 4), (1, 3)
 COUNT, SHARD_SIZE = 3_000, 50

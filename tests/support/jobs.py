@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.digests import seal
+from gen_engine.engine.job import open_job
 from gen_engine.engine.journal import Entry, newest
 from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.parts import WHOLE, Part
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import Outcome, open_job, write_dataset
+from gen_engine.engine.run import Outcome, write_dataset
 from gen_engine.engine.sinks.local import LocalSink
 from gen_engine.engine.writers import open_format
 

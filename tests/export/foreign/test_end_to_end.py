@@ -17,9 +17,9 @@ from foreign_graphs import noisy, one_hot, save, stuck_at, wave
 
 from gen_engine.cli.main import main
 from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.job import open_job
 from gen_engine.engine.latents import Latents
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import open_job
 from gen_engine.export.foreign.interface import Asked
 from gen_engine.export.foreign.to_bundle import export_module, export_onnx
 from gen_engine.export.lower import LOWERINGS, lower

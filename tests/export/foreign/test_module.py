@@ -14,9 +14,9 @@ from torch import nn
 
 from gen_engine.cli.main import main
 from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.job import open_job
 from gen_engine.engine.latents import Latents
 from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import open_job
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
 from gen_engine.export.foreign.interface import Asked
 from gen_engine.export.foreign.module import load_module
