@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import Heard, recorded, run_job, tree
+from jobs import Heard, commit_shards, recorded, run_job, tree
 
 from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, RequestError
 from gen_engine.engine.finish import Unfinished, finish_dataset
-from gen_engine.engine.ledger import Committer, Ledger
+from gen_engine.engine.ledger import Ledger
 from gen_engine.engine.parts import MAX_PARTS, WHOLE, Part, parse_part
-from gen_engine.engine.writers.contract import WrittenFile
 
 REQUEST = {"count": 50, "shard_size": 8, "batch": 4}
 PLAN = {"count": 40, "shard_size": 2, "seed": 0, "compute": {"backend": "x", "fingerprint": "0" * 64}}
@@ -203,21 +202,12 @@ def test_finish_of_nothing_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def commit(committer: bytes, shards: list[int]) -> int:
-    own: Committer = pickle.loads(committer)
-    for shard in shards:
-        path = own.scratch / f"{shard}"
-        path.write_bytes(b"%d" % shard)
-        own.commit(shard, [WrittenFile(f"data/{shard}.bin", path, path.stat().st_size, f"{shard:064d}")])
-    return os.getpid()
-
-
 def test_processes_of_one_part_commit_side_by_side(tmp_path: Path) -> None:
     with Ledger(tmp_path / "out", PLAN) as ledger, ProcessPoolExecutor(4, get_context("spawn")) as pool:
         ledger.prepare({"samples": 40}, "card", b"preview", None)
         committer = pickle.dumps(ledger.committer)
         shares = [list(range(first, 20, 5)) for first in range(5)]
-        pids = list(pool.map(commit, [committer] * 5, shares))
+        pids = list(pool.map(commit_shards, [committer] * 5, shares))
         assert os.getpid() not in pids
         assert [entry.shard for entry in recorded(tmp_path / "out")] == list(range(20))
         assert ledger.finish() is None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.digests import seal
 from gen_engine.engine.job import open_job
 from gen_engine.engine.journal import Entry, newest
+from gen_engine.engine.ledger import Committer
 from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.parts import WHOLE, Part
 from gen_engine.engine.request import SampleRequest
 from gen_engine.engine.run import Outcome, write_dataset
 from gen_engine.engine.sinks.local import LocalSink
 from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers.contract import WrittenFile
 
 
 class Heard:
@@ -110,3 +114,13 @@ def reseal(path: Path, changes: Mapping[str, Any]) -> None:
     document = json.loads(path.read_bytes())
     document.pop("digest")
     path.write_bytes(seal(document | dict(changes)))
+
+
+def commit_shards(committer: bytes, shards: list[int]) -> int:
+    """Commit shards of a byte or two from a process of their own, and return its number. Here, so that it is found."""
+    own: Committer = pickle.loads(committer)
+    for shard in shards:
+        path = own.scratch / f"{shard}"
+        path.write_bytes(b"%d" % shard)
+        own.commit(shard, [WrittenFile(f"data/{shard}.bin", path, path.stat().st_size, f"{shard:064d}")])
+    return os.getpid()
