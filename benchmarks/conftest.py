@@ -139,8 +139,10 @@ def shipped() -> Bundle:
 @pytest.fixture(scope="session")
 def compiled_subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
     """Return what makes a generator of the zoo, once, and in a real run compiles it: its ``zoo.Subject``."""
+    from limits import is_real  # torch: not for a benchmark that has no use for it
+
     folder: Path = tmp_path_factory.mktemp("compiled")
-    real = not request.config.getoption("benchmark_disable")
+    real = is_real(request.config)
 
     @cache
     def make(name: str) -> Any:
@@ -160,13 +162,14 @@ def compiled_bundle(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Bundle]:
     """Return what gives the compiled bundle of a generator of the zoo, or of ``shipped``."""
+    from limits import is_real
 
     @cache
     def get(name: str) -> Bundle:
         if name != "shipped":
             bundle: Bundle = compiled_subject(name).bundle
             return bundle
-        if request.config.getoption("benchmark_disable"):
+        if not is_real(request.config):
             return shipped
         copy = tmp_path_factory.mktemp("compiled") / shipped.path.name
         shutil.copytree(shipped.path, copy)

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from gen_engine.engine.lanes import usable_cpus
@@ -119,3 +120,8 @@ def _buffers() -> tuple[np.ndarray, np.ndarray]:
     """Return two buffers whose pages are there."""
     source = np.random.default_rng(0).integers(0, 256, _COPIED, dtype=np.uint8)
     return source, np.zeros_like(source) + 1
+
+
+def is_real(config: pytest.Config) -> bool:
+    """Tell whether a run measures, and does not only test; to enable wins over to disable, which is our default."""
+    return bool(config.getoption("benchmark_enable") or not config.getoption("benchmark_disable"))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from limits import THREADS, matrix_product
+from limits import THREADS, is_real, matrix_product
 from peers.contract import SAME_DB, check_pixels
 from zoo import Subject, make_subject, zoo
 
@@ -31,11 +31,6 @@ SMALL = ("mlp", "dcgan-28")
 """What runs as a test: exporting and quantising the others takes many seconds each."""
 
 ROUNDS, CALLS, LEAST_S = 10, 20, 0.05
-
-
-def is_real(config: pytest.Config) -> bool:
-    """Tell whether this run measures, and does not only test; to enable wins over to disable."""
-    return bool(config.getoption("benchmark_enable") or not config.getoption("benchmark_disable"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
