@@ -207,9 +207,10 @@ class FakeTensorRT:
 
 
 def pixels_of(latents_BZ: Any, labels_B: Any, sample: tuple[int, ...]) -> Any:
-    """Return what the stand-in for an engine makes: a grey that depends on the latents and the label."""
+    """Return what the stand-in for an engine makes: a ramp from a grey that depends on the latents and the label."""
     grey_B = np.abs(latents_BZ).sum(axis=1) * 20.0 + (0 if labels_B is None else 50.0 * labels_B)
-    return np.broadcast_to(grey_B.astype(np.uint8).reshape(-1, *[1] * len(sample)), (len(latents_BZ), *sample))
+    ramp = np.arange(np.prod(sample))  # a flat picture would be taken for that of a broken engine
+    return (grey_B.astype(np.int64)[:, None] + ramp).astype(np.uint8).reshape(-1, *sample)
 
 
 class _Deaf:
