@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gen_engine.export.lower.activation_first import is_elementwise, moving_input
-from gen_engine.export.lower.rewrite import Weaver, attribute, constant, known_shape, only_user
+from gen_engine.export.lower.rewrite import Weaver, attribute, constant, known_shape, only_user, own_maker
 
 
 def put_channels_last(model: ir.Model) -> int:
@@ -69,8 +69,8 @@ def _move_phases(model: ir.Model, last: ir.Node) -> bool:
 
 
 def _read(last: ir.Node) -> _Moved | None:
-    transpose = _maker(last, "Transpose")
-    split = None if transpose is None else _maker(transpose, "Reshape")
+    transpose = own_maker(last, "Transpose")
+    split = None if transpose is None else own_maker(transpose, "Reshape")
     if transpose is None or split is None:
         return None
     source = split.inputs[0]
@@ -143,9 +143,3 @@ def _dense_before(reshape: ir.Node) -> ir.Node | None:
             return None
         value = maker.inputs[moving_input(maker)]
     return None
-
-
-def _maker(node: ir.Node, op_type: str) -> ir.Node | None:
-    value = node.inputs[0]
-    maker = None if value is None or only_user(value) is None else value.producer()
-    return maker if maker is not None and maker.op_type == op_type else None

@@ -34,6 +34,13 @@ def only_user(value: ir.Value) -> ir.Node | None:
     return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def own_maker(node: ir.Node, op_type: str) -> ir.Node | None:
+    """Return the node of a type that makes a node's first input, if nothing else reads that."""
+    value = node.inputs[0]
+    maker = None if value is None or only_user(value) is None else value.producer()
+    return maker if maker is not None and maker.op_type == op_type else None
+
+
 def attribute(node: ir.Node, name: str, default: Any) -> Any:
     """Return an attribute's value, or the default."""
     return node.attributes[name].value if name in node.attributes else default

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gen_engine.export.lower.rewrite import attribute, constant, known_shape, only_user
+from gen_engine.export.lower.rewrite import attribute, constant, known_shape, only_user, own_maker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +126,8 @@ def _depth_to_space(value: ir.Value) -> tuple[ir.Value | None, NDArray[np.int64]
         return node.inputs[0], phase_table((block, block), target[0], channels_first=order == "CRD")
     if node.op_type != "Reshape":
         return None, None
-    transpose = _own_maker(node, "Transpose")
-    split = None if transpose is None else _own_maker(transpose, "Reshape")
+    transpose = own_maker(node, "Transpose")
+    split = None if transpose is None else own_maker(transpose, "Reshape")
     if transpose is None or split is None:
         return None, None
     source, parts = _sizes(split.inputs[0]), _sizes(split.outputs[0])
@@ -135,12 +135,6 @@ def _depth_to_space(value: ir.Value) -> tuple[ir.Value | None, NDArray[np.int64]
     if source is None or parts is None or len(source) != len(target) or len(order) != len(parts) + 1 or order[0] != 0:
         return None, None
     return split.inputs[0], _reshaped_table(source, parts, [axis - 1 for axis in order[1:]], target)
-
-
-def _own_maker(node: ir.Node, op_type: str) -> ir.Node | None:
-    value = node.inputs[0]
-    maker = None if value is None or only_user(value) is None else value.producer()
-    return maker if maker is not None and maker.op_type == op_type else None
 
 
 def _reshaped_table(
