@@ -125,13 +125,25 @@ class DeviceProcesses:
 
 @contextlib.contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Start a process so that Ctrl-C, which goes to the whole group, does not end it before it can ignore that."""
+    """Start a process so that Ctrl-C, which goes to the whole group, does not end it before it can ignore that.
+
+    The process inherits that the signals are blocked. Here that is not enough: the system gives them to another thread,
+    a library's, and Python then interrupts its main thread, between starting the process and telling it what to do.
+    """
     resource_tracker.ensure_running()  # else it is started in here, and lets the signals through again
+    held: list[int] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # in others nothing is interrupted
+        handlers = {number: signal.signal(number, lambda got, _: held.append(got)) for number in _PARENTS_SIGNALS}
     try:
         yield
     finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number in held:
+            signal.raise_signal(number)
 
 
 class _RemoteLane:
