@@ -18,7 +18,7 @@ from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine import card
 from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.digests import blake3_bytes
 from gen_engine.engine.job import open_job
 from gen_engine.engine.journal import Entry, to_line
 from gen_engine.engine.ledger import Ledger
@@ -133,7 +133,7 @@ def test_a_job_of_many_shards(against, tmp_path: Path) -> None:
 def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
     """Write what a job of one sample a shard leaves when it is killed before its last shard, without rendering it."""
     job = open_job(SampleRequest(count=shards, shard_size=1, batch=50), bundle)
-    digest = sha256_bytes(b"x")
+    digest = blake3_bytes(b"x")
     with Ledger(out, job.plan.to_json()) as ledger:
         index = job.format.index_head(job.plan.layout, job.codec)
         ledger.prepare(card.manifest(job.plan), card.readme(job.plan, bundle, job.format), b"", index)
@@ -143,5 +143,5 @@ def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
                 for name in job.format.file_names(job.plan.layout, shard):
                     (out / name).write_bytes(b"x")
                     stamp = str((out / name).stat().st_mtime_ns)
-                    files.append({"name": name, "bytes": 1, "sha256": digest, "stamp": stamp})
+                    files.append({"name": name, "bytes": 1, "blake3": digest, "stamp": stamp})
                 journal.write(to_line(Entry(shard, files)))

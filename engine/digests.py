@@ -1,4 +1,8 @@
-"""Digests and the one JSON form that they are taken over."""
+"""Digests, and the one JSON form that documents are taken over.
+
+Documents and what a bundle holds are told by SHA-256, which everything knows. Files of a dataset are told by BLAKE3,
+which is as hard to fool and four times as fast: SHA-256 costs as much as a small generator does.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from blake3 import blake3
 
 _BLOCK = 1 << 20
 
@@ -31,9 +37,23 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def blake3_bytes(data: bytes) -> str:
+    """Return the BLAKE3 of ``data`` in hexadecimal."""
+    return blake3(data).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal, reading a mebibyte at a time."""
     digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def blake3_file(path: Path) -> str:
+    """Return the BLAKE3 of a file in hexadecimal, reading a mebibyte at a time."""
+    digest = blake3()
     with path.open("rb", buffering=0) as file:
         while block := file.read(_BLOCK):
             digest.update(block)

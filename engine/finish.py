@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_engine.engine.card import TOTAL_BYTES
-from gen_engine.engine.digests import sha256_bytes, unseal
+from gen_engine.engine.digests import blake3_bytes, unseal
 from gen_engine.engine.errors import DatasetError, OutputError
 from gen_engine.engine.journal import Entry, newest, to_line
 from gen_engine.engine.manifest import MANIFEST, Manifest, write_manifest
@@ -99,7 +99,7 @@ def _put_index(
     listed = (FinishedShard(shard["count"], shard["files"]) for shard in shards)
     for name, content in open_format(plan["format"]["name"]).index(head, listed).items():
         sink.write(name, content)
-        records.append({"name": name, "bytes": len(content), "sha256": sha256_bytes(content)})
+        records.append({"name": name, "bytes": len(content), "blake3": blake3_bytes(content)})
     return records
 
 
@@ -179,7 +179,7 @@ def _fault(sink: Sink, file: Mapping[str, Any], look: Callable[[str], Seen | Non
         return f"{file['name']} cannot be found"
     if seen.bytes != file["bytes"]:
         return f"{file['name']} has {seen.bytes} bytes where {file['bytes']} were written"
-    if file["stamp"] not in (None, seen.stamp) and sink.sha256(file["name"]) != file["sha256"]:
+    if file["stamp"] not in (None, seen.stamp) and sink.blake3(file["name"]) != file["blake3"]:
         return f"{file['name']} was changed since it was written"
     return None
 

@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     shard: int
 
     files: list[dict[str, Any]]
-    """``{"name": …, "bytes": …, "sha256": …, "stamp": …}`` for each of its files.
+    """``{"name": …, "bytes": …, "blake3": …, "stamp": …}`` for each of its files, with ``"sha256"`` if it was taken.
 
     The stamp is that of :class:`gen_engine.engine.sinks.contract.Seen`, or None if it is not known.
     """

@@ -77,10 +77,7 @@ class Committer:
         """
         try:
             seen = self.sink.store(files)
-            records = [
-                {"name": file.name, "bytes": file.bytes, "sha256": file.sha256, "stamp": there.stamp}
-                for file, there in zip(files, seen, strict=True)
-            ]
+            records = [_record(file, there.stamp) for file, there in zip(files, seen, strict=True)]
             self.sink.record(to_line(Entry(shard, records)))
         except OSError as error:
             for file in files:
@@ -263,6 +260,12 @@ class Ledger:
 
 def _bytes(entry: Entry) -> int:
     return sum(file["bytes"] for file in entry.files)
+
+
+def _record(file: WrittenFile, stamp: str | None) -> dict[str, Any]:
+    """Return what the journal keeps of a file."""
+    record = {"name": file.name, "bytes": file.bytes, "blake3": file.blake3, "stamp": stamp}
+    return record if file.sha256 is None else record | {"sha256": file.sha256}
 
 
 def _show(value: Any) -> str:

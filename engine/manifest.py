@@ -14,7 +14,7 @@ from gen_engine.engine.errors import DatasetError
 from gen_engine.engine.plan import shard_count
 from gen_engine.engine.sinks.contract import STATE
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "dataset.json"
 
 _SHARD = re.compile(rb"^    \{\n.*?^    \}", re.MULTILINE | re.DOTALL)
@@ -35,14 +35,18 @@ def write_manifest(path: Path, document: Mapping[str, Any], shards: Iterable[Map
 
 def _shard_text(shard: Mapping[str, Any]) -> str:
     """Return a shard as canonical JSON has it in its place; by hand, since ``json`` indents ten times as slowly."""
-    files = ",\n".join(
-        f'        {{\n          "bytes": {file["bytes"]},\n          "name": {json.dumps(file["name"])},\n'
-        f'          "sha256": "{file["sha256"]}"\n        }}'
-        for file in shard["files"]
-    )
+    files = ",\n".join(map(_file_text, shard["files"]))
     return (
         f'    {{\n      "count": {shard["count"]},\n      "files": [\n{files}\n      ],\n'
         f'      "first": {shard["first"]},\n      "shard": {shard["shard"]}\n    }}'
+    )
+
+
+def _file_text(file: Mapping[str, Any]) -> str:
+    sha256 = f',\n          "sha256": "{file["sha256"]}"' if "sha256" in file else ""
+    return (
+        f'        {{\n          "blake3": "{file["blake3"]}",\n          "bytes": {file["bytes"]},\n'
+        f'          "name": {json.dumps(file["name"])}{sha256}\n        }}'
     )
 
 
@@ -50,7 +54,7 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """Return a finished dataset's manifest.
 
     Raises:
-        DatasetError: it is not there, damaged, of a newer schema, or names files outside of the dataset.
+        DatasetError: it is not there, damaged, of another schema, or names files outside of the dataset.
     """
     path = out / MANIFEST
     try:
@@ -82,7 +86,7 @@ class Manifest:
         place: where it lies, for messages.
 
     Raises:
-        DatasetError: it is damaged, of a newer schema, or makes no sense.
+        DatasetError: it is damaged, of another schema, or makes no sense.
     """
 
     def __init__(self, data: bytes, place: str) -> None:
@@ -90,8 +94,8 @@ class Manifest:
         try:
             check_seal(data)
         except ValueError as error:
-            # A newer schema may be sealed in another way: then that is what is wrong with it.
-            self._refuse_newer(stated_schema(data))
+            # Another schema may be sealed in another way: then that is what is wrong with it.
+            self._refuse_other(stated_schema(data))
             raise DatasetError(
                 f"{self._path}: {error}; restore it, or remove {place} and run the command that made it again"
             ) from error
@@ -101,7 +105,7 @@ class Manifest:
             self.head: dict[str, Any] = json.loads(data[: self._begin] + b'"shards": 0' + data[self._end + 4 :])
             """All but the shards."""
             del self.head["shards"]
-        self._refuse_newer(self.head.get("schema"))
+        self._refuse_other(self.head.get("schema"))
         with self._sense():
             if self.head["samples"] != self.head["plan"]["count"]:
                 raise ValueError(f"{self.head['samples']} samples, of a plan for {self.head['plan']['count']}")
@@ -127,11 +131,10 @@ class Manifest:
             if number + 1 != shard_count(plan["count"], plan["shard_size"]):
                 raise ValueError(f"its {number + 1} shards are not those of its plan")
 
-    def _refuse_newer(self, schema: Any) -> None:
-        if isinstance(schema, int | float) and schema > SCHEMA:
-            raise DatasetError(
-                f"{self._path}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine"
-            )
+    def _refuse_other(self, schema: Any) -> None:
+        if isinstance(schema, int | float) and schema != SCHEMA:
+            fix = "update gen-engine" if schema > SCHEMA else "make the dataset again, or read it with the one before"
+            raise DatasetError(f"{self._path}: schema {schema}, and this gen-engine reads {SCHEMA}; {fix}")
 
     @contextlib.contextmanager
     def _sense(self) -> Iterator[None]:
@@ -144,5 +147,5 @@ class Manifest:
 def _check_file(file: Mapping[str, Any]) -> None:
     if not _SHARD_FILE.fullmatch(file["name"]):
         raise ValueError(f"the file name {file['name']!r} leads outside of the dataset")
-    if type(file["bytes"]) is not int or type(file["sha256"]) is not str:
+    if type(file["bytes"]) is not int or type(file["blake3"]) is not str or type(file.get("sha256", "")) is not str:
         raise TypeError(f"the size or digest of {file['name']}")

@@ -13,7 +13,7 @@ from gen_engine.engine.labels import LabelPlan
 from gen_engine.engine.latents import ALGORITHM
 from gen_engine.engine.writers.contract import Layout, Shard
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 
 
 @dataclass(frozen=True, kw_only=True)

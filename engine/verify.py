@@ -190,7 +190,7 @@ def _refuse_strangers(sink: Sink, names: Set[str]) -> None:
 def _check_file(sink: Sink, what: str, file: Mapping[str, Any], seen: Seen | None) -> None:
     differs = f"{sink.place}: {what} differs: {file['name']}"
     try:
-        digest = sink.sha256(file["name"])
+        digest = sink.blake3(file["name"])
     except OSError as error:
         raise VerifyError(f"{differs} cannot be read ({error.strerror})") from error
     if seen is None or seen.bytes != file["bytes"]:
@@ -198,9 +198,9 @@ def _check_file(sink: Sink, what: str, file: Mapping[str, Any], seen: Seen | Non
             f"{differs} has {0 if seen is None else seen.bytes} bytes, {file['bytes']} were written; "
             "the command that made the dataset makes it again"
         )
-    if digest != file["sha256"]:
+    if digest != file["blake3"]:
         raise VerifyError(
-            f"{differs} has sha256 {digest[:12]}…, {file['sha256'][:12]}… was written; remove the file, and the "
+            f"{differs} has BLAKE3 {digest[:12]}…, {file['blake3'][:12]}… was written; remove the file, and the "
             "command that made the dataset makes it again"
         )
 

@@ -108,8 +108,8 @@ class Sink(Protocol):
         """Return the names of all files in ``data``."""
         ...
 
-    def sha256(self, name: str) -> str:
-        """Return the SHA-256 of a file in hexadecimal."""
+    def blake3(self, name: str) -> str:
+        """Return the BLAKE3 of a file in hexadecimal."""
         ...
 
     def clear(self) -> None:

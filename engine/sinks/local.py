@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gen_engine.engine.digests import sha256_file
+from gen_engine.engine.digests import blake3_file
 from gen_engine.engine.durable import fsync_directory, replace_file
 from gen_engine.engine.errors import OutputError, OutputLocked
 from gen_engine.engine.manifest import MANIFEST
@@ -168,9 +168,9 @@ class LocalSink:
         """Return all files and directories in ``data``, at any depth."""
         return sorted(path.relative_to(self._out).as_posix() for path in (self._out / "data").rglob("*"))
 
-    def sha256(self, name: str) -> str:
+    def blake3(self, name: str) -> str:
         """Hash a file."""
-        return sha256_file(self._out / name)
+        return blake3_file(self._out / name)
 
     def clear(self) -> None:
         """Remove the rooms, then the plan; the gate removes the rest."""

@@ -22,6 +22,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from gen_engine.engine.digests import sha256_bytes
 from gen_engine.engine.errors import OutputError, OutputLocked
 from gen_engine.engine.manifest import MANIFEST
@@ -172,7 +174,7 @@ class RemoteSink:
         """List ``data``."""
         return sorted(path.removeprefix(f"{self._root}/") for path in self._find("data"))
 
-    def sha256(self, name: str) -> str:
+    def blake3(self, name: str) -> str:
         """Fetch an object and hash it on the way."""
         digest: str | None = self._call("read", self._hash, self._at(name))
         if digest is None:
@@ -223,9 +225,7 @@ class RemoteSink:
             return None
 
     def _hash(self, path: str) -> str:
-        import hashlib
-
-        digest = hashlib.sha256()
+        digest = blake3()
         with self._store.open(path, "rb") as file:
             while block := file.read(_BLOCK):
                 digest.update(block)

@@ -87,7 +87,12 @@ class WrittenFile(NamedTuple):
 
     temporary: Path
     bytes: int
-    sha256: str
+
+    blake3: str
+    """In hexadecimal, as of all files of a dataset."""
+
+    sha256: str | None = None
+    """In hexadecimal, for formats whose own index wants it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,10 @@ class FinishedShard(NamedTuple):
 
     samples: int
     files: Sequence[Mapping[str, Any]]
-    """``{"name": …, "bytes": …, "sha256": …}`` each, the name relative to the dataset directory."""
+    """``{"name": …, "bytes": …, "blake3": …}`` each, and ``"sha256"`` where the writer took it.
+
+    The name is relative to the dataset directory.
+    """
 
 
 class ShardWriter(Protocol):

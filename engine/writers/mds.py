@@ -105,6 +105,8 @@ class MdsFormat:
 class MdsWriter(StagedShard):
     """Holds the samples of the shard until it is finished, since their offsets come first in the file."""
 
+    takes_sha256 = True
+
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard, codec: Codec) -> None:
         self._codec = codec
         self._head = json.dumps(_head(layout, codec), sort_keys=True).encode()

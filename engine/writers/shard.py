@@ -43,6 +43,9 @@ class StagedShard(ABC):
         WriterError: a file cannot be created; none is left behind.
     """
 
+    takes_sha256 = False
+    """Whether the format's own index wants the SHA-256 of its files."""
+
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard) -> None:
         self._layout = layout
         self._shard = shard
@@ -50,7 +53,7 @@ class StagedShard(ABC):
         self._files: list[StagedFile] = []
         try:
             for name in names:
-                self._files.append(StagedFile(scratch, name))
+                self._files.append(StagedFile(scratch, name, sha256=self.takes_sha256))
             self._begin()
         except WriterError:
             self.abort()

@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import NoReturn
 
+from blake3 import blake3
+
 from gen_engine.engine.durable import begin_writing
 from gen_engine.engine.errors import WriterError
 from gen_engine.engine.writers.contract import WrittenFile
@@ -26,6 +28,7 @@ class StagedFile:
     Args:
         scratch: the directory for temporary files, on the file system of the dataset.
         name: the file's final name, relative to the dataset directory.
+        sha256: take that digest too.
 
     Raises:
         WriterError: it cannot be created, written or made durable.
@@ -34,11 +37,12 @@ class StagedFile:
     closed = False
     mode = "wb"
 
-    def __init__(self, scratch: Path, name: str) -> None:
+    def __init__(self, scratch: Path, name: str, *, sha256: bool = False) -> None:
         self.name = name
         self._path = scratch / name.replace("/", "__")
         self._bytes = 0
-        self._sha256 = hashlib.sha256()
+        self._blake3 = blake3()
+        self._sha256 = hashlib.sha256() if sha256 else None
         self._gathered = bytearray()
         self._written = self._begun = 0
         try:
@@ -68,7 +72,9 @@ class StagedFile:
                 rest = rest[self._file.write(rest) or 0 :]
         except OSError as error:
             self._fail(error)
-        self._sha256.update(view)
+        self._blake3.update(view)
+        if self._sha256 is not None:
+            self._sha256.update(view)
         self._written += view.nbytes
         if self._written - self._begun >= AHEAD:
             begin_writing(self._file.fileno(), self._begun, self._written - self._begun)
@@ -92,7 +98,8 @@ class StagedFile:
             self._file.close()
         except OSError as error:
             self._fail(error)
-        return WrittenFile(self.name, self._path, self._bytes, self._sha256.hexdigest())
+        sha256 = None if self._sha256 is None else self._sha256.hexdigest()
+        return WrittenFile(self.name, self._path, self._bytes, self._blake3.hexdigest(), sha256)
 
     def discard(self) -> None:
         """Close and remove the file. Never raises."""

@@ -280,7 +280,7 @@ def test_a_damaged_manifest_is_said_with_the_fix(tiny: Bundle, unfinished: Path,
 def test_a_manifest_of_a_newer_schema_is_refused(tiny: Bundle, unfinished: Path) -> None:
     run_job(tiny, unfinished, **REQUEST)
     reseal(unfinished / "dataset.json", {"schema": 99})
-    with pytest.raises(DatasetError, match=r"schema 99, .* reads up to 1; update gen-engine"):
+    with pytest.raises(DatasetError, match=r"schema 99, .* reads 2; update gen-engine"):
         read_manifest(unfinished)
 
 

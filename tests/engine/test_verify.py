@@ -14,7 +14,7 @@ from jobs import Heard, reseal, run_job, tree
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import sha256_file
+from gen_engine.engine.digests import blake3_file
 from gen_engine.engine.errors import BackendUnavailable, DatasetError, RequestError, VerifyError
 from gen_engine.engine.manifest import read_manifest
 from gen_engine.engine.verify import hash_shards, regenerate_samples
@@ -45,7 +45,7 @@ def reseal_digests(out: Path) -> None:
     for shard in shards:
         for file in shard["files"]:
             path = out / file["name"]
-            file |= {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            file |= {"bytes": path.stat().st_size, "blake3": blake3_file(path)}
     reseal(out / "dataset.json", {"shards": shards})
 
 
@@ -99,7 +99,7 @@ def test_a_stored_label_that_is_no_class(tiny: Bundle, tmp_path: Path) -> None:
 def test_a_flipped_bit_is_found_and_its_shard_named(out: Path, shard: int, kind: str) -> None:
     name = f"data/train-0000{shard}-of-00003.{kind}.npy"
     flip(out / name, 60)
-    with pytest.raises(VerifyError, match=rf"shard {shard} differs: {name} has sha256 "):
+    with pytest.raises(VerifyError, match=rf"shard {shard} differs: {name} has BLAKE3 "):
         hash_shards(out, silent)
 
 
@@ -129,7 +129,7 @@ def test_an_index_is_checked_like_a_shard_and_made_again(tiny: Bundle, tmp_path:
     hash_shards(out, silent)
     whole, index = tree(out), out / "data" / "index.json"
     flip(index, 100)
-    with pytest.raises(VerifyError, match=r"the index differs: data/index.json has sha256"):
+    with pytest.raises(VerifyError, match=r"the index differs: data/index.json has BLAKE3"):
         hash_shards(out, silent)
     index.unlink()
     with pytest.raises(VerifyError, match=r"the index differs: data/index.json cannot be read"):

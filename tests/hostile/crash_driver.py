@@ -125,8 +125,8 @@ class Harm:
         return wrapped
 
     def counted(self, init: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(staged: StagedFile, scratch: Path, name: str) -> None:
-            init(staged, scratch, name)
+        def wrapped(staged: StagedFile, scratch: Path, name: str, **options: Any) -> None:
+            init(staged, scratch, name, **options)
             staged._file = CountedFile(staged._file, self)  # type: ignore[assignment]
 
         return wrapped

@@ -29,7 +29,7 @@ from crash_driver import NumpyBackend
 from jobs import Heard, recorded, tree
 
 from gen_engine.engine.bundle import Bundle, read_bundle
-from gen_engine.engine.digests import sha256_file
+from gen_engine.engine.digests import blake3_file
 from gen_engine.engine.errors import OutputError
 from gen_engine.engine.finish import finish_dataset
 from gen_engine.engine.job import Job, open_job
@@ -82,7 +82,7 @@ def believed(out: Path) -> int:
     entries = recorded(out)
     for entry in entries:
         for file in entry.files:
-            assert sha256_file(out / file["name"]) == file["sha256"], file["name"]
+            assert blake3_file(out / file["name"]) == file["blake3"], file["name"]
     return len(entries)
 
 

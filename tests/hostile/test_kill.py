@@ -14,7 +14,7 @@ import pytest
 from jobs import recorded, tree
 
 from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import sha256_file
+from gen_engine.engine.digests import blake3_file
 
 KILLS = 9
 """Of each of five jobs: 45 in all."""
@@ -62,7 +62,7 @@ def believed_shards_are_whole(out: Path) -> int:
     entries = recorded(out)
     for entry in entries:
         for file in entry.files:
-            assert sha256_file(out / file["name"]) == file["sha256"], file["name"]
+            assert blake3_file(out / file["name"]) == file["blake3"], file["name"]
     return len(entries)
 
 

@@ -13,7 +13,7 @@ import pytest
 from jobs import Heard, run_job, tree
 
 from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.digests import blake3_bytes
 from gen_engine.engine.errors import OutputError, OutputLocked, PlanMismatch
 from gen_engine.engine.finish import finish_dataset
 from gen_engine.engine.journal import Entry, newest, to_line
@@ -68,7 +68,7 @@ class SinkContract:
     def stage(self, sink: Sink, name: str, data: bytes) -> WrittenFile:
         path = sink.scratch / name.replace("/", "__")
         path.write_bytes(data)
-        return WrittenFile(name, path, len(data), sha256_bytes(data))
+        return WrittenFile(name, path, len(data), blake3_bytes(data))
 
     def test_documents_are_written_and_read(self, begin: Any) -> None:
         sink: Sink = begin(self.place())
@@ -100,7 +100,7 @@ class SinkContract:
         look = sink.look()
         assert [look(name) for name in ("data/a.bin", "data/b.bin")] == seen[:2]
         assert look("data/c.bin") is None
-        assert sink.sha256("data/a.bin") == sha256_bytes(b"a" * 1000)
+        assert sink.blake3("data/a.bin") == blake3_bytes(b"a" * 1000)
         assert set(sink.shard_files()) == {"data/a.bin", "data/b.bin"}
 
     def test_a_file_that_is_written_again_is_seen(self, begin: Any) -> None:
