@@ -125,7 +125,7 @@ class _Search:
 
     def _runner(self, target: str, graph: Graph, batch: int) -> Runner:
         backend = open_backend(target, self._bundle, graph, device=self._options.device, batch=batch)
-        return Runner(backend, self._bundle, lanes=usable_cpus())
+        return Runner(backend, self._bundle, lanes=usable_cpus(), as_job=True)
 
     def _opened_now(self) -> list[Candidate]:
         """Return the candidates that are still in it, the fastest first."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends.contract import Backend, Lane
@@ -73,13 +73,18 @@ class Runner:
         bundle: what its latents and labels are.
         lanes: how many lanes run in parallel.
         turn_s: about how long a turn takes, and no less than a batch.
+        as_job: in a turn, also draw the latents of every batch and digest its samples, as a job does on the same
+            processors. What that takes of a batch's time, and of the caches, is not the same for all batches.
     """
 
-    def __init__(self, backend: Backend, bundle: Bundle, *, lanes: int, turn_s: float = _TURN_S) -> None:
-        self.backend, self._bundle, self._turn_s = backend, bundle, turn_s
+    def __init__(
+        self, backend: Backend, bundle: Bundle, *, lanes: int, turn_s: float = _TURN_S, as_job: bool = False
+    ) -> None:
+        self.backend, self._bundle, self._turn_s, self._as_job = backend, bundle, turn_s, as_job
         self._lanes = [backend.lane() for _ in range(lanes)]
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="rounds")
-        self._inputs = self._feeds(Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution), 0)
+        self._latents = [self._new_latents(seed=0) for _ in range(lanes)]  # a lane's thread has its own
+        self._inputs = self._feeds(self._latents[0], 0)
         self._turns = 0
         """Batches a lane in one turn; 0 before it is warm."""
 
@@ -109,11 +114,10 @@ class Runner:
 
     def draw(self, *, seed: int, samples: int) -> NDArray[Any]:
         """Return samples 0 to ``samples`` - 1 of a sequence, as the sampler makes them."""
-        latent = self._bundle.latent
         starts = range(0, samples, self.backend.batch)
 
         def work(lane: Lane, share: Sequence[int]) -> list[NDArray[Any]]:
-            latents = Latents(dim=latent.dim, distribution=latent.distribution, seed=seed)  # one thread's own
+            latents = self._new_latents(seed=seed)
             made = []
             for start in share:
                 lane.submit(*self._feeds(latents, start))
@@ -132,25 +136,29 @@ class Runner:
         for lane in self._lanes:
             lane.close()
 
+    def _new_latents(self, *, seed: int) -> Latents:
+        latent = self._bundle.latent
+        return Latents(dim=latent.dim, distribution=latent.distribution, seed=seed)
+
     def _feeds(self, latents: Latents, start: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         batch, labels = self.backend.batch, self._bundle.labels
         numbers = None if labels is None else np.arange(start, start + batch) % len(labels.names)
         return latents.draw(start, start + batch), numbers
 
     def _run(self, batches: int) -> None:
-        for future in [self._pool.submit(self._work, lane, batches) for lane in self._lanes]:
+        pairs = zip(self._lanes, self._latents, strict=True)
+        for future in [self._pool.submit(self._work, *pair, batches) for pair in pairs]:
             future.result()
 
-    def _work(self, lane: Lane, batches: int) -> None:
-        in_flight: deque[None] = deque()
-        for _ in range(batches):
-            if len(in_flight) == lane.depth:
-                lane.collect()
-                in_flight.popleft()
-            lane.submit(*self._inputs)
-            in_flight.append(None)
-        for _ in in_flight:
-            lane.collect()
+    def _work(self, lane: Lane, latents: Latents, batches: int) -> None:
+        digest = blake3()
+        for number in range(batches + lane.depth):
+            if number >= lane.depth and number - lane.depth < batches:
+                made = lane.collect()
+                if self._as_job:
+                    digest.update(np.ascontiguousarray(made).data)
+            if number < batches:
+                lane.submit(*(self._feeds(latents, number * self.backend.batch) if self._as_job else self._inputs))
 
 
 def relative_speeds(peer: Runner, runners: Sequence[Runner], *, seconds: float) -> list[float]:
