@@ -1,4 +1,4 @@
-"""PNG made here: the rows of a batch are filtered at once in NumPy, then one deflate call a picture.
+"""PNG made here: the rows of a batch are filtered at once in NumPy; then one deflate call a picture, or one for all.
 
 The format is W3C's PNG Specification (third edition), https://www.w3.org/TR/png-3/.
 Shape suffixes: B samples, H height, W width, C channels.
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.codecs import huffman
 from gen_engine.engine.errors import RequestError, WriterUnavailable
 from gen_engine.engine.modalities import Pixels
 
@@ -28,6 +29,9 @@ SUB, UP = 1, 2
 LEVEL = 1
 """Of deflate: higher ones take several times as long to save a few bytes in a hundred."""
 
+SHORT = 1100
+"""Up to so many filtered bytes, as of 28×28 or 16×16×3, pictures are deflated together, in three fifths of the time."""
+
 IDAT_CRC = zlib.crc32(b"IDAT")
 END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
 
@@ -36,7 +40,9 @@ _checksum_and_end = struct.Struct(f">I{len(END)}s").pack
 
 
 class PngCodec:
-    """Lossless; 8 bits a channel, up to 4 channels. Deflate is ISA-L's, several times as fast as zlib.
+    """Lossless; 8 bits a channel, up to 4 channels.
+
+    Deflate is ISA-L's, several times as fast as zlib, and of small pictures :mod:`gen_engine.engine.codecs.huffman`.
 
     Raises:
         WriterUnavailable: the package isal, which is in the base install, is not here.
@@ -66,7 +72,7 @@ class PngCodec:
         bytes; older ones, and those of other makers, hash in other ways and find other matches.
         """
         made = zlib.crc32(self._compress(_probe()))
-        return f"png/up-{LEVEL}/isal-{self._version}-{made:08x}"
+        return f"png/up-{LEVEL}/huffman-{huffman.VERSION}/isal-{self._version}-{made:08x}"
 
     def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
         """Return one PNG file a picture.
@@ -77,12 +83,41 @@ class PngCodec:
         _, height, width, channels = pixels_BHWC.shape
         if channels not in COLOUR_TYPES:
             raise RequestError(f"png holds 1 to 4 channels, and these samples have {channels}: use --codec raw")
-        head, compress, crc32 = _head(height, width, channels), self._compress, self._crc32
-        files = []
-        for scanlines in _filter(pixels_BHWC):
-            data = compress(scanlines)
-            tail = _checksum_and_end(crc32(data, IDAT_CRC), END)
-            files.append(b"".join((head, _length_and_kind(len(data), b"IDAT"), data, tail)))
+        return self._files(_head(height, width, channels), _filter(pixels_BHWC))
+
+    def _files(self, head: bytes, scanlines: NDArray[np.uint8]) -> list[bytes]:
+        """Return the files of pictures that were filtered."""
+        if scanlines.shape[1] > SHORT:
+            return [self._file(head, row) for row in scanlines]
+        found = huffman.spread(scanlines)
+        suited_B = huffman.suited(found)
+        if suited_B.all():
+            return self._short_files(head, scanlines, found)
+        some = huffman.Spread(*(values[suited_B] for values in found))
+        short = iter(self._short_files(head, scanlines[suited_B], some))
+        return [
+            next(short) if suited else self._file(head, row) for suited, row in zip(suited_B, scanlines, strict=True)
+        ]
+
+    def _file(self, head: bytes, scanlines: NDArray[np.uint8]) -> bytes:
+        data = self._compress(scanlines)
+        tail = _checksum_and_end(self._crc32(data, IDAT_CRC), END)
+        return b"".join((head, _length_and_kind(len(data), b"IDAT"), data, tail))
+
+    def _short_files(self, head: bytes, scanlines: NDArray[np.uint8], found: huffman.Spread) -> list[bytes]:
+        """Make the files where the streams are, so that each is taken out once."""
+        files: list[bytes] = []
+        kind = len(head) + 4
+        for streams in huffman.deflate_rows(scanlines, found, room=kind + 4):
+            data, stop_B = streams
+            data[:, : kind + 4] = np.frombuffer(head + _length_and_kind(0, b"IDAT"), np.uint8)
+            data[:, len(head) : kind] = (stop_B - kind).astype(">u4")[:, None].view(np.uint8)
+            packed, room = data.tobytes(), data.shape[1]
+            plain, size = scanlines[len(files) : len(files) + len(data)].tobytes(), scanlines.shape[1]
+            for row, stop in enumerate(stop_B.tolist()):
+                adler = zlib.adler32(plain[row * size : (row + 1) * size]).to_bytes(4, "big")
+                file = packed[row * room : row * room + stop] + adler
+                files.append(file + _checksum_and_end(self._crc32(file[kind:]), END))
         return files
 
 
@@ -105,6 +140,9 @@ class ZlibPngCodec(PngCodec):
     def identity(self) -> str:
         """Name, settings and the version of zlib, on which the bytes depend."""
         return f"png-zlib/up-rle-{LEVEL}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+
+    def _files(self, head: bytes, scanlines: NDArray[np.uint8]) -> list[bytes]:
+        return [self._file(head, row) for row in scanlines]
 
 
 def _zlib_rle(scanlines: Any) -> bytes:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
@@ -24,12 +25,16 @@ from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
+PADDING = [bytes(size) for size in range(BLOCK)]
 
 # The fields of a header that never change, by what they follow. The name is 12 digits, a dot and the extension, in a
 # field of 100 bytes; the owner is 0:0; the time is 0, so that equal samples make equal shards.
 MODE_AND_OWNER = b"0000644\0" + b"0000000\0" * 2
 AFTER_SIZE = b"\0" + b"00000000000\0"
 AFTER_CHECKSUM = b"\0 " + b"0" + bytes(100) + b"ustar\0" + b"00" + bytes(64) + b"0000000\0" * 2 + bytes(155 + 12)
+
+NAME, SIZE, CHECKSUM = slice(0, 12), slice(124, 135), slice(148, 154)
+"""Where in a header the fields lie that change: the digits of the name, the size, and the checksum."""
 
 
 class WebDatasetFormat(ShardsAlone):
@@ -97,26 +102,26 @@ class WebDatasetWriter(StagedShard):
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard, codec: Codec) -> None:
         super().__init__(scratch, names, layout, shard)
         self._codec = codec
-        self._pictures = _Headers(codec.extension)
-        self._labels = _Headers("cls")
+        self._pictures, self._labels = _Headers(codec.extension), _Headers("cls")
         self._latents, self._origins = _Headers("latents.npy"), _Headers("json")
+        texts = [b"%d" % label for label in range(len(layout.class_names or ()))]
+        self._text_sizes = np.array([len(text) for text in texts], np.int64)
+        self._texts = np.array([text.ljust(BLOCK, b"\0") for text in texts], f"S{BLOCK}")
 
     def _append(self, batch: Batch) -> None:
-        pictures = self._codec.encode(batch.pixels_BHWC)
-        labels = None if batch.labels_B is None else batch.labels_B.tolist()
-        latents = None if batch.latents_BZ is None else RawCodec().encode(batch.latents_BZ)
-        pieces: list[bytes] = []
-        for i, picture in enumerate(pictures):
-            digits = b"%012d" % (batch.start + i)
-            pieces += (self._pictures.header(digits, len(picture)), picture, bytes(-len(picture) % BLOCK))
-            if labels is not None:
-                text = b"%d" % labels[i]
-                pieces += (self._labels.header(digits, len(text)), text.ljust(BLOCK, b"\0"))
-            if latents is not None:
-                z, text = latents[i], self._origin(batch.start + i, None if labels is None else labels[i])
-                pieces += (self._latents.header(digits, len(z)), z, bytes(-len(z) % BLOCK))
-                pieces += (self._origins.header(digits, len(text)), text.ljust(BLOCK, b"\0"))
-        self._files[0].write(b"".join(pieces))
+        start = batch.start
+        pieces = self._pictures.members(start, self._codec.encode(batch.pixels_BHWC))
+        labels_B = batch.labels_B
+        if labels_B is not None:
+            heads = self._labels.blocks(start, self._text_sizes[labels_B])
+            texts = self._texts[labels_B].view(np.uint8).reshape(heads.shape)
+            pieces.append(_cut(np.hstack((heads, texts))))
+        if batch.latents_BZ is not None:
+            pieces += self._latents.members(start, RawCodec().encode(batch.latents_BZ))
+            labels = [None] * len(batch.latents_BZ) if labels_B is None else labels_B.tolist()
+            origins = [self._origin(index, label) for index, label in enumerate(labels, start)]
+            pieces += self._origins.members(start, origins)
+        self._files[0].write(b"".join(chain.from_iterable(zip(*pieces, strict=True))))
 
     def _finish(self) -> None:
         self._files[0].write(END)
@@ -128,17 +133,43 @@ class WebDatasetWriter(StagedShard):
 
 
 class _Headers:
-    """Makes the headers of members with one extension."""
+    """Makes the headers of members with one extension, a batch at a time."""
 
     def __init__(self, extension: str) -> None:
-        self._after_digits = b".%s" % extension.encode() + bytes(100 - 13 - len(extension)) + MODE_AND_OWNER
-        # The checksum is the sum of the header's bytes with the 8 of its own field as spaces.
-        self._fixed_sum = sum(self._after_digits + AFTER_SIZE + AFTER_CHECKSUM[2:] + b" " * 8)
+        name = b"000000000000.%s" % extension.encode()
+        block = name.ljust(100, b"\0") + MODE_AND_OWNER + b"00000000000" + AFTER_SIZE + b"000000" + AFTER_CHECKSUM
+        self._block = np.frombuffer(block, np.uint8)
+        self._plain_sum = sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
-    def header(self, digits: bytes, size: int) -> bytes:
-        octal = b"%011o" % size
-        checksum = self._fixed_sum + sum(digits) + sum(octal)
-        return b"".join((digits, self._after_digits, octal, AFTER_SIZE, b"%06o" % checksum, AFTER_CHECKSUM))
+    def blocks(self, start: int, size_B: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the headers, uint8 [B, 512], of the members of samples ``start`` and on with so many bytes."""
+        blocks = np.empty((len(size_B), BLOCK), np.uint8)
+        blocks[:] = self._block
+        digits = np.arange(start, start + len(size_B))[:, None] // _TENS % 10
+        octal = size_B[:, None] >> _EIGHTS_11 & 7
+        blocks[:, NAME] += digits.astype(np.uint8)
+        blocks[:, SIZE] += octal.astype(np.uint8)
+        # The sum of the header's bytes, with those of its own field as spaces.
+        checksum_B = self._plain_sum + digits.sum(axis=1) + octal.sum(axis=1)
+        blocks[:, CHECKSUM] += (checksum_B[:, None] >> _EIGHTS_6 & 7).astype(np.uint8)
+        return blocks
+
+    def members(self, start: int, files: list[bytes]) -> list[Sequence[bytes]]:
+        """Return the pieces of the files' members: all headers, the files, and what fills their last blocks."""
+        sizes = list(map(len, files))
+        heads = _cut(self.blocks(start, np.array(sizes, np.int64)))
+        return [heads, files, [PADDING[-size % BLOCK] for size in sizes]]
+
+
+_TENS = 10 ** np.arange(11, -1, -1)
+_EIGHTS_11, _EIGHTS_6 = 3 * np.arange(10, -1, -1), 3 * np.arange(5, -1, -1)
+"""What a number is divided by, or shifted, to give its digits."""
+
+
+def _cut(blocks: NDArray[np.uint8]) -> list[bytes]:
+    """Return each row as bytes."""
+    data, size = blocks.tobytes(), blocks.shape[1]
+    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 class _Member(NamedTuple):

@@ -140,9 +140,15 @@ class PngContract(CodecContract):
 class TestPng(PngContract):
     name = "png"
 
+    def test_small_pictures_do_not_depend_on_those_beside_them(self) -> None:
+        pixels = np.concatenate([pictures(30, 28, 28, 1, kind) for kind in ("smooth", "constant", "noise")])
+        pixels = pixels[np.random.default_rng(0).permutation(len(pixels))]
+        alone = [self.codec().encode(picture[None])[0] for picture in pixels]
+        assert self.codec().encode(pixels) == alone
+
     def test_identity_names_isal_and_what_it_makes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         codec = PngCodec()
-        assert codec.identity.startswith(f"png/up-1/isal-{isal.__version__}-")
+        assert codec.identity.startswith(f"png/up-1/huffman-1/isal-{isal.__version__}-")
         assert codec.identity == PngCodec().identity
         monkeypatch.setattr(codec, "_compress", partial(isal_zlib.compress, level=0))  # as other kernels would
         assert codec.identity != PngCodec().identity
