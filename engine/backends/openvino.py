@@ -7,6 +7,7 @@ lowered in passing, and what the runtime then chose is looked at before the firs
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
@@ -31,6 +32,8 @@ _MATRIX_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "M
 _RUNTIME_TYPES = {"bf16": ("bf16",), "fp16": ("f16",), "int8": ("i8", "u8")}
 """Precision → what the runtime calls it."""
 
+_IN_FLIGHT_BYTES, _LEAST_DEPTH, _MOST_DEPTH = 4 << 20, 4, 12
+"""Of a lane's samples, and its batches: while it encodes, on the same processors, several short ones are done."""
 
 _IN_PLACE: tuple[Literal["C"], Literal["W"]] = ("C", "W")
 """What an array must be for the runtime to read it where it is: contiguous, and writeable though nothing writes."""
@@ -77,6 +80,8 @@ class OpenVinoBackend:
         self._labelled = bundle.labels is not None
         refuse_unpromised(*made, bundle.output, batch)
         _refuse_fallback(graph.precision, layers)
+        batch_bytes = made[0].itemsize * math.prod(made[1])
+        self._depth = min(max(_LEAST_DEPTH, _IN_FLIGHT_BYTES // batch_bytes), _MOST_DEPTH)
         self._kernels = dict(Counter(layer.kernel for layer in layers))
 
     @property
@@ -86,20 +91,19 @@ class OpenVinoBackend:
 
     def lane(self) -> OpenVinoLane:
         """Open a lane with requests of its own; the compiled graph is shared."""
-        return OpenVinoLane(self._compiled, self._tensor, labelled=self._labelled)
+        return OpenVinoLane(self._compiled, self._tensor, labelled=self._labelled, depth=self._depth)
 
 
 class OpenVinoLane:
-    """Keeps four batches in flight in five requests, so that collected pixels need no copy.
+    """Keeps some batches in flight, in one request more, so that collected pixels need no copy.
 
-    While four requests run, the fifth one's output is the array that :meth:`collect` returned last; it is written to
-    again by the submit after the next :meth:`collect`.
+    While the others run, one request's output is the array that :meth:`collect` returned last; it is written to again
+    by the submit after the next :meth:`collect`.
     """
 
-    depth = 4  # of short batches two are done before the lane, which encodes on the same processors, looks again
-
-    def __init__(self, compiled: Any, tensor: Any, *, labelled: bool) -> None:
+    def __init__(self, compiled: Any, tensor: Any, *, labelled: bool, depth: int) -> None:
         self._tensor, self._labelled = tensor, labelled
+        self.depth = depth
         self._idle: deque[Any] = deque(compiled.create_infer_request() for _ in range(self.depth + 1))
         self._in_flight: deque[tuple[Any, tuple[NDArray[Any], ...]]] = deque()
 
