@@ -24,6 +24,10 @@ from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers.contract import Batch
 
 
+_AT_ONCE = 256
+"""Samples whose latents are drawn together: half as many cost a third more each."""
+
+
 class Renderer:
     """Turns ranges of sample indices into pixels on one lane. Used by one thread.
 
@@ -49,6 +53,7 @@ class Renderer:
         self._drawing = lane if isinstance(lane, DrawingLane) else None
         self._latents, self._labels = latents, labels
         self._first_batch = first_batch
+        self._ahead, self._ahead_from = np.empty((0, latents.dim), np.float32), 0
 
     def render(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield samples ``[start, stop)`` in order, at most a batch at a time.
@@ -66,16 +71,24 @@ class Renderer:
                 continue
             if len(in_flight) == self._lane.depth:
                 yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
-            self._submit(first, labels_B)
+            self._submit(first, labels_B, stop)
             in_flight.append((first, labels_B))
         while in_flight:
             yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
 
-    def _submit(self, first: int, labels_B: NDArray[np.int64] | None) -> None:
+    def _submit(self, first: int, labels_B: NDArray[np.int64] | None, stop: int) -> None:
         if self._drawing is not None:
             self._drawing.submit_samples(first, self._latents, labels_B)
         else:
-            self._lane.submit(self._latents.draw(first, first + self._batch), labels_B)
+            self._lane.submit(self._draw(first, stop), labels_B)
+
+    def _draw(self, first: int, stop: int) -> NDArray[np.float32]:
+        """Return the latents of the batch at ``first``, on the way to ``stop``; of small ones some are drawn at once."""
+        if not self._ahead_from <= first < self._ahead_from + len(self._ahead):
+            batches = min(max(1, _AT_ONCE // self._batch), -(-(stop - first) // self._batch))
+            self._ahead, self._ahead_from = self._latents.draw(first, first + batches * self._batch), first
+        at = first - self._ahead_from
+        return self._ahead[at : at + self._batch]
 
     def _cut(self, pixels_BHWC: Pixels, first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int) -> Batch:
         """Return of the batch that begins at ``first`` what lies in ``[start, stop)``."""
