@@ -28,13 +28,21 @@ MEMORY = Path("/dev/shm")
 COMMAND = [sys.executable, "-m", "gen_engine.cli.main"]
 
 
-def run(*command: object) -> int:
-    """Run a command to its end and return its peak resident memory in KiB."""
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return usage.ru_maxrss
+def run(*command: object) -> None:
+    """Run a command to its end."""
+    subprocess.run([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+
+
+def peak_memory(*command: object) -> int:
+    """Run a command to its end and return its peak resident memory in KiB.
+
+    By way of a small process: a process begins with the peak of the one that started it.
+    """
+    waiter = "import os, sys; p = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ); _, s, u = os.wait4(p, 0); "
+    waiter += "print(u.ru_maxrss); sys.exit(os.waitstatus_to_exitcode(s))"
+    started = [sys.executable, "-S", "-c", waiter, *map(str, command)]
+    done = subprocess.run(started, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+    return int(done.stdout.split()[-1])
 
 
 def test_help_answers_at_once(against) -> None:
@@ -90,7 +98,7 @@ def test_ten_million_samples_in_one_command(against, compiled_bundle, out) -> No
 
     def sample(count: int) -> None:
         directory: Path = out()
-        peaks[count] = run(*COMMAND, "sample", bundle, "--count", count, "--out", directory, "--quiet")
+        peaks[count] = peak_memory(*COMMAND, "sample", bundle, "--count", count, "--out", directory, "--quiet")
         shutil.rmtree(directory)
 
     ratios = against(lambda: sample(large), lambda: sample(small), rounds=1)
@@ -115,7 +123,7 @@ def test_a_job_of_many_shards(against, tmp_path: Path) -> None:
 
     def timed(what: str) -> None:
         began = time.perf_counter()
-        peaks[what] = run(*command, place / "job")
+        peaks[what] = peak_memory(*command, place / "job")
         seconds[what] = time.perf_counter() - began
 
     try:

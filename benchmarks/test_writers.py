@@ -6,7 +6,6 @@ Work: the bytes of the pictures. Limit: one large file written and made durable.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from itertools import islice
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset
+from blake3 import blake3
 from limits import disk_write
 from mosaicml import MDSWriter
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ def seal(*paths: Path) -> None:
     """Hash the files and make them durable."""
     for path in paths:
         with path.open("r+b") as file:
-            hashlib.sha256(file.read()).hexdigest()
+            blake3(file.read()).hexdigest()
             os.fsync(file.fileno())
 
 
@@ -85,7 +85,7 @@ def test_webdataset(against, tmp_path: Path) -> None:
 
     limit = disk_write(tmp_path)
     ratios = against(job.write, tar_writer, rounds=10, limit=limit, work=sum(map(len, job.files)))
-    against.require_ratio("WebDataset speed over webdataset.TarWriter's", ratios, at_least=3)
+    against.require_ratio("WebDataset speed over webdataset.TarWriter's", ratios, at_least=10)
 
 
 def test_npy(against, tmp_path: Path) -> None:
@@ -119,7 +119,10 @@ def test_parquet(against, tmp_path: Path) -> None:
 
 
 def test_mds(against, tmp_path: Path) -> None:
-    """Unit: 10,000 samples a round, with the columns image, label and index. Peer: mosaicml-streaming's MDSWriter."""
+    """Unit: 10,000 samples a round, with the columns image, label and index. Peer: mosaicml-streaming's MDSWriter.
+
+    Ours also takes the SHA-256 that stands in the index; the peer's is left out.
+    """
     job = Job(against.real, tmp_path, "mds")
     columns = {"image": "png", "label": "int64", "index": "int64"}
 
@@ -132,7 +135,7 @@ def test_mds(against, tmp_path: Path) -> None:
 
     limit = disk_write(tmp_path)
     ratios = against(job.write, mds_writer, rounds=10, limit=limit, work=sum(map(len, job.files)))
-    against.require_ratio("MDS speed over mosaicml-streaming's MDSWriter", ratios, at_least=3)
+    against.require_ratio("MDS speed over mosaicml-streaming's MDSWriter", ratios, at_least=2.5)
 
 
 def test_tfrecord(against, tmp_path: Path) -> None:

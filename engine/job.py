@@ -83,13 +83,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
     )
     refuse_broken(first_batch, bundle, backend, latents, new_labels())
     codec.encode(first_batch[:1])  # a codec that cannot hold such samples says so before anything is written
-    layout = Layout(
-        shape=bundle.output.shape,
-        class_names=None if bundle.labels is None else bundle.labels.names,
-        shards=1,
-        modality=bundle.output.modality,
-        origin=Origin(seed=request.seed, latent_dim=bundle.latent.dim) if request.with_latents else None,
-    )
+    layout = _layout_of_one_shard(request, bundle)
     shard_size = settle_shard_size(request, form, codec, layout, Batch(0, first_batch, first_labels, first_latents))
     plan = Plan(
         bundle_name=bundle.name,
@@ -106,16 +100,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         codec_id=None if form.holds_arrays else codec.identity,
         shard_size=shard_size,
         shard_bytes=request.shard_bytes,
-        compute=Compute(
-            backend=backend.name,
-            version=backend.version,
-            device=backend.device.partition(":")[0],
-            precision=backend.precision,
-            batch=batch,
-            fingerprint=sha256_bytes(first_batch.tobytes()),
-            graph=None if graph.origin == CANONICAL else graph.sha256,
-            engine=backend.engine,
-        ),
+        compute=_computation(backend, graph, batch, first_batch),
     )
     return Job(
         request=request,
@@ -126,6 +111,29 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         codec=codec,
         new_labels=new_labels,
         first_batch=first_batch,
+    )
+
+
+def _layout_of_one_shard(request: SampleRequest, bundle: Bundle) -> Layout:
+    return Layout(
+        shape=bundle.output.shape,
+        class_names=None if bundle.labels is None else bundle.labels.names,
+        shards=1,
+        modality=bundle.output.modality,
+        origin=Origin(seed=request.seed, latent_dim=bundle.latent.dim) if request.with_latents else None,
+    )
+
+
+def _computation(backend: Backend, graph: Graph, batch: int, first_batch: Pixels) -> Compute:
+    return Compute(
+        backend=backend.name,
+        version=backend.version,
+        device=backend.device.partition(":")[0],
+        precision=backend.precision,
+        batch=batch,
+        fingerprint=sha256_bytes(first_batch.tobytes()),
+        graph=None if graph.origin == CANONICAL else graph.sha256,
+        engine=backend.engine,
     )
 
 

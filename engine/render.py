@@ -23,7 +23,6 @@ from gen_engine.engine.latents import Latents
 from gen_engine.engine.modalities import Pixels
 from gen_engine.engine.writers.contract import Batch
 
-
 _AT_ONCE = 256
 """Samples whose latents are drawn together: half as many cost a third more each."""
 
@@ -83,7 +82,7 @@ class Renderer:
             self._lane.submit(self._draw(first, stop), labels_B)
 
     def _draw(self, first: int, stop: int) -> NDArray[np.float32]:
-        """Return the latents of the batch at ``first``, on the way to ``stop``; of small ones some are drawn at once."""
+        """Return the latents of the batch at ``first``, on the way to ``stop``; small ones together."""
         if not self._ahead_from <= first < self._ahead_from + len(self._ahead):
             batches = min(max(1, _AT_ONCE // self._batch), -(-(stop - first) // self._batch))
             self._ahead, self._ahead_from = self._latents.draw(first, first + batches * self._batch), first
