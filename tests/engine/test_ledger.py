@@ -277,10 +277,11 @@ def test_a_damaged_manifest_is_said_with_the_fix(tiny: Bundle, unfinished: Path,
         run_job(tiny, unfinished, **REQUEST)
 
 
-def test_a_manifest_of_a_newer_schema_is_refused(tiny: Bundle, unfinished: Path) -> None:
+@pytest.mark.parametrize(("schema", "fix"), [(99, "update gen-engine"), (1, "make the dataset again")])
+def test_a_manifest_of_another_schema_is_refused(tiny: Bundle, unfinished: Path, schema: int, fix: str) -> None:
     run_job(tiny, unfinished, **REQUEST)
-    reseal(unfinished / "dataset.json", {"schema": 99})
-    with pytest.raises(DatasetError, match=r"schema 99, .* reads 2; update gen-engine"):
+    reseal(unfinished / "dataset.json", {"schema": schema})
+    with pytest.raises(DatasetError, match=rf"schema {schema}, .* reads 2; {fix}"):
         read_manifest(unfinished)
 
 

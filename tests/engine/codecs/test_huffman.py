@@ -63,6 +63,11 @@ def test_a_row_depends_on_no_other_and_leaves_its_room(room: int) -> None:
     assert streams(rows, room) == [bytes(room) + stream for stream in alone]
 
 
+def test_rows_that_others_write_better_are_told() -> None:
+    rows = np.concatenate([laplacian(scale, 1, 812) for scale in (0.2, 0.5, 5, 50, 1e5)])
+    assert huffman.suited(huffman.spread(rows)).tolist() == [False, True, True, True, False]
+
+
 def test_sizes_are_near_those_of_zlib() -> None:
     for scale in (0.7, 2, 8, 30):
         rows = laplacian(scale, 100, 812)
