@@ -156,7 +156,7 @@ class Runner:
             if number >= lane.depth and number - lane.depth < batches:
                 made = lane.collect()
                 if self._as_job:
-                    digest.update(np.ascontiguousarray(made).data)
+                    digest.update(memoryview(np.ascontiguousarray(made)).cast("B"))
             if number < batches:
                 lane.submit(*(self._feeds(latents, number * self.backend.batch) if self._as_job else self._inputs))
 
