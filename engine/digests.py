@@ -43,21 +43,27 @@ def blake3_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, reading a mebibyte at a time."""
-    digest = hashlib.sha256()
+    """Return the SHA-256 of a file in hexadecimal."""
     with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return _hash(hashlib.sha256(), file)
+
+
+def _hash(digest: Any, file: Any) -> str:
+    """Return the digest of what is left of an open binary file in hexadecimal, reading a mebibyte at a time."""
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return str(digest.hexdigest())
 
 
 def blake3_file(path: Path) -> str:
-    """Return the BLAKE3 of a file in hexadecimal, reading a mebibyte at a time."""
-    digest = blake3()
+    """Return the BLAKE3 of a file in hexadecimal."""
     with path.open("rb", buffering=0) as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return blake3_stream(file)
+
+
+def blake3_stream(file: Any) -> str:
+    """Return the BLAKE3 of what is left of an open binary file in hexadecimal."""
+    return _hash(blake3(), file)
 
 
 def seal(document: dict[str, Any]) -> bytes:

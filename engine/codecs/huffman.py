@@ -11,6 +11,7 @@ Shape suffixes: R rows, N bytes of a row, Q groups of symbols, W words.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -61,10 +62,13 @@ class Streams(NamedTuple):
     """Zlib streams in one array."""
 
     data: NDArray[np.uint8]
-    """[R, …]: in each row the stream, with room for something before it and for its checksum behind it."""
+    """[R, …]: in each row room for something, then the stream, but for its checksum."""
 
     stop_R: NDArray[np.int64]
-    """Where the checksum belongs: four bytes, the highest first, of Adler-32."""
+    """Where each ends in its row."""
+
+    checksums: list[bytes]
+    """The four bytes that belong there. Apart, since what puts streams into files takes each out as bytes anyway."""
 
 
 def spread(rows_RN: NDArray[np.uint8]) -> Spread:
@@ -106,7 +110,13 @@ def _write(rows_RN: NDArray[np.uint8], code_R: NDArray[np.intp], codes: _Codes) 
     words = np.zeros((len(rows_RN), head_words + (rows_RN.shape[1] + 1) * _LONGEST // 64 + 2), np.uint64)
     words[:, :head_words] = codes.heads[code_R]
     _put(words, bits_RQ, stop_RQ - lengths_RQ)
-    return Streams(words.astype("<u8", copy=False).view(np.uint8), (stop_RQ[:, -1].astype(np.int64) + 7) >> 3)
+    stop_R = (stop_RQ[:, -1].astype(np.int64) + 7) >> 3
+    return Streams(words.astype("<u8", copy=False).view(np.uint8), stop_R, _checksums(rows_RN))
+
+
+def _checksums(rows_RN: NDArray[np.uint8]) -> list[bytes]:
+    plain, size = rows_RN.tobytes(), rows_RN.shape[1]  # a slice of bytes takes half as long as one of an array
+    return [zlib.adler32(plain[at : at + size]).to_bytes(4, "big") for at in range(0, len(plain), size)]
 
 
 def _groups_of_four(

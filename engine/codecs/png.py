@@ -108,15 +108,13 @@ class PngCodec:
         """Make the files where the streams are, so that each is taken out once."""
         files: list[bytes] = []
         kind = len(head) + 4
-        for streams in huffman.deflate_rows(scanlines, found, room=kind + 4):
-            data, stop_B = streams
+        for data, stop_B, checksums in huffman.deflate_rows(scanlines, found, room=kind + 4):
             data[:, : kind + 4] = np.frombuffer(head + _length_and_kind(0, b"IDAT"), np.uint8)
-            data[:, len(head) : kind] = (stop_B - kind).astype(">u4")[:, None].view(np.uint8)
-            packed, room = data.tobytes(), data.shape[1]
-            plain, size = scanlines[len(files) : len(files) + len(data)].tobytes(), scanlines.shape[1]
-            for row, stop in enumerate(stop_B.tolist()):
-                adler = zlib.adler32(plain[row * size : (row + 1) * size]).to_bytes(4, "big")
-                file = packed[row * room : row * room + stop] + adler
+            size_B = stop_B - (kind + 4) + len(checksums[0])
+            data[:, len(head) : kind] = size_B.astype(">u4")[:, None].view(np.uint8)
+            packed, width = data.tobytes(), data.shape[1]
+            for row, (stop, checksum) in enumerate(zip(stop_B.tolist(), checksums, strict=True)):
+                file = packed[row * width : row * width + stop] + checksum
                 files.append(file + _checksum_and_end(self._crc32(file[kind:]), END))
         return files
 

@@ -153,7 +153,7 @@ class Runner:
     def _work(self, lane: Lane, latents: Latents, batches: int) -> None:
         digest = blake3()
         for number in range(batches + lane.depth):
-            if number >= lane.depth and number - lane.depth < batches:
+            if number >= lane.depth:
                 made = lane.collect()
                 if self._as_job:
                     digest.update(memoryview(np.ascontiguousarray(made)).cast("B"))

@@ -22,9 +22,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.digests import blake3_stream, sha256_bytes
 from gen_engine.engine.errors import OutputError, OutputLocked
 from gen_engine.engine.manifest import MANIFEST
 from gen_engine.engine.parts import Part
@@ -37,7 +35,6 @@ from gen_engine.engine.writers.contract import WrittenFile
 SEGMENT_LINES = 100
 """Lines of a segment: it is put again for each, and each is read when a job is resumed."""
 
-_BLOCK = 1 << 20
 _AT_ONCE = 100
 """Objects in one request for several."""
 
@@ -225,11 +222,8 @@ class RemoteSink:
             return None
 
     def _hash(self, path: str) -> str:
-        digest = blake3()
         with self._store.open(path, "rb") as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-        return digest.hexdigest()
+            return blake3_stream(file)
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"

@@ -109,18 +109,18 @@ class WebDatasetWriter(StagedShard):
         self._texts = np.array([text.ljust(BLOCK, b"\0") for text in texts], f"S{BLOCK}")
 
     def _append(self, batch: Batch) -> None:
-        start = batch.start
-        pieces = self._pictures.members(start, self._codec.encode(batch.pixels_BHWC))
+        names = _decimal(batch.start, len(batch.pixels_BHWC))
+        pieces = self._pictures.members(names, self._codec.encode(batch.pixels_BHWC))
         labels_B = batch.labels_B
         if labels_B is not None:
-            heads = self._labels.blocks(start, self._text_sizes[labels_B])
+            heads = self._labels.blocks(names, self._text_sizes[labels_B])
             texts = self._texts[labels_B].view(np.uint8).reshape(heads.shape)
             pieces.append(_cut(np.hstack((heads, texts))))
         if batch.latents_BZ is not None:
-            pieces += self._latents.members(start, RawCodec().encode(batch.latents_BZ))
+            pieces += self._latents.members(names, RawCodec().encode(batch.latents_BZ))
             labels = [None] * len(batch.latents_BZ) if labels_B is None else labels_B.tolist()
-            origins = [self._origin(index, label) for index, label in enumerate(labels, start)]
-            pieces += self._origins.members(start, origins)
+            origins = [self._origin(index, label) for index, label in enumerate(labels, batch.start)]
+            pieces += self._origins.members(names, origins)
         self._files[0].write(b"".join(chain.from_iterable(zip(*pieces, strict=True))))
 
     def _finish(self) -> None:
@@ -141,24 +141,28 @@ class _Headers:
         self._block = np.frombuffer(block, np.uint8)
         self._plain_sum = sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
-    def blocks(self, start: int, size_B: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the headers, uint8 [B, 512], of the members of samples ``start`` and on with so many bytes."""
+    def blocks(self, names: NDArray[np.uint8], size_B: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the headers, uint8 [B, 512], of members with such :func:`_decimal` names and so many bytes."""
         blocks = np.empty((len(size_B), BLOCK), np.uint8)
         blocks[:] = self._block
-        digits = np.arange(start, start + len(size_B))[:, None] // _TENS % 10
         octal = size_B[:, None] >> _EIGHTS_11 & 7
-        blocks[:, NAME] += digits.astype(np.uint8)
+        blocks[:, NAME] += names
         blocks[:, SIZE] += octal.astype(np.uint8)
         # The sum of the header's bytes, with those of its own field as spaces.
-        checksum_B = self._plain_sum + digits.sum(axis=1) + octal.sum(axis=1)
+        checksum_B = self._plain_sum + names.sum(axis=1, dtype=np.int64) + octal.sum(axis=1)
         blocks[:, CHECKSUM] += (checksum_B[:, None] >> _EIGHTS_6 & 7).astype(np.uint8)
         return blocks
 
-    def members(self, start: int, files: list[bytes]) -> list[Sequence[bytes]]:
+    def members(self, names: NDArray[np.uint8], files: list[bytes]) -> list[Sequence[bytes]]:
         """Return the pieces of the files' members: all headers, the files, and what fills their last blocks."""
         sizes = list(map(len, files))
-        heads = _cut(self.blocks(start, np.array(sizes, np.int64)))
+        heads = _cut(self.blocks(names, np.array(sizes, np.int64)))
         return [heads, files, [PADDING[-size % BLOCK] for size in sizes]]
+
+
+def _decimal(start: int, count: int) -> NDArray[np.uint8]:
+    """Return the twelve digits of each index from ``start`` on, as numbers: uint8 [count, 12]."""
+    return (np.arange(start, start + count)[:, None] // _TENS % 10).astype(np.uint8)
 
 
 _TENS = 10 ** np.arange(11, -1, -1)

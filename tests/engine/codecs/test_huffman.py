@@ -22,9 +22,9 @@ Rows = NDArray[np.uint8]
 def streams(rows_RN: Rows, room: int = 0) -> list[bytes]:
     """Return each row's whole zlib stream, with what is left before it."""
     made = []
-    for data, stop_R in huffman.deflate_rows(rows_RN, huffman.spread(rows_RN), room=room):
-        made += [stream[:stop].tobytes() for stream, stop in zip(data, stop_R.tolist(), strict=True)]
-    return [stream + zlib.adler32(row.tobytes()).to_bytes(4, "big") for stream, row in zip(made, rows_RN, strict=True)]
+    for data, stop_R, checksums in huffman.deflate_rows(rows_RN, huffman.spread(rows_RN), room=room):
+        made += [row[:stop].tobytes() + end for row, stop, end in zip(data, stop_R, checksums, strict=True)]
+    return made
 
 
 def laplacian(scale: float, rows: int, size: int) -> Rows:
