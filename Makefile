@@ -9,9 +9,15 @@ ROOMS := $(patsubst %/py.typed,%,$(wildcard */py.typed))
 
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
+LOCK := requirements-dev.txt
+# A published generator with its weights, and the readers of MDS, for the tests: their packages ask for the clients of six
+# clouds and for an older NumPy, which what is used of them does not need.
+UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0
+# What development installs of the package's extras.
+EXTRAS := train jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test test-fast lint bench bench-vs peers hooks clean
+.PHONY: help sample test test-fast lint lock bench bench-vs peers hooks clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -43,6 +49,12 @@ bench-vs: $(DEV) ## Measure this tree against another revision: make bench-vs RE
 peers: $(DEV) ## Measure compiled generators beside what people use today: a quarter of an hour
 	$(BIN)/python -W ignore benchmarks/compiled.py --chart docs/peers.png --json out/peers.json
 
+lock: | $(BIN)/pip ## Resolve the development environment anew and write requirements-dev.txt
+	@$(PIP) install --quiet uv
+	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev $(EXTRAS:%=--extra %) --constraint constraints.txt \
+		--universal --python-version 3.10 --no-annotate --no-emit-package torch --upgrade \
+		--custom-compile-command "make lock" --output-file $(LOCK)
+
 hooks: $(DEV) ## Run the linters before every commit
 	$(BIN)/pre-commit install
 
@@ -62,14 +74,14 @@ $(BASE): pyproject.toml | $(BIN)/pip
 	@$(PIP) install --quiet --editable .
 	@touch $@
 
-# The development set-up includes the base one. Type checkers cannot follow an editable install, so they get a folder of links.
-$(DEV): pyproject.toml constraints.txt | $(BIN)/pip
+# Everything is locked and nothing is resolved: pip alone tries versions of the S3 clients for more than ten minutes. torch
+# comes last and with its dependencies: a CPU build needs no more than the lock has, a CUDA build brings its own libraries.
+# Type checkers cannot follow an editable install, so they get a folder of links.
+$(DEV): pyproject.toml $(LOCK) | $(BIN)/pip
 	@echo "Installing gen-engine and its development tools into $(VENV): minutes, the first time"
-	@$(PIP) install --quiet --editable '.[dev]' --constraint constraints.txt
-	@# A published generator with its weights, for the tests. Alone: its package asks for much that its class does not use.
-	@$(PIP) install --quiet --no-deps gan-face-generate==1.1.1
-	@# The readers of MDS, for the tests. Alone: its package asks for the clients of six clouds, and for an older NumPy.
-	@$(PIP) install --quiet --no-deps mosaicml-streaming==0.13.0
+	@$(PIP) install --quiet --no-deps --requirement $(LOCK) $(UNLOCKED)
+	@$(PIP) install --quiet "$$(sed -n 's/^torch==/&/p' constraints.txt)" --constraint $(LOCK)
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -rf .typing && mkdir -p .typing/gen_engine
 	@for room in $(ROOMS); do ln -s ../../$$room .typing/gen_engine/$$room; done
 	@touch $(BASE) $@

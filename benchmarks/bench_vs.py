@@ -25,10 +25,9 @@ from pathlib import Path
 from versus.environment import BuildFailed, Environment, NoSuchRevision, build_revision, build_working_tree, prune
 from versus.workloads import Workload, WorkloadFailed, workloads
 
-from gen_engine.engine.lanes import usable_cpus
+from gen_engine.engine.base.processor import processor_name, usable_cpus
 from gen_engine.engine.measure.guard import KEPT, REGRESSED, TARGET, UNDECIDED, Decision, Round, Series, guard
 from gen_engine.engine.measure.machine import busy_seconds
-from gen_engine.engine.processor import processor_name
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".benchmarks" / "versus"

@@ -38,14 +38,14 @@ from report import COMPILED, LIMIT, SAMPLE, draw_chart, speedups, table
 from zoo import Subject, make_subject, zoo
 
 from gen_engine.engine.backends import open_backend
-from gen_engine.engine.job import open_job
+from gen_engine.engine.base.processor import isa, processor_name
+from gen_engine.engine.identity.variants import Variant, variant_graph
 from gen_engine.engine.measure.rounds import Runner
-from gen_engine.engine.processor import isa, processor_name
-from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import write_dataset
-from gen_engine.engine.variants import Variant, variant_graph
-from gen_engine.export.candidates import Options
-from gen_engine.export.compile import compile_bundle
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run.job import open_job
+from gen_engine.engine.run.write import write_dataset
+from gen_engine.export.compile.candidates import Options
+from gen_engine.export.compile.search import compile_bundle
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 

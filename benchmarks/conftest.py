@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from gen_engine.engine.bundle import SHIPPED, Bundle, read_bundle
+from gen_engine.engine.identity.bundle import SHIPPED, Bundle, read_bundle
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,8 @@ def compiled_bundle(
 
 
 def _compiled(bundle: Bundle) -> Bundle:
-    from gen_engine.export.candidates import Options
-    from gen_engine.export.compile import compile_bundle
+    from gen_engine.export.compile.candidates import Options
+    from gen_engine.export.compile.search import compile_bundle
 
     compile_bundle(bundle, Options(budget=30))
     return read_bundle(bundle.path)

@@ -34,14 +34,14 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from gen_engine.engine.bundle import GENERATOR, IMAGES_OUTPUT, LATENTS_INPUT, SHIPPED, Bundle, read_bundle
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.base.digests import sha256_bytes
+from gen_engine.engine.base.processor import isa, processor_name
+from gen_engine.engine.identity.bundle import GENERATOR, IMAGES_OUTPUT, LATENTS_INPUT, SHIPPED, Bundle, read_bundle
+from gen_engine.engine.identity.variants import Variant, add_variant
 from gen_engine.engine.measure.guard import TARGET, Rounds
 from gen_engine.engine.measure.machine import Others, fingerprint
 from gen_engine.engine.measure.statistics import midmean
 from gen_engine.engine.measure.subject import Form, open_subject
-from gen_engine.engine.processor import isa, processor_name
-from gen_engine.engine.variants import Variant, add_variant
 
 LOG = Path(__file__).with_name("guard_trials.jsonl")
 KINDS = {"aa": 0.0, "aa-loaded": 0.0, "slow10": 0.10, "slow5": 0.05}

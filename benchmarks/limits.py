@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from gen_engine.engine.lanes import usable_cpus
+from gen_engine.engine.base.processor import usable_cpus
 
 THREADS = usable_cpus()
 _SIDE = 2048

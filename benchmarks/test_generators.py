@@ -22,10 +22,10 @@ from zoo import Subject, make_subject, zoo
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.errors import BackendUnavailable
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import Graph, canonical_graph
 from gen_engine.engine.measure.rounds import Runner
-from gen_engine.engine.variants import Graph, canonical_graph
-from gen_engine.export.candidates import TARGETS, Options, computes, graphs_of
+from gen_engine.export.compile.candidates import TARGETS, Options, computes, graphs_of
 
 SMALL = ("mlp", "dcgan-28")
 """What runs as a test: exporting and quantising the others takes many seconds each."""

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from gen_engine.engine.lanes import usable_cpus
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.base.processor import usable_cpus
+from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.measure.guard import TARGET, Rounds
 from gen_engine.engine.measure.machine import Others
 from gen_engine.engine.measure.subject import CANONICAL_FORM, open_subject

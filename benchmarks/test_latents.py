@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from limits import memory_copy
 
-from gen_engine.engine.latents import LATENT_STREAM, Latents, philox_words
+from gen_engine.engine.identity.latents import LATENT_STREAM, Latents, philox_words
 
 DIM = 64
 ROWS = 50_000

@@ -15,7 +15,7 @@ from peers.contract import OtherPictures, Peer, best, check_pixels, check_same, 
 from report import COMPILED, LIMIT, SAMPLE, draw_chart, speedups, table
 from zoo import Subject, make_subject, nominal_flops
 
-from gen_engine.engine.bundle import GENERATOR
+from gen_engine.engine.identity.bundle import GENERATOR
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from pathlib import Path
 from limits import python_start
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine import card
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import blake3_bytes
-from gen_engine.engine.job import open_job
-from gen_engine.engine.journal import Entry, to_line
-from gen_engine.engine.ledger import Ledger
-from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.base.digests import blake3_bytes
+from gen_engine.engine.commit import card
+from gen_engine.engine.commit.journal import Entry, to_line
+from gen_engine.engine.commit.ledger import Ledger
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run.job import open_job
 
 MEMORY = Path("/dev/shm")
 COMMAND = [sys.executable, "-m", "gen_engine.cli.main"]

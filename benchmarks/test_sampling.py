@@ -11,13 +11,13 @@ from limits import matrix_product
 from peers import STACKS, pillow_webdataset
 from zoo import nominal_flops
 
-from gen_engine.engine.bundle import GENERATOR
+from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.generator import Generator
-from gen_engine.engine.job import Job, open_job
-from gen_engine.engine.lanes import usable_cpus
-from gen_engine.engine.latents import Latents
-from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import write_dataset
+from gen_engine.engine.identity.bundle import GENERATOR
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run.job import Job, open_job
+from gen_engine.engine.run.write import write_dataset
 
 
 class Silent:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.models import MODELS, ModelConfig
-from gen_engine.train.state import RunState
+from gen_engine.train.runs.state import RunState
 
 BATCH = 128
 

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from tfrecord.writer import TFRecordWriter
 
 from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.sample.schema import Batch, Layout
+from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import Batch, Layout, Shard
 
 SHAPE = (28, 28, 1)
 BATCH = 500

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gen_engine.train.checkpoint import load_generator
 from gen_engine.train.data import read_fashion_mnist
-from gen_engine.train.preview import to_uint8
+from gen_engine.train.runs.checkpoint import load_generator
+from gen_engine.train.runs.preview import to_uint8
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from gen_engine.engine.bundle import GENERATOR, Bundle, LatentSpec, OutputSpec, write_bundle
-from gen_engine.export.to_onnx import to_onnx
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle, LatentSpec, OutputSpec, write_bundle
+from gen_engine.export.torch_graph import to_onnx
 from gen_engine.train.models import ModelConfig
 from gen_engine.train.models.contract import Generator
 

@@ -11,7 +11,7 @@ import click
 from gen_engine.cli.options import seconds
 
 if TYPE_CHECKING:
-    from gen_engine.engine.bundle import Bundle
+    from gen_engine.engine.identity.bundle import Bundle
     from gen_engine.engine.measure.guard import Decision, Series
     from gen_engine.engine.measure.subject import Form, Subject
 
@@ -96,7 +96,7 @@ def bench(
         raise click.UsageError("--picture is of latencies: it goes with --latency.")
     if markdown is not None and not (compare or against or latency):
         raise click.UsageError("--markdown goes with --compare, --against or --latency.")
-    from gen_engine.engine.bundle import SHIPPED, read_bundle
+    from gen_engine.engine.identity.bundle import SHIPPED, read_bundle
     from gen_engine.engine.measure.subject import Form
 
     found = read_bundle(bundle or SHIPPED)
@@ -207,9 +207,9 @@ class _Run:
         """Open what --against names: a bundle, or another form of this one."""
         from dataclasses import replace
 
-        from gen_engine.engine.bundle import read_bundle
+        from gen_engine.engine.identity.bundle import read_bundle
+        from gen_engine.engine.identity.variants import read_variants
         from gen_engine.engine.measure.subject import CANONICAL_FORM
-        from gen_engine.engine.variants import read_variants
 
         if Path(other).exists():
             return self._open(read_bundle(Path(other)), self._form)

@@ -12,9 +12,9 @@ import click
 from gen_engine.cli.options import seconds
 
 if TYPE_CHECKING:
-    from gen_engine.export.candidates import Candidate
-    from gen_engine.export.compile import Compiled
-    from gen_engine.export.gate import Limits
+    from gen_engine.export.compile.candidates import Candidate
+    from gen_engine.export.compile.gate import Limits
+    from gen_engine.export.compile.search import Compiled
 
 
 @click.command("compile")
@@ -65,9 +65,9 @@ def compile_(
     """
     import onnx_ir  # noqa: F401  # first: if libraries are missing, its absence names the extra of this command
 
-    from gen_engine.engine.bundle import read_bundle
-    from gen_engine.export.candidates import Options
-    from gen_engine.export.compile import compile_bundle
+    from gen_engine.engine.identity.bundle import read_bundle
+    from gen_engine.export.compile.candidates import Options
+    from gen_engine.export.compile.search import compile_bundle
 
     limits = _limits(options["precision"], min_psnr, max_values_off)
     compiled = compile_bundle(
@@ -84,7 +84,7 @@ def compile_(
 
 def _limits(precision: str, min_psnr: float | None, max_values_off: float | None) -> Limits | None:
     """Return the gate's limits where they are set by hand; they belong to one precision."""
-    from gen_engine.export.gate import LIMITS
+    from gen_engine.export.compile.gate import LIMITS
 
     changed = {name: value for name, value in (("psnr", min_psnr), ("values_off", max_values_off)) if value is not None}
     if not changed:

@@ -36,8 +36,8 @@ def doctor(ctx: click.Context, bundle: Path | None, all_: bool, json_: bool) -> 
       gen-engine doctor faces.gen --all
       gen-engine doctor --json
     """
-    from gen_engine.engine.bundle import SHIPPED
     from gen_engine.engine.doctor import examine
+    from gen_engine.engine.identity.bundle import SHIPPED
 
     report = examine(bundle or SHIPPED)
     training = list(_training(probe=all_))

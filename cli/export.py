@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from gen_engine.engine.bundle import Bundle
-    from gen_engine.export.foreign.interface import Asked
+    from gen_engine.engine.identity.bundle import Bundle
+    from gen_engine.export.external.interface import Asked
 
 DEFAULT_TOLERANCE = 1e-4
 """gen_engine.export.parity.TOLERANCE, said here so that help needs no torch; a test holds them equal."""
@@ -142,7 +142,7 @@ def export(
     if source is not None:
         bundle = _export_source(source, out, foreign, asked)
     else:
-        from gen_engine.export.foreign.to_bundle import export_module
+        from gen_engine.export.external.to_bundle import export_module
 
         if foreign["weights"] is None:
             raise click.UsageError("--module needs --weights: a generator that was not trained makes noise.")
@@ -164,11 +164,11 @@ _FLAGS = {"arguments": "arg", "range_": "range", "distribution": "latent-distrib
 def _export_source(source: Path, out: Path, foreign: dict[str, Any], asked: dict[str, Any]) -> Bundle:
     """Export a run, or what is a file or is called one."""
     if source.is_file() or source.suffix == ".onnx":
-        from gen_engine.export.foreign.to_bundle import export_onnx
+        from gen_engine.export.external.to_bundle import export_onnx
 
         _refuse_flags(foreign, _OF_A_MODULE, "goes with --module; an ONNX file holds its weights.")
         return export_onnx(source, out, asked=_asked(foreign), **asked)
-    from gen_engine.export.to_bundle import export_checkpoint
+    from gen_engine.export.checkpoint import export_checkpoint
 
     _refuse_flags(foreign, _OF_A_MODULE, "goes with --module; a run says it by itself.")
     _refuse_flags(foreign, _OF_ANY_ORIGIN, "goes with an ONNX file or --module; a run says it by itself.")
@@ -182,9 +182,9 @@ def _refuse_flags(foreign: dict[str, Any], names: tuple[str, ...], why: str) -> 
 
 def _asked(foreign: dict[str, Any]) -> Asked:
     """Return what the flags say of a generator of other origin, or refuse one that says nothing known."""
-    from gen_engine.engine.latents import DISTRIBUTIONS
-    from gen_engine.export.foreign.candidates import parse_label, parse_latent, parse_sizes
-    from gen_engine.export.foreign.interface import FLAT, LAYOUTS, RANGES, Asked
+    from gen_engine.engine.identity.latents import DISTRIBUTIONS
+    from gen_engine.export.external.candidates import parse_label, parse_latent, parse_sizes
+    from gen_engine.export.external.interface import FLAT, LAYOUTS, RANGES, Asked
 
     for name, known in (("layout", (*LAYOUTS, FLAT)), ("range_", tuple(RANGES)), ("distribution", DISTRIBUTIONS)):
         if foreign[name] is not None and foreign[name] not in known:

@@ -22,7 +22,7 @@ def finish(directory: str, json_: bool, quiet: bool) -> None:
       gen-engine finish /shared/faces
       gen-engine finish s3://bucket/faces --json
     """
-    from gen_engine.engine.finish import finish_dataset
+    from gen_engine.engine.commit.finish import finish_dataset
 
     manifest = finish_dataset(directory)
     if json_:

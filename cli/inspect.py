@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import click
 
 if TYPE_CHECKING:
-    from gen_engine.engine.variants import Variant
+    from gen_engine.engine.identity.variants import Variant
 
 Findings = tuple[dict[str, Any], list[tuple[str, str]]]
 """The record for ``--json``, and what is shown: a title line first, then pairs of a name and its value."""
@@ -39,7 +39,7 @@ def inspect(path: Path | None, json_: bool) -> None:
       gen-engine inspect faces.gen
       gen-engine inspect out/faces --json
     """
-    from gen_engine.engine.bundle import SHIPPED
+    from gen_engine.engine.identity.bundle import SHIPPED
 
     path = path or SHIPPED
     record, shown = _reader(path)(path)
@@ -54,9 +54,9 @@ def inspect(path: Path | None, json_: bool) -> None:
 
 def _reader(path: Path) -> Callable[[Path], Findings]:
     """Tell by the files that each kind of directory always has."""
-    from gen_engine.engine.bundle import MANIFEST
-    from gen_engine.engine.manifest import MANIFEST as DATASET_MANIFEST
-    from gen_engine.engine.sinks.contract import STATE
+    from gen_engine.engine.identity.bundle import MANIFEST
+    from gen_engine.engine.sinks.names import MANIFEST as DATASET_MANIFEST
+    from gen_engine.engine.sinks.names import STATE
 
     if re.match(r"[a-z0-9]+:/", str(path)):
         raise NothingKnownError(f"{path} is a URL; 'gen-engine verify' reads datasets there, inspect reads directories")
@@ -79,8 +79,8 @@ def _reader(path: Path) -> Callable[[Path], Findings]:
 
 
 def _bundle(path: Path) -> Findings:
-    from gen_engine.engine.bundle import read_bundle
-    from gen_engine.engine.variants import read_variants
+    from gen_engine.engine.identity.bundle import read_bundle
+    from gen_engine.engine.identity.variants import read_variants
 
     bundle = read_bundle(path)
     document = json.loads((path / "bundle.json").read_bytes())
@@ -182,7 +182,7 @@ _PARITY_FIELDS = frozenset(
 
 
 def _dataset(path: Path) -> Findings:
-    from gen_engine.engine.manifest import read_manifest
+    from gen_engine.engine.commit.manifest import read_manifest
 
     manifest = read_manifest(path)
     plan, shards = manifest["plan"], manifest["shards"]
@@ -204,11 +204,11 @@ def _dataset(path: Path) -> Findings:
 
 def _unfinished_dataset(path: Path) -> Findings:
     """Read the plan of a job that is running or was interrupted. Its shards are looked at by the job itself."""
-    from gen_engine.engine.journal import newest
-    from gen_engine.engine.parts import WHOLE
-    from gen_engine.engine.plan import shard_count
-    from gen_engine.engine.sinks.contract import STATE
+    from gen_engine.engine.commit.journal import newest
+    from gen_engine.engine.plan.parts import WHOLE
+    from gen_engine.engine.plan.plan import shard_count
     from gen_engine.engine.sinks.local import LocalSink
+    from gen_engine.engine.sinks.names import STATE
 
     plan_file = path / STATE / "plan.json"
     try:
@@ -248,7 +248,7 @@ def _plan_lines(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _run(path: Path) -> Findings:
-    from gen_engine.train.checkpoint import load_checkpoint, newest_checkpoint
+    from gen_engine.train.runs.checkpoint import load_checkpoint, newest_checkpoint
 
     newest = newest_checkpoint(path)
     record = load_checkpoint(path).record
@@ -273,7 +273,7 @@ def _run(path: Path) -> Findings:
 
 def _checkpoint(path: Path) -> Findings:
     """Inspect a run by its newest checkpoint's own directory; the older ones are kept only to fall back on."""
-    from gen_engine.train.checkpoint import newest_checkpoint
+    from gen_engine.train.runs.checkpoint import newest_checkpoint
 
     run = path.absolute().parent.parent
     if newest_checkpoint(run) != path.absolute():
@@ -286,7 +286,7 @@ def _shape(shape: Any) -> str:
 
 
 def _classes(names: Any) -> str:
-    from gen_engine.engine.labels import describe_classes
+    from gen_engine.engine.identity.labels import describe_classes
 
     return f"{len(names)}: {describe_classes(names)}"
 

@@ -76,7 +76,7 @@ def write_samples(
         StreamEnded: a signal came.
         EngineError: as :meth:`gen_engine.engine.generator.Generator.open` and ``stream``.
     """
-    from gen_engine.engine.request import SampleRequest
+    from gen_engine.engine.plan.request import SampleRequest
 
     SampleRequest(count=count, **drawn, **opened)  # refuses what cannot be, in the words of a job
     try:

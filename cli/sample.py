@@ -15,8 +15,8 @@ from gen_engine.cli.progress import Progress, duration
 from gen_engine.cli.size import parse_size
 
 if TYPE_CHECKING:
-    from gen_engine.engine.estimate import Estimate
-    from gen_engine.engine.run import Outcome
+    from gen_engine.engine.run.estimate import Estimate
+    from gen_engine.engine.run.write import Outcome
 
 
 @click.command()
@@ -132,12 +132,12 @@ def sample(
       gen-engine sample -n 9000000 -o /shared/faces --part $SLURM_ARRAY_TASK_ID/16
       gen-engine sample -n 1000000 --out - --labels Bag | consumer
     """
-    from gen_engine.engine.bundle import SHIPPED, read_bundle
-    from gen_engine.engine.devices import parse_devices
-    from gen_engine.engine.job import open_job
-    from gen_engine.engine.parts import WHOLE, parse_part
-    from gen_engine.engine.request import SampleRequest
-    from gen_engine.engine.run import write_dataset
+    from gen_engine.engine.backends.devices import parse_devices
+    from gen_engine.engine.identity.bundle import SHIPPED, read_bundle
+    from gen_engine.engine.plan.parts import WHOLE, parse_part
+    from gen_engine.engine.plan.request import SampleRequest
+    from gen_engine.engine.run.job import open_job
+    from gen_engine.engine.run.write import write_dataset
 
     if format_ == FORMAT and out != PIPE:
         raise click.UsageError("Format raw is bare samples for a pipe: give --out -, or choose --format npy for files.")
@@ -159,7 +159,7 @@ def sample(
     settled = SampleRequest(format=format_ or "npy", device=devices[0], **request)
     job = open_job(settled, read_bundle(bundle or SHIPPED), lambda said: click.echo(said, err=True))
     if dry_run:
-        from gen_engine.engine.estimate import estimate
+        from gen_engine.engine.run.estimate import estimate
 
         _print_estimate(estimate(job, workers=workers), json_)
         return
@@ -243,7 +243,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    from gen_engine.engine.parts import WHOLE
+    from gen_engine.engine.plan.parts import WHOLE
 
     what = str(outcome.out) if outcome.part == WHOLE else f"part {outcome.part} of {outcome.out}"
     if not outcome.rendered:

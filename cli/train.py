@@ -17,10 +17,10 @@ import click
 from gen_engine.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from gen_engine.train.checkpoint import CheckpointInfo
     from gen_engine.train.config import TrainConfig
     from gen_engine.train.data import ImageData
-    from gen_engine.train.events import Event
+    from gen_engine.train.runs.checkpoint import CheckpointInfo
+    from gen_engine.train.runs.events import Event
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -101,7 +101,7 @@ def train(**options: Any) -> None:
     """
     from gen_engine.train.data import load_data
     from gen_engine.train.device import set_threads
-    from gen_engine.train.loop import train as run_training
+    from gen_engine.train.runs.loop import train as run_training
 
     set_threads(options["threads"])
     data = load_data(options["data"], image_size=options["image_size"], max_bad_share=options["max_bad_share"])
@@ -123,9 +123,9 @@ def make_config(options: dict[str, Any], data: ImageData) -> TrainConfig:
     """The configuration with "auto" and defaults settled; raises ConfigError and Unavailable."""
     from gen_engine.train.config import TrainConfig
     from gen_engine.train.device import settle_device, settle_precision
-    from gen_engine.train.loop import check_labels_given
-    from gen_engine.train.losses import LossOptions
     from gen_engine.train.models import ModelConfig, family_of
+    from gen_engine.train.objectives.losses import LossOptions
+    from gen_engine.train.runs.loop import check_labels_given
 
     device = settle_device(options["device"])
     precision = settle_precision(options["precision"], device)
@@ -193,7 +193,7 @@ class Reporter:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        from gen_engine.train import events
+        from gen_engine.train.runs import events
 
         if isinstance(event, events.RunStarted):
             total, done = event.steps_total * event.batch, event.step * event.batch

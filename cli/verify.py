@@ -35,8 +35,8 @@ def verify(directory: str, regenerate: int, bundle: Path | None, json_: bool, qu
       gen-engine verify out/demo
       gen-engine verify out/faces --regenerate 1000 --bundle faces.gen
     """
-    from gen_engine.engine.bundle import SHIPPED, read_bundle
     from gen_engine.engine.errors import RequestError
+    from gen_engine.engine.identity.bundle import SHIPPED, read_bundle
     from gen_engine.engine.sinks import is_url
     from gen_engine.engine.verify import hash_shards, open_manifest, regenerate_samples
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gen_engine.engine.dataset import SampleDataset, write_dataset
     from gen_engine.engine.generator import Generator
-    from gen_engine.engine.stream import Samples
+    from gen_engine.engine.render.stream import Samples
 
 __all__ = ["Generator", "SampleDataset", "Samples", "write_dataset"]
 

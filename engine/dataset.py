@@ -9,18 +9,18 @@ from operator import index
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from gen_engine.engine.bundle import SHIPPED, Bundle
-from gen_engine.engine.devices import parse_devices
+from gen_engine.engine.backends.devices import parse_devices
 from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
-from gen_engine.engine.job import open_job
-from gen_engine.engine.labels import LabelsLike
-from gen_engine.engine.latents import check_truncation
-from gen_engine.engine.modalities import Pixels
-from gen_engine.engine.parts import WHOLE, parse_part
-from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import Monitor, Outcome
-from gen_engine.engine.run import write_dataset as run_job
-from gen_engine.engine.stream import Samples
+from gen_engine.engine.identity.bundle import SHIPPED, Bundle
+from gen_engine.engine.identity.labels import LabelsLike
+from gen_engine.engine.identity.latents import check_truncation
+from gen_engine.engine.plan.parts import WHOLE, parse_part
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.render.stream import Samples
+from gen_engine.engine.run.job import open_job
+from gen_engine.engine.run.write import Monitor, Outcome
+from gen_engine.engine.run.write import write_dataset as run_job
+from gen_engine.engine.sample.modalities import Pixels
 
 Item: TypeAlias = tuple[Pixels, int] | Pixels
 """Of a generator with classes ``(pixels, label)``, of one without the pixels alone: uint8 [H, W, C] or float32 […]."""
@@ -189,11 +189,11 @@ def write_dataset(
     """Write a dataset to files, or go on with one: ``gen-engine sample``, whose options these are.
 
     Args:
-        bundle: the directory NAME.gen, or one that was read; :data:`~gen_engine.engine.bundle.SHIPPED` comes with the
-            package.
+        bundle: the directory NAME.gen, or one that was read; :data:`~gen_engine.engine.identity.bundle.SHIPPED` comes
+            with the package.
         out: the dataset directory; made if it is not there. The outcome names it as it is given here.
         count: how many samples, and with the arguments up to ``build`` a
-            :class:`~gen_engine.engine.request.SampleRequest`, whose fields say what they mean. ``device`` may also
+            :class:`~gen_engine.engine.plan.request.SampleRequest`, whose fields say what they mean. ``device`` may also
             name several (``cuda:0,1``, ``all``): a process each, which cannot change a byte.
         part: ``K/N`` to make part K of N only; the part that makes the last shard finishes the dataset.
         workers: lanes in parallel; None for one a processor. Cannot change a byte.

@@ -15,19 +15,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gen_engine.engine.backends import BACKENDS, ENGINES, open_backend
+from gen_engine.engine.backends.choose import DEFAULT_BACKEND
 from gen_engine.engine.backends.cuda import visible_gpus
 from gen_engine.engine.backends.cuda_latents import compile_kernel
 from gen_engine.engine.backends.openvino import shared_core
-from gen_engine.engine.bundle import Bundle, read_bundle
+from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
 from gen_engine.engine.codecs import CODECS, open_codec
 from gen_engine.engine.errors import BackendUnavailable, BundleError, EngineError, WriterUnavailable
-from gen_engine.engine.labels import LabelPlan, Labels
-from gen_engine.engine.lanes import usable_cpus
-from gen_engine.engine.latents import Latents
-from gen_engine.engine.processor import isa, processor_name
-from gen_engine.engine.render import Renderer
-from gen_engine.engine.request import DEFAULT_BATCH
-from gen_engine.engine.variants import DEFAULT_BACKEND, Graph, canonical_graph, read_variants, variant_graph
+from gen_engine.engine.identity.bundle import Bundle, read_bundle
+from gen_engine.engine.identity.labels import LabelPlan, Labels
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import Graph, canonical_graph, read_variants, variant_graph
+from gen_engine.engine.plan.request import DEFAULT_BATCH
+from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.writers import FORMATS, open_format
 
 PROBE_SECONDS = 0.2

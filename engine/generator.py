@@ -20,16 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends.contract import Backend, Lane
-from gen_engine.engine.bundle import SHIPPED, Bundle, read_bundle
 from gen_engine.engine.errors import RequestError
-from gen_engine.engine.job import Job, open_job
-from gen_engine.engine.labels import Labels, LabelsLike, open_labels
-from gen_engine.engine.latents import Latents, check_seed
-from gen_engine.engine.modalities import Pixels
-from gen_engine.engine.render import Renderer
-from gen_engine.engine.request import MAX_COUNT, SampleRequest
-from gen_engine.engine.run import lane_count
-from gen_engine.engine.stream import TICKET_BATCHES, Reading, Samples, Stream
+from gen_engine.engine.identity.bundle import SHIPPED, Bundle, read_bundle
+from gen_engine.engine.identity.labels import Labels, LabelsLike, open_labels
+from gen_engine.engine.identity.latents import Latents, check_seed
+from gen_engine.engine.plan.request import MAX_COUNT, SampleRequest
+from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.render.stream import TICKET_BATCHES, Reading, Samples, Stream
+from gen_engine.engine.run.job import Job, open_job
+from gen_engine.engine.run.write import lane_count
+from gen_engine.engine.sample.modalities import Pixels
 
 
 class Generator:

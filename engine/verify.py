@@ -13,21 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import open_backend
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.commit.manifest import parse_manifest, read_manifest
 from gen_engine.engine.errors import DatasetError, RequestError, VerifyError
-from gen_engine.engine.finish import output_errors
-from gen_engine.engine.labels import LabelPlan, Labels
-from gen_engine.engine.latents import ALGORITHM, Latents
-from gen_engine.engine.manifest import MANIFEST, parse_manifest, read_manifest
-from gen_engine.engine.parts import WHOLE
-from gen_engine.engine.render import Renderer
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.labels import LabelPlan, Labels
+from gen_engine.engine.identity.latents import ALGORITHM, Latents
+from gen_engine.engine.identity.variants import Graph, find_graph
+from gen_engine.engine.plan.parts import WHOLE
+from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.sample.schema import StoredSample
 from gen_engine.engine.sinks import is_url, open_sink
 from gen_engine.engine.sinks.contract import Seen, Sink
-from gen_engine.engine.variants import Graph, find_graph
+from gen_engine.engine.sinks.errors import output_errors
+from gen_engine.engine.sinks.names import MANIFEST
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import Format, StoredSample
+from gen_engine.engine.writers.contract import Format
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT
+from gen_engine.engine.identity.latents import Latents
 from gen_engine.export.errors import ParityError
 from gen_engine.export.session import RUNTIME, Session
 

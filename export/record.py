@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.base.digests import sha256_bytes
 
 OPSET = 20
 """The newest operator set that onnxruntime 1.20, the oldest one supported, and TensorRT 10 both read."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gen_engine.train.errors import ConfigError, ResumeMismatch
-from gen_engine.train.losses import GAN_LOSSES, VAE_LOSSES, LossOptions
 from gen_engine.train.models import ModelConfig, family_of
+from gen_engine.train.objectives.losses import GAN_LOSSES, VAE_LOSSES, LossOptions
 
 MAY_CHANGE_ON_RESUME = frozenset({"epochs", "preview_every", "checkpoint_every", "max_bad_steps"})
 """Fields that do not change what step n computes."""

@@ -21,8 +21,8 @@ from zoo import Subject
 
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.errors import BackendUnavailable
-from gen_engine.engine.latents import Latents
-from gen_engine.engine.variants import canonical_graph
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import canonical_graph
 
 TURN_S = 0.12
 """One turn of a peer, about."""

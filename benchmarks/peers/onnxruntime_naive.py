@@ -10,8 +10,8 @@ from limits import THREADS
 from numpy.typing import NDArray
 from zoo import Subject
 
-from gen_engine.engine.bundle import GENERATOR
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.identity.bundle import GENERATOR
+from gen_engine.engine.identity.latents import Latents
 from peers.contract import LANES, Settings, SideBySide, batches_of
 
 

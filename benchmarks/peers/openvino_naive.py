@@ -11,9 +11,9 @@ from zoo import Subject
 
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.openvino import shared_core
-from gen_engine.engine.bundle import GENERATOR
-from gen_engine.engine.latents import Latents
-from gen_engine.export.candidates import computes
+from gen_engine.engine.identity.bundle import GENERATOR
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.export.compile.candidates import computes
 from peers.contract import Settings, batches_of, keep_calling
 
 

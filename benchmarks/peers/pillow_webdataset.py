@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from zoo import Subject
 
-from gen_engine.engine.bundle import GENERATOR
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.identity.bundle import GENERATOR
+from gen_engine.engine.identity.latents import Latents
 from peers.contract import batches_of, check_pixels
 
 _SEED = 9
@@ -117,7 +117,7 @@ def _torch(name: str, state: dict[str, NDArray[Any]]) -> Callable[[NDArray[np.fl
     import torch
     from zoo import zoo
 
-    from gen_engine.export.to_onnx import GeneratorWithPixels
+    from gen_engine.export.torch_graph import GeneratorWithPixels
 
     torch.set_num_threads(1)
     generator = zoo()[name]().eval()

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import nn
 from zoo import Subject
 
-from gen_engine.engine.latents import Latents
-from gen_engine.export.to_onnx import GeneratorWithPixels
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.export.torch_graph import GeneratorWithPixels
 from peers.contract import LANES, Settings, SideBySide, batches_of
 
 

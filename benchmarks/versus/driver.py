@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from gen_engine.engine.backends import open_backend
-from gen_engine.engine.bundle import read_bundle
 from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.latents import Latents
-from gen_engine.engine.variants import canonical_graph
+from gen_engine.engine.identity.bundle import read_bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import canonical_graph
 
 
 def backend(path: Path) -> Callable[[], object]:

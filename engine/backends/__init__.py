@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gen_engine.engine.backends.contract import Backend
-    from gen_engine.engine.bundle import Bundle
-    from gen_engine.engine.variants import Graph
+    from gen_engine.engine.identity.bundle import Bundle
+    from gen_engine.engine.identity.variants import Graph
 
 ENGINES: Final = ("tensorrt", "tensorrt-rtx")
 """Backends that run an engine, which may have to be built first."""
@@ -59,7 +59,7 @@ def open_backend(
     build: bool = True,
     note: Callable[[str], None] = lambda _: None,
 ) -> Backend:
-    """Open a graph of a bundle in a backend. :func:`gen_engine.engine.variants.choose` says which of both.
+    """Open a graph of a bundle in a backend. :func:`gen_engine.engine.backends.choose.choose` says which of both.
 
     Args:
         name: one of :data:`BACKENDS`.

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.errors import BackendError
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.sample.modalities import Pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gen_engine.engine.bundle import OutputSpec
-    from gen_engine.engine.latents import Latents
+    from gen_engine.engine.identity.bundle import OutputSpec
+    from gen_engine.engine.identity.latents import Latents
 
 
 class Lane(Protocol):

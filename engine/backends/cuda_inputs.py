@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends.cuda_latents import BLOCK, KERNEL, compile_kernel, grid
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.latents import LATENT_STREAM, Latents
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.latents import LATENT_STREAM, Latents
 
 _FIRST_BYTES = 256
 """Room for the index of the first sample before the labels: TensorRT wants tensors at multiples of this."""

@@ -1,4 +1,4 @@
-// The latents of gen_engine.engine.latents, drawn where the generator runs: the same bits.
+// The latents of gen_engine.engine.identity.latents, drawn where the generator runs: the same bits.
 //
 // One thread makes one block of Philox4x64-10 (Salmon et al. 2011), four words, and of it eight latents of one sample.
 // Everything but the last two operations is integer; those are one conversion, one multiplication and one addition,

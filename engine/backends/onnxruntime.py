@@ -16,14 +16,14 @@ from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.backends.cuda import cuda_ordinal
 from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
-from gen_engine.engine.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.sample.modalities import Pixels
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from gen_engine.engine.variants import Graph
+    from gen_engine.engine.identity.variants import Graph
 
 CPU_PRECISIONS = ("fp32", "int8")
 """Its processor kernels know no others; a graph in bf16 or fp16 would be cast back and forth at every node."""

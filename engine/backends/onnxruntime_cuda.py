@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from gen_engine.engine.backends import cuda
 from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.backends.cuda_inputs import DeviceInputs, DeviceLatents, pinned_array
-from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.sample.modalities import Pixels
 
 if TYPE_CHECKING:
     import onnxruntime
 
-    from gen_engine.engine.latents import Latents
+    from gen_engine.engine.identity.latents import Latents
 
 
 class SessionGpu:

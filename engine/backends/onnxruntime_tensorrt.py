@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from gen_engine.engine.backends.cache import cache_directory
 from gen_engine.engine.backends.cuda import cuda_ordinal
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
-from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle
 
 if TYPE_CHECKING:
-    from gen_engine.engine.variants import Graph
+    from gen_engine.engine.identity.variants import Graph
 
 
 class OnnxRuntimeTensorRtBackend(OnnxRuntimeBackend):

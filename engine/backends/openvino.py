@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import refuse_unpromised
-from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.errors import BackendError, BackendUnavailable
-from gen_engine.engine.lanes import usable_cpus
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.sample.modalities import Pixels
 
 if TYPE_CHECKING:
-    from gen_engine.engine.variants import Graph
+    from gen_engine.engine.identity.variants import Graph
 
 _MATRIX_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
 """Where a generator's time goes, by the names of the runtime's CPU plugin."""

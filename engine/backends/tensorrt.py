@@ -25,13 +25,13 @@ from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.backends.cuda_inputs import DeviceInputs, DeviceLatents, pinned_array
 from gen_engine.engine.backends.tensorrt_engine import find_engine
 from gen_engine.engine.backends.tensorrt_log import logger_of, name_of, said
-from gen_engine.engine.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.errors import BackendError
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.sample.modalities import Pixels
 
 if TYPE_CHECKING:
-    from gen_engine.engine.latents import Latents
-    from gen_engine.engine.variants import Graph
+    from gen_engine.engine.identity.latents import Latents
+    from gen_engine.engine.identity.variants import Graph
 
 
 class TensorRtBackend:

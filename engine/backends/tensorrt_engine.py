@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 from gen_engine.engine.backends.cache import cache_directory
 from gen_engine.engine.backends.cuda import Gpu
 from gen_engine.engine.backends.tensorrt_log import EngineLogger, is_rtx, logger_of, name_of, said
-from gen_engine.engine.bundle import LATENTS_INPUT, Bundle
-from gen_engine.engine.digests import sha256_bytes
-from gen_engine.engine.durable import replace_file
+from gen_engine.engine.base.digests import sha256_bytes
+from gen_engine.engine.base.durable import replace_file
 from gen_engine.engine.errors import BackendUnavailable, EngineBuildError, RequestError
+from gen_engine.engine.identity.bundle import LATENTS_INPUT, Bundle
 
 if TYPE_CHECKING:
-    from gen_engine.engine.variants import Graph
+    from gen_engine.engine.identity.variants import Graph
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 HARDWARE = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_COMPUTE_CAPABILITY"}

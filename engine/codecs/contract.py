@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.sample.modalities import Pixels
 
 
 class Codec(Protocol):

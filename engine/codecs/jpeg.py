@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from gen_engine.engine.errors import RequestError, WriterUnavailable
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.sample.modalities import Pixels
 
 COLOUR_SPACES = {1: ("GRAY", "Gray"), 3: ("RGB", "444")}
 """Channels to simplejpeg's colour space and chroma subsampling: none, since small pictures show it."""

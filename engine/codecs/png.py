@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.codecs import huffman
 from gen_engine.engine.errors import RequestError, WriterUnavailable
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.sample.modalities import Pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}

@@ -9,7 +9,7 @@ import io
 
 import numpy as np
 
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.sample.modalities import Pixels
 
 
 class RawCodec:

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from gen_engine.engine.base.diff import differences
+from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.errors import RecordError, RequestError, WrongSamples
-from gen_engine.engine.lanes import usable_cpus
 from gen_engine.engine.measure.calibration import available, kernels
 from gen_engine.engine.measure.guard import TARGET, Baseline, Decision, Rounds, Series, guard
 from gen_engine.engine.measure.latency import LOAD, Latency, back_to_back, steady_load
@@ -18,7 +19,6 @@ from gen_engine.engine.measure.record import Record
 from gen_engine.engine.measure.rounds import Turns
 from gen_engine.engine.measure.statistics import LOOKS, estimate
 from gen_engine.engine.measure.subject import Subject
-from gen_engine.engine.plan import differences
 
 PEER = "peer"
 """The other one of a pair, among those that take part in rounds."""

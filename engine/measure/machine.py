@@ -12,8 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from gen_engine.engine.lanes import usable_cpus
-from gen_engine.engine.processor import isa, processor_name
+from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
 
 _LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino")
 """What computes: another version of one is another machine."""

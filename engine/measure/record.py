@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gen_engine.engine.digests import seal, stated_schema, unseal
-from gen_engine.engine.durable import replace_file
+from gen_engine.engine.base.digests import seal, stated_schema, unseal
+from gen_engine.engine.base.durable import replace_file
 from gen_engine.engine.errors import OutputError, RecordError
 from gen_engine.engine.measure.guard import TARGET, Round, Series
 
@@ -31,7 +31,7 @@ class Record:
     """
 
     bundle: Mapping[str, str]
-    """``name``, ``digest`` and ``generator``: :attr:`gen_engine.engine.bundle.Bundle.generator_id`."""
+    """``name``, ``digest`` and ``generator``: :attr:`gen_engine.engine.identity.bundle.Bundle.generator_id`."""
 
     timed: Mapping[str, Any]
     """What was run: ``backend``, ``version``, ``device``, ``precision``, ``batch``, ``origin``, ``graph`` (SHA-256)."""

@@ -18,8 +18,8 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends.contract import Backend, Lane
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.latents import Latents
 
 _TURN_S = 0.06
 """One turn of a runner: long beside a timer's and a thread's noise, short beside the machine's changes."""

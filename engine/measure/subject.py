@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import open_backend
+from gen_engine.engine.backends.choose import DEFAULT_BACKEND, choose
 from gen_engine.engine.backends.contract import Backend
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.base.digests import sha256_bytes
+from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.errors import RequestError, WrongSamples
-from gen_engine.engine.lanes import usable_cpus
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.variants import Graph, canonical_graph
 from gen_engine.engine.measure.rounds import Runner
-from gen_engine.engine.request import DEFAULT_BATCH
-from gen_engine.engine.variants import DEFAULT_BACKEND, Graph, canonical_graph, choose
+from gen_engine.engine.plan.request import DEFAULT_BATCH
 
 LEAST_PSNR = {"fp32": 50.0, "tf32": 35.0, "fp16": 35.0, "bf16": 30.0, "int8": 18.0, "fp8": 18.0}
 """Precision → least peak signal-to-noise ratio against the canonical graph, dB. Ten less than compiling asks for: that

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gen_engine.engine.parts import Part
+    from gen_engine.engine.plan.parts import Part
     from gen_engine.engine.sinks.contract import Sink
 
 

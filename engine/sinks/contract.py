@@ -7,13 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from gen_engine.engine.writers.contract import WrittenFile
-
-STATE = ".gen-engine"
-"""Where the state of a job lies as long as it is not finished, beside ``data``."""
-
-PLAN = f"{STATE}/plan.json"
-DRAFT = f"{STATE}/draft.json"
+from gen_engine.engine.sample.shard import WrittenFile
 
 
 class Seen(NamedTuple):

@@ -9,14 +9,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from gen_engine.engine.digests import blake3_file
-from gen_engine.engine.durable import fsync_directory, replace_file
+from gen_engine.engine.base.digests import blake3_file
+from gen_engine.engine.base.durable import fsync_directory, replace_file
 from gen_engine.engine.errors import OutputError, OutputLocked
-from gen_engine.engine.manifest import MANIFEST
-from gen_engine.engine.parts import Part
-from gen_engine.engine.sinks.contract import PLAN, STATE, Seen
+from gen_engine.engine.plan.parts import Part
+from gen_engine.engine.sample.shard import WrittenFile
+from gen_engine.engine.sinks.contract import Seen
 from gen_engine.engine.sinks.locks import holder_of, take, wait_for
-from gen_engine.engine.writers.contract import WrittenFile
+from gen_engine.engine.sinks.names import MANIFEST, PLAN, STATE
 
 
 class LocalSink:

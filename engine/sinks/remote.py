@@ -22,15 +22,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from gen_engine.engine.digests import blake3_stream, sha256_bytes
+from gen_engine.engine.base.digests import blake3_stream, sha256_bytes
 from gen_engine.engine.errors import OutputError, OutputLocked
-from gen_engine.engine.manifest import MANIFEST
-from gen_engine.engine.parts import Part
-from gen_engine.engine.sinks.contract import PLAN, STATE, Seen
+from gen_engine.engine.plan.parts import Part
+from gen_engine.engine.sample.shard import WrittenFile
+from gen_engine.engine.sinks.contract import Seen
 from gen_engine.engine.sinks.locks import take
+from gen_engine.engine.sinks.names import MANIFEST, PLAN, STATE
 from gen_engine.engine.sinks.patience import Patience
 from gen_engine.engine.sinks.store import open_store
-from gen_engine.engine.writers.contract import WrittenFile
 
 SEGMENT_LINES = 100
 """Lines of a segment: it is put again for each, and each is read when a job is resumed."""

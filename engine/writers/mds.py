@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.writers.contract import Batch, FinishedShard, Layout, Shard, StoredSample
+from gen_engine.engine.sample.schema import Batch, Layout, StoredSample
+from gen_engine.engine.sample.shard import FinishedShard, Shard
 from gen_engine.engine.writers.shard import StagedShard, missing
 
 OFFSETS_END = 2**32

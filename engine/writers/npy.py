@@ -14,7 +14,8 @@ import numpy as np
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import npy_header
 from gen_engine.engine.errors import VerifyError
-from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
+from gen_engine.engine.sample.schema import Batch, Layout, StoredSample
+from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing, numbered
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.writers.contract import Batch, FinishedShard, Layout, Shard, WrittenFile
+from gen_engine.engine.sample.schema import Batch, Layout
+from gen_engine.engine.sample.shard import FinishedShard, Shard, WrittenFile
 from gen_engine.engine.writers.staged import StagedFile
 
 

@@ -11,9 +11,9 @@ from typing import NoReturn
 
 from blake3 import blake3
 
-from gen_engine.engine.durable import begin_writing
+from gen_engine.engine.base.durable import begin_writing
 from gen_engine.engine.errors import WriterError
-from gen_engine.engine.writers.contract import WrittenFile
+from gen_engine.engine.sample.shard import WrittenFile
 
 GATHERED = 1 << 17
 """Bytes of small writes that are kept for one large one: labels and indices come some hundred bytes a batch."""

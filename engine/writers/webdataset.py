@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError
-from gen_engine.engine.writers.contract import Batch, Layout, Shard, StoredSample
+from gen_engine.engine.sample.schema import Batch, Layout, StoredSample
+from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing
 
 BLOCK = 512

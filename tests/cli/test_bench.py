@@ -12,10 +12,10 @@ from tiny_bundle import make_tiny_bundle
 from tiny_variant import make_variant, with_variant
 
 from gen_engine.cli.main import main
-from gen_engine.engine.bundle import GENERATOR, Bundle
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle
+from gen_engine.engine.identity.variants import add_variant
 from gen_engine.engine.measure import guard
 from gen_engine.engine.measure.guard import TARGET, Round
-from gen_engine.engine.variants import add_variant
 
 
 @pytest.fixture

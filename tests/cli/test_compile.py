@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import cli
-from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.identity.bundle import read_bundle
 
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 

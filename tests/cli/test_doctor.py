@@ -17,10 +17,10 @@ from tiny_bundle import make_tiny_bundle
 from gen_engine.cli.main import main
 from gen_engine.engine import doctor as doctor_module
 from gen_engine.engine.backends import cuda, cuda_latents
-from gen_engine.engine.bundle import read_bundle
 from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.errors import BackendError
-from gen_engine.engine.variants import canonical_graph
+from gen_engine.engine.identity.bundle import read_bundle
+from gen_engine.engine.identity.variants import canonical_graph
 from gen_engine.engine.writers import FORMATS
 
 
@@ -137,7 +137,7 @@ def test_without_a_bundle_nothing_is_claimed(doctor, tmp_path: Path) -> None:
 
 
 def test_the_shipped_bundle_is_the_default(doctor, bundle: Path, monkeypatch) -> None:
-    monkeypatch.setattr("gen_engine.engine.bundle.SHIPPED", bundle)
+    monkeypatch.setattr("gen_engine.engine.identity.bundle.SHIPPED", bundle)
     assert "samples/s of tiny" in doctor()[1]["backend", "onnxruntime cpu fp32"]["detail"]
 
 

@@ -15,10 +15,10 @@ from tiny_run import make_tiny_run
 
 from gen_engine.cli.export import DEFAULT_TOLERANCE
 from gen_engine.cli.main import main
-from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.identity.bundle import read_bundle
 from gen_engine.export.parity import TOLERANCE
-from gen_engine.export.to_onnx import to_onnx
-from gen_engine.train.checkpoint import load_generator
+from gen_engine.export.torch_graph import to_onnx
+from gen_engine.train.runs.checkpoint import load_generator
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def model(run: Path) -> bytes:
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch, model: bytes) -> None:
     """Spare the seconds that the same export takes each time."""
-    monkeypatch.setattr("gen_engine.export.to_bundle.to_onnx", lambda generator: model)
+    monkeypatch.setattr("gen_engine.export.checkpoint.to_onnx", lambda generator: model)
 
 
 def test_a_run_becomes_a_bundle_and_one_record(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,7 +88,7 @@ def test_a_graph_with_other_weights_ends_with_6_and_writes_nothing(
     proto = onnx.load_from_string(model)
     weight = next(w for w in proto.graph.initializer if w.name.endswith("weight"))
     weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.1), weight.name))
-    monkeypatch.setattr("gen_engine.export.to_bundle.to_onnx", lambda generator: proto.SerializeToString())
+    monkeypatch.setattr("gen_engine.export.checkpoint.to_onnx", lambda generator: proto.SerializeToString())
     out = tmp_path / "new" / "tiny.gen"
     assert main(["export", str(run), "--out", str(out)]) == 6
     assert "the tolerance is 0.0001" in capsys.readouterr().err

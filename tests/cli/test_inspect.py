@@ -15,8 +15,8 @@ from tiny_run import make_tiny_run
 from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
-from gen_engine.engine.bundle import read_bundle
-from gen_engine.engine.journal import Entry, to_line
+from gen_engine.engine.commit.journal import Entry, to_line
+from gen_engine.engine.identity.bundle import read_bundle
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_damaged_bundle_is_found_on_the_way(inspect, bundle: Path, tmp_path: P
 
 
 def test_the_shipped_bundle_is_the_default(inspect, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gen_engine.engine.bundle.SHIPPED", bundle)
+    monkeypatch.setattr("gen_engine.engine.identity.bundle.SHIPPED", bundle)
     assert inspect()[1].startswith(f"{bundle}: bundle tiny")
 
 

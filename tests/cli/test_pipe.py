@@ -16,8 +16,8 @@ from jobs import run_job
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import main
-from gen_engine.engine.bundle import Bundle, OutputSpec
 from gen_engine.engine.generator import Generator
+from gen_engine.engine.identity.bundle import Bundle, OutputSpec
 
 SIZE = 36
 """Bytes of a sample."""

@@ -16,8 +16,8 @@ from tiny_bundle import make_tiny_bundle
 from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
-from gen_engine.engine import estimate
-from gen_engine.engine.bundle import Bundle, write_bundle
+from gen_engine.engine.identity.bundle import Bundle, write_bundle
+from gen_engine.engine.run import estimate
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from jobs import run_job
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import main
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.identity.bundle import Bundle
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.identity.bundle import Bundle
 
 
 @pytest.fixture(scope="session")

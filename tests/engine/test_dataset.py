@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 
 from gen_engine.cli.main import main
 from gen_engine.engine import Generator, SampleDataset, write_dataset
-from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import BackendUnavailable, BundleError, OutputError, RequestError
 from gen_engine.engine.generator import Generator as Opened
-from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.plan.request import SampleRequest
 
 BATCH = 7
 COUNT = 61

@@ -22,10 +22,10 @@ from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
 from gen_engine.engine import Generator
-from gen_engine.engine.bundle import SHIPPED, Bundle, OutputSpec
 from gen_engine.engine.errors import BackendError, BackendUnavailable, BundleError, RequestError
-from gen_engine.engine.job import open_job
-from gen_engine.engine.request import SampleRequest
+from gen_engine.engine.identity.bundle import SHIPPED, Bundle, OutputSpec
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run.job import open_job
 
 BATCH = 7
 

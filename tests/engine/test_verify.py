@@ -13,10 +13,10 @@ import pytest
 from jobs import Heard, reseal, run_job, tree
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import blake3_file
+from gen_engine.engine.base.digests import blake3_file
+from gen_engine.engine.commit.manifest import read_manifest
 from gen_engine.engine.errors import BackendUnavailable, DatasetError, RequestError, VerifyError
-from gen_engine.engine.manifest import read_manifest
+from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.verify import hash_shards, regenerate_samples
 
 COUNT = 26

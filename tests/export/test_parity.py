@@ -14,9 +14,9 @@ from tiny_run import make_tiny_run
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
 from gen_engine.export.parity import BATCHES, TOLERANCE, Parity
 from gen_engine.export.parity import check_parity as check
-from gen_engine.export.to_onnx import to_onnx, torch_reference
-from gen_engine.train.checkpoint import load_generator
+from gen_engine.export.torch_graph import to_onnx, torch_reference
 from gen_engine.train.models import MODELS, Generator
+from gen_engine.train.runs.checkpoint import load_generator
 
 
 def check_parity(generator: Generator, model: bytes, **how: float) -> Parity:

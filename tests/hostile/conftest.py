@@ -12,7 +12,7 @@ import pytest
 from s3_fixtures import bucket, s3, s3_port
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine.bundle import Bundle, OutputSpec
+from gen_engine.engine.identity.bundle import Bundle, OutputSpec
 
 __all__ = ["audio", "bucket", "fast_dir", "s3", "s3_port", "tiny"]
 

@@ -33,14 +33,14 @@ from typing import Any
 import numpy as np
 from jobs import Heard, tree
 
-from gen_engine.engine.bundle import OutputSpec, read_bundle
+from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.errors import EngineError
-from gen_engine.engine.finish import finish_dataset
-from gen_engine.engine.job import Job, open_job
-from gen_engine.engine.lanes import Behind
-from gen_engine.engine.parts import WHOLE, Part
-from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import write_dataset
+from gen_engine.engine.identity.bundle import OutputSpec, read_bundle
+from gen_engine.engine.plan.parts import WHOLE, Part
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.render.lanes import Behind
+from gen_engine.engine.run.job import Job, open_job
+from gen_engine.engine.run.write import write_dataset
 from gen_engine.engine.writers.staged import StagedFile
 
 RAN_THROUGH, FAILED_CLEANLY, FAILED_AS_A_BUG = 0, 5, 70

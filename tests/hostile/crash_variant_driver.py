@@ -19,10 +19,10 @@ from crash_driver import FAILED_AS_A_BUG, RAN_THROUGH, Harm, in_child, located
 from jobs import tree
 from tiny_variant import graph_in, make_variant, with_variant
 
-from gen_engine.engine import durable
-from gen_engine.engine.bundle import GENERATOR, read_bundle
+from gen_engine.engine.base import durable
 from gen_engine.engine.errors import EngineError
-from gen_engine.engine.variants import add_variant
+from gen_engine.engine.identity.bundle import GENERATOR, read_bundle
+from gen_engine.engine.identity.variants import add_variant
 
 
 class HarmWithExchange(Harm):

@@ -28,14 +28,14 @@ import numpy as np
 from crash_driver import NumpyBackend
 from jobs import Heard, recorded, tree
 
-from gen_engine.engine.bundle import Bundle, read_bundle
-from gen_engine.engine.digests import blake3_file
+from gen_engine.engine.base.digests import blake3_file
+from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.errors import OutputError
-from gen_engine.engine.finish import finish_dataset
-from gen_engine.engine.job import Job, open_job
-from gen_engine.engine.parts import WHOLE, Part
-from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import write_dataset
+from gen_engine.engine.identity.bundle import Bundle, read_bundle
+from gen_engine.engine.plan.parts import WHOLE, Part
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run.job import Job, open_job
+from gen_engine.engine.run.write import write_dataset
 
 FORMATS, WORKERS, PARTS = ("npy", "webdataset", "parquet"), (1, 4), (1, 3)
 COUNT, SHARD_SIZE = 3_000, 50

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.identity.bundle import Bundle
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from jobs import run_job, tree
 
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.identity.bundle import Bundle
 
 if not Path("/proc/self").is_dir():
     pytest.skip("finds processes in /proc", allow_module_level=True)
 
 PROGRAM = """
 import sys
-import gen_engine.engine.devices as devices
+import gen_engine.engine.backends.devices as devices
 devices.parse_devices = lambda text: ("cpu", "cpu")  # two devices that every machine has
 from gen_engine.cli.main import entry
 sys.exit(entry())

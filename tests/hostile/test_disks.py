@@ -11,7 +11,7 @@ import pytest
 from jobs import recorded, run_job, scratch_files, tree
 
 from gen_engine.cli.main import main
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.identity.bundle import Bundle
 
 JOB = ["--count", "3000", "--shard-size", "500", "--workers", "2"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from jobs import recorded, tree
 
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import blake3_file
+from gen_engine.engine.base.digests import blake3_file
+from gen_engine.engine.identity.bundle import Bundle
 
 KILLS = 9
 """Of each of five jobs: 45 in all."""

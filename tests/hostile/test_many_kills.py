@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gen_engine.engine.bundle import Bundle
+from gen_engine.engine.identity.bundle import Bundle
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 

@@ -19,8 +19,8 @@ from jobs import run_job, tree
 from s3_server import Proxy
 
 from gen_engine.cli.main import main
-from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import OutputError, WriterError
+from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.sinks import remote, store
 from gen_engine.engine.sinks.patience import Patience
 
@@ -114,7 +114,7 @@ def test_a_shard_in_many_parts_is_whole_or_not_there(
     """Beginning, three parts and the end of an upload: whichever is refused, nothing is left of it."""
     from tiny_bundle import make_tiny_bundle
 
-    from gen_engine.engine.bundle import OutputSpec
+    from gen_engine.engine.identity.bundle import OutputSpec
 
     wide = OutputSpec(modality="vector", shape=(400_000,), dtype="float32")
     bundle = make_tiny_bundle(tmp_path / "wide.gen", output=wide, conditional=False, latent_dim=1)

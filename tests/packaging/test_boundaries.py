@@ -28,7 +28,7 @@ def import_all(package: str) -> tuple[set[str], set[str]]:
 
 def test_the_sampling_path_loads_neither_torch_nor_the_command_line() -> None:
     imported, loaded = import_all("gen_engine.engine")
-    assert {"gen_engine.engine.latents", "gen_engine.engine.backends.onnxruntime"} <= imported
+    assert {"gen_engine.engine.identity.latents", "gen_engine.engine.backends.onnxruntime"} <= imported
     assert (
         loaded & {"torch", "click", "onnx", "PIL", "gen_engine.train", "gen_engine.export", "gen_engine.cli"} == set()
     )

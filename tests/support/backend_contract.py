@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tiny_bundle import CLASSES
 
 from gen_engine.engine.backends.contract import Backend, Lane
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.latents import Latents
 
 BATCH, DIM, SHAPE = 5, 8, (6, 6, 1)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gen_engine.engine.latents import philox_words
+from gen_engine.engine.identity.latents import philox_words
 
 STREAMS: dict[int, Stream] = {}
 """By handle: TensorRT is given those."""

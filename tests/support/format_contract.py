@@ -22,18 +22,11 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.modalities import Pixels
+from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Batch, Layout, Origin, StoredSample
+from gen_engine.engine.sample.shard import FinishedShard, Shard
 from gen_engine.engine.writers import open_format, staged
-from gen_engine.engine.writers.contract import (
-    Batch,
-    FinishedShard,
-    Format,
-    Layout,
-    Origin,
-    Shard,
-    ShardWriter,
-    StoredSample,
-)
+from gen_engine.engine.writers.contract import Format, ShardWriter
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Zoë's “bag”")
 START, STOP = 5, 31

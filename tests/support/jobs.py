@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import seal
-from gen_engine.engine.job import open_job
-from gen_engine.engine.journal import Entry, newest
-from gen_engine.engine.ledger import Committer
-from gen_engine.engine.manifest import read_manifest
-from gen_engine.engine.parts import WHOLE, Part
-from gen_engine.engine.request import SampleRequest
-from gen_engine.engine.run import Outcome, write_dataset
+from gen_engine.engine.base.digests import seal
+from gen_engine.engine.commit.journal import Entry, newest
+from gen_engine.engine.commit.ledger import Committer
+from gen_engine.engine.commit.manifest import read_manifest
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.plan.parts import WHOLE, Part
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run.job import open_job
+from gen_engine.engine.run.write import Outcome, write_dataset
+from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks.local import LocalSink
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import WrittenFile
 
 
 class Heard:

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 from jobs import Heard, run_job, tree
 
-from gen_engine.engine.bundle import Bundle
-from gen_engine.engine.digests import blake3_bytes
+from gen_engine.engine.base.digests import blake3_bytes
+from gen_engine.engine.commit.finish import finish_dataset
+from gen_engine.engine.commit.journal import Entry, newest, to_line
 from gen_engine.engine.errors import OutputError, OutputLocked, PlanMismatch
-from gen_engine.engine.finish import finish_dataset
-from gen_engine.engine.journal import Entry, newest, to_line
-from gen_engine.engine.manifest import MANIFEST
-from gen_engine.engine.parts import WHOLE, Part
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.plan.parts import WHOLE, Part
+from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks import open_sink
-from gen_engine.engine.sinks.contract import PLAN, STATE, Sink
+from gen_engine.engine.sinks.contract import Sink
+from gen_engine.engine.sinks.names import MANIFEST, PLAN, STATE
 from gen_engine.engine.verify import hash_shards
-from gen_engine.engine.writers.contract import WrittenFile
 
 REQUEST: dict[str, Any] = {"count": 30, "shard_size": 8, "batch": 4}
 

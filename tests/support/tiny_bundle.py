@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gen_engine.engine.bundle import (
+from gen_engine.engine.identity.bundle import (
     IMAGES_OUTPUT,
     LABELS_INPUT,
     LATENTS_INPUT,

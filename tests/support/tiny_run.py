@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from gen_engine.train.checkpoint import FILES, Snapshot, save_checkpoint
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.models import MODELS, Generator, ModelConfig, build_generator
+from gen_engine.train.runs.checkpoint import FILES, Snapshot, save_checkpoint
 
 CLASSES = ("circle", "square", "star")
 

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from gen_engine.engine.bundle import GENERATOR, Bundle
-from gen_engine.engine.digests import sha256_bytes
-from gen_engine.engine.processor import isa
-from gen_engine.engine.variants import Graph, Variant, add_variant
+from gen_engine.engine.base.digests import sha256_bytes
+from gen_engine.engine.base.processor import isa
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle
+from gen_engine.engine.identity.variants import Graph, Variant, add_variant
 
 TYPES = {"bf16": TensorProto.BFLOAT16, "fp16": TensorProto.FLOAT16}
 

@@ -17,13 +17,14 @@ from click.testing import CliRunner, Result
 
 from gen_engine.cli.train import Reporter, stop_signals
 from gen_engine.cli.train import train as command
-from gen_engine.train import device, events
-from gen_engine.train.checkpoint import load_generator, newest_checkpoint
+from gen_engine.train import device
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data import DATASETS
 from gen_engine.train.errors import ConfigError, DeviceUnavailable, TrainError, TrainingInterrupted
-from gen_engine.train.losses import LOSSES
 from gen_engine.train.models import MODELS
+from gen_engine.train.objectives.losses import LOSSES
+from gen_engine.train.runs import events
+from gen_engine.train.runs.checkpoint import load_generator, newest_checkpoint
 
 SMALL = ["--epochs", "1", "--batch", "8", "--width", "4", "--hidden", "8", "--precision", "fp32", "--device", "cpu"]
 

@@ -31,7 +31,7 @@ class Family:
     """What it is trained against or with: a discriminator, or an encoder."""
 
     default_loss: str
-    """A key of `gen_engine.train.losses.LOSSES`."""
+    """A key of `gen_engine.train.objectives.losses.LOSSES`."""
 
 
 MODELS: dict[str, Family] = {

@@ -23,10 +23,10 @@ from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
 from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
 from gen_engine.engine.backends.openvino import OpenVinoBackend
-from gen_engine.engine.bundle import Bundle
 from gen_engine.engine.errors import BackendError, BackendUnavailable, RequestError
-from gen_engine.engine.latents import Latents
-from gen_engine.engine.variants import Graph, canonical_graph
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import Graph, canonical_graph
 
 NO_GRAPH = Graph(onnx=b"not a graph", sha256="0" * 64, precision="fp32", origin="canonical", batch=None)
 Layer = openvino_backend._Layer
@@ -354,8 +354,8 @@ class TestOpenVino(BackendContract):
         program = (
             "import os, signal, sys, time; from pathlib import Path\n"
             "from gen_engine.engine.backends.openvino import OpenVinoBackend\n"
-            "from gen_engine.engine.bundle import read_bundle\n"
-            "from gen_engine.engine.variants import canonical_graph\n"
+            "from gen_engine.engine.identity.bundle import read_bundle\n"
+            "from gen_engine.engine.identity.variants import canonical_graph\n"
             "bundle = read_bundle(Path(sys.argv[1]))\n"
             "one = OpenVinoBackend(bundle, canonical_graph(bundle), batch=2)\n"
             "for _ in range(20):\n"

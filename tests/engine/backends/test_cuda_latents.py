@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.backends.cuda import cuda_core
 from gen_engine.engine.backends.cuda_latents import BLOCK, SOURCE, compile_kernel, grid
 from gen_engine.engine.errors import BackendUnavailable
-from gen_engine.engine.latents import LATENT_STREAM, MAX_SEED, Latents, philox_words
+from gen_engine.engine.identity.latents import LATENT_STREAM, MAX_SEED, Latents, philox_words
 
 COMPILER = shutil.which("g++") or shutil.which("clang++")
 ARCHITECTURES = ["75", "80", "86", "89", "90", "100", "120"]

@@ -21,15 +21,16 @@ from tiny_bundle import make_tiny_bundle
 from tiny_variant import make_variant
 
 from gen_engine.engine.backends import cuda, cuda_inputs, open_backend, tensorrt_log
+from gen_engine.engine.backends.choose import choose
 from gen_engine.engine.backends.contract import DrawingLane
 from gen_engine.engine.backends.cuda import Gpu
 from gen_engine.engine.backends.tensorrt import TensorRtBackend, TensorRtLane
 from gen_engine.engine.backends.tensorrt_engine import PLAN, RECORD, BuildOptions, build_engine
-from gen_engine.engine.bundle import GENERATOR, Bundle, read_bundle
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.errors import BackendError, BackendUnavailable
-from gen_engine.engine.latents import Latents
-from gen_engine.engine.variants import Graph, Variant, add_variant, canonical_graph, choose, find_graph, read_variants
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle, read_bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph, find_graph, read_variants
 
 GPU = Gpu(name="Fake GPU", compute_capability="9.0", driver="13.0")
 OTHER = Gpu(name="Other GPU", compute_capability="8.9", driver="13.0")
@@ -410,8 +411,8 @@ class TestGpu:
             backend = next(name for name in ("tensorrt", "tensorrt-rtx") if find_spec(name.replace("-", "_")))
         except (BackendUnavailable, StopIteration) as error:
             pytest.skip(f"needs a GPU and TensorRT: {error}")
-        from gen_engine.export.candidates import Options
-        from gen_engine.export.compile import compile_bundle
+        from gen_engine.export.compile.candidates import Options
+        from gen_engine.export.compile.search import compile_bundle
 
         bundle = make_tiny_bundle(tmp_path / "tiny.gen", size=6, latent_dim=DIM)
         compiled = compile_bundle(bundle, Options(target=backend, precision="fp32")).bundle

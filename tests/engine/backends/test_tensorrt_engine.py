@@ -26,7 +26,7 @@ from gen_engine.engine.backends.tensorrt_engine import (
     stale_reasons,
 )
 from gen_engine.engine.backends.tensorrt_log import logger_of
-from gen_engine.engine.digests import sha256_bytes
+from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.errors import BackendUnavailable, EngineBuildError, RequestError
 
 needs_rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gen_engine.engine.digests import seal
+from gen_engine.engine.base.digests import seal
 from gen_engine.engine.errors import OutputError, RecordError
 from gen_engine.engine.measure.guard import TARGET, Round, Series
 from gen_engine.engine.measure.record import Record, read_record, write_record

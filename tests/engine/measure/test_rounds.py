@@ -9,10 +9,10 @@ import pytest
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.backends import open_backend
-from gen_engine.engine.bundle import OutputSpec
-from gen_engine.engine.latents import Latents
+from gen_engine.engine.identity.bundle import OutputSpec
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import canonical_graph
 from gen_engine.engine.measure.rounds import Runner
-from gen_engine.engine.variants import canonical_graph
 
 SOUND = OutputSpec(modality="audio", shape=(11, 2), dtype="float32")
 

@@ -12,15 +12,15 @@ from tiny_bundle import make_tiny_bundle
 from tiny_variant import make_variant, with_variant
 
 from gen_engine.engine.backends.openvino import _matrix_layers
-from gen_engine.engine.bundle import GENERATOR, Bundle
 from gen_engine.engine.errors import RecordError, RequestError, WrongSamples
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle
+from gen_engine.engine.identity.variants import add_variant
 from gen_engine.engine.measure import bench
 from gen_engine.engine.measure.calibration import KERNELS, available, kernels
 from gen_engine.engine.measure.guard import TARGET, Round, Series
 from gen_engine.engine.measure.machine import fingerprint
 from gen_engine.engine.measure.record import Record
 from gen_engine.engine.measure.subject import CANONICAL_FORM, Form, Subject, open_subject, refuse_wrong
-from gen_engine.engine.variants import add_variant
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from jobs import tree
 from sink_contract import SinkContract
 
 from gen_engine.engine.errors import RequestError, WriterUnavailable
-from gen_engine.engine.parts import WHOLE
+from gen_engine.engine.plan.parts import WHOLE
 from gen_engine.engine.sinks import open_sink
 
 

@@ -28,8 +28,9 @@ from tfrecord.writer import TFRecordWriter
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import RequestError, VerifyError, WriterError, WriterUnavailable
+from gen_engine.engine.sample.schema import Batch, Layout, Origin
+from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers import FORMATS, mds, open_format, parquet
-from gen_engine.engine.writers.contract import Batch, Layout, Origin, Shard
 
 Origins = Iterator[tuple[int, int, NDArray[np.float32]]]
 

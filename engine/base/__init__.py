@@ -1,0 +1,1 @@
+"""What every other package stands on: digests, durable writes, the processor. Imports no other package."""

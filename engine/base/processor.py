@@ -1,0 +1,42 @@
+"""The processor that this process runs on, as its operating system describes it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+SIMD = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
+    *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
+)
+"""Instruction sets that decide how fast a generator runs, x86 and Arm, by the kernel's names."""
+
+
+def processor_name() -> str:
+    """Return the processor's name for people."""
+    return _cpu_info().get("model name") or platform.processor() or platform.machine()
+
+
+def isa() -> tuple[str, ...]:
+    """Return which of :data:`SIMD` this processor has, in that order; none where the system does not list them."""
+    info = _cpu_info()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return tuple(flag for flag in SIMD if flag in flags)
+
+
+def _cpu_info() -> dict[str, str]:
+    """Return what Linux says of its first processor; elsewhere nothing."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    fields = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in fields}
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""The dataset directory: how finished shards become a finished dataset, whatever is killed in between."""

@@ -1,0 +1,144 @@
+"""What a finished dataset says of itself: the manifest's totals and the dataset card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.plan.plan import Plan
+from gen_engine.engine.sample.modalities import MODALITIES
+from gen_engine.engine.writers.contract import Format
+
+_TASKS = {
+    ("image", True): "image-classification",
+    ("image", False): "unconditional-image-generation",
+    ("audio", True): "audio-classification",
+    ("vector", True): "tabular-classification",
+}
+"""Modality and whether there are classes → the Hub's name for what such data is for, where it has one."""
+
+_SHOWN = {
+    "image": "The first samples",
+    "audio": "The first samples as waveforms, the first channel of each, all on one scale",
+    "volume": "The middle slices of the first samples, each from its least value in black to its greatest in white",
+    "vector": "The first samples, a row each and a column a feature, from its least value in black to its greatest",
+}
+"""Modality → what the preview shows."""
+
+
+def manifest(plan: Plan) -> dict[str, Any]:
+    """Return what ``dataset.json`` says besides its schema, the plan and the shards, which the ledger adds.
+
+    ``modality`` and ``dtype`` are there for samples that are no images only, as in datasets from before there were any.
+    """
+    layout = plan.layout
+    document = {
+        "samples": plan.count,
+        "shape": list(layout.shape),
+        "classes": None if layout.class_names is None else list(layout.class_names),
+    }
+    kind = {} if layout.modality == "image" else {"modality": layout.modality, "dtype": layout.dtype.name}
+    return document | kind
+
+
+TOTAL_BYTES = "\0"
+"""What stands in a card for the size of the dataset, which is known at the end: no text of a bundle's holds it."""
+
+
+def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
+    """Return the dataset card: Markdown with the YAML head that Hugging Face reads.
+
+    In the place of the dataset's size stands :data:`TOTAL_BYTES`.
+    """
+    head = {
+        "pretty_name": f"{plan.count:,} synthetic samples of {bundle.name}",
+        "tags": ["synthetic", "gen-engine"],
+        **_task_categories(plan),
+        "size_categories": [_size_category(plan.count)],
+        **form.card(plan.layout),
+    }
+    # JSON is YAML: one line a key, and no YAML library.
+    yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
+    parts = [
+        f"---\n{yaml}\n---",
+        f"# {head['pretty_name']}",
+        _PROVENANCE,
+        f"![{_SHOWN[plan.layout.modality]}](preview.png)",
+    ]
+    parts += ["## What it is", _table(_facts(plan, bundle))]
+    if plan.layout.class_names:
+        parts.append(_table({str(i): name for i, name in enumerate(plan.layout.class_names)}, ("Label", "Class")))
+    for title, figures in (("How the generator was trained", bundle.training), ("Its quality", bundle.quality)):
+        if figures:
+            parts += [f"## {title}", _table(_flatten(figures))]
+    parts += ["## How to read it", f"```python\n{form.example(plan.layout).replace('PATH', '.').strip()}\n```"]
+    parts += ["## How to check it", _CHECK]
+    return "\n\n".join(parts) + "\n"
+
+
+_PROVENANCE = (
+    "Every sample in this dataset is synthetic: drawn from a trained generative model by gen-engine. "
+    "`dataset.json` lists each file with its digest and everything needed to make the same bytes again."
+)
+
+_CHECK = (
+    "```sh\ngen-engine verify . --regenerate 100 --bundle NAME.gen\n```\n\n"
+    "hashes every file, makes 100 of the samples again and compares them."
+)
+
+
+def _facts(plan: Plan, bundle: Bundle) -> dict[str, Any]:
+    labels = "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False)
+    return {
+        "Samples": f"{plan.count:,}",
+        _shape_title(plan): " × ".join(map(str, plan.layout.shape)),
+        "Shards": f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {TOTAL_BYTES} bytes",
+        "Format": plan.encoding,
+        "Generator": f"{bundle.name}, `{plan.generator_id[:16]}`",
+        "Seed": plan.seed,
+        "Truncation": "none" if plan.truncation is None else plan.truncation,
+        "Labels": labels,
+        "Computed by": plan.compute,
+    }
+
+
+def _task_categories(plan: Plan) -> dict[str, list[str]]:
+    task = _TASKS.get((plan.layout.modality, plan.labels is not None))
+    return {} if task is None else {"task_categories": [task]}
+
+
+def _shape_title(plan: Plan) -> str:
+    """Return ``Shape (height × width × channels, uint8)``, as the modality has it."""
+    layout = plan.layout
+    kind = "" if layout.modality == "image" else f"{layout.modality}, "
+    return f"Shape ({kind}{' × '.join(MODALITIES[layout.modality].axes)}, {layout.dtype.name})"
+
+
+def _flatten(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return flat
+
+
+def _table(rows: Mapping[str, Any], head: tuple[str, str] = ("", "")) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
+    lines += [f"| {key} | {_cell(value)} |" for key, value in rows.items()]
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _size_category(count: int) -> str:
+    """Return the Hub's name for a dataset of this size."""
+    bounds = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")]
+    bounds += [(10**7, "1M<n<10M"), (10**8, "10M<n<100M"), (10**9, "100M<n<1B"), (10**10, "1B<n<10B")]
+    bounds += [(10**11, "10B<n<100B"), (10**12, "100B<n<1T")]
+    return next((name for bound, name in bounds if count < bound), "n>1T")

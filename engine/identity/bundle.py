@@ -1,0 +1,369 @@
+"""The bundle: a directory that holds a generator and says everything that sampling needs to know of it.
+
+``NAME.gen/bundle.json`` lists every other file with its size and SHA-256, and carries a digest of itself, so a
+flipped byte anywhere is found before anything is run. ``generator.onnx`` is the canonical fp32 graph:
+
+- input ``latents``, float32 [batch, dim]; and for a conditional generator ``labels``, int64 [batch];
+- output ``images``, float32, channels first, in [-1, 1] for pictures; and ``pixels``, which is what is stored: channels
+  last, made inside the graph; uint8 for pictures, for other modalities the same float32 values as ``images``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, sha256_file, stated_schema, unseal
+from gen_engine.engine.base.durable import exchange, fsync_directory, write_file
+from gen_engine.engine.errors import BundleError, OutputError
+from gen_engine.engine.identity.latents import DISTRIBUTIONS
+from gen_engine.engine.sample.modalities import MODALITIES
+
+SCHEMA = 1
+MANIFEST = "bundle.json"
+GENERATOR = "generator.onnx"
+SHIPPED = Path(__file__).parents[1] / "shipped" / "fashion-mnist.gen"
+"""The bundle that comes with the package: the default of every command that takes one."""
+
+LATENTS_INPUT, LABELS_INPUT = "latents", "labels"
+IMAGES_OUTPUT, PIXELS_OUTPUT = "images", "pixels"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentSpec:
+    """What the generator is driven by."""
+
+    dim: int
+    """Dimensions a sample."""
+
+    distribution: str
+    """One of :data:`gen_engine.engine.identity.latents.DISTRIBUTIONS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpec:
+    """The classes of a conditional generator."""
+
+    names: tuple[str, ...]
+    """Class names; a class's id is its place here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSpec:
+    """What a sample is: an array of the graph's output ``pixels`` without the batch.
+
+    Raises:
+        BundleError: no modality has that name, or it has samples of another rank or dtype; or a size is below 1.
+    """
+
+    modality: str
+    """One of :data:`gen_engine.engine.sample.modalities.MODALITIES`."""
+
+    shape: tuple[int, ...]
+    """Channels last: [H, W, C] of an image, [L, C] of audio, [D, H, W, C] of a volume, [D] of a vector."""
+
+    dtype: str = "uint8"
+    """``uint8``, 0 to 255, for an image; ``float32``, the generator's own values, for every other modality."""
+
+    def __post_init__(self) -> None:
+        if self.modality not in MODALITIES:
+            raise BundleError(f"output modality {self.modality!r}: known are {', '.join(MODALITIES)}")
+        modality = MODALITIES[self.modality]
+        if len(self.shape) != len(modality.axes):
+            raise BundleError(
+                f"output shape {list(self.shape)}: a sample of modality {self.modality} is [{', '.join(modality.axes)}]"
+            )
+        if any(type(size) is not int or size < 1 for size in self.shape):
+            raise BundleError(f"output shape {list(self.shape)}: every size is a whole number of at least 1")
+        if self.dtype != modality.dtype:
+            raise BundleError(f"output dtype {self.dtype!r}: modality {self.modality} is stored as {modality.dtype}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleFile:
+    """One file of the bundle, as the manifest lists it."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle that was read and found whole."""
+
+    path: Path
+    name: str
+    latent: LatentSpec
+    labels: LabelSpec | None
+    output: OutputSpec
+    files: Mapping[str, BundleFile]
+    digest: str
+    """SHA-256 of the manifest, and through it of every file."""
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """How the generator was trained and on what."""
+
+    parity: Mapping[str, Any] = field(default_factory=dict)
+    """How far the exported graph is from the framework's own results."""
+
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    """What was measured of its samples."""
+
+    fixed_batch: int | None = None
+    """The only batch that the graph runs at; None for any."""
+
+    @property
+    def generator_id(self) -> str:
+        """SHA-256 over the graph and the meaning of its inputs and outputs: all that a sample depends on.
+
+        Adding a quality figure or a compiled variant to the bundle leaves it as it is.
+        """
+        semantics = {
+            "generator": self.files[GENERATOR].sha256,
+            "latent": _latent_json(self.latent),
+            "labels": _labels_json(self.labels),
+            "output": _output_json(self.output),
+        }
+        return sha256_bytes(canonical_json(semantics))
+
+    def load(self, name: str) -> bytes:
+        """Return a file's bytes, checked again: what is run is what was verified.
+
+        Raises:
+            BundleError: the file changed after the bundle was read, or cannot be read.
+        """
+        try:
+            data = (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"bundle {self.path}: {name} cannot be read ({error.strerror})") from error
+        if sha256_bytes(data) != self.files[name].sha256:
+            raise BundleError(f"bundle {self.path}: {name} changed after the bundle was verified; export it again")
+        return data
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and verify every file in it.
+
+    Raises:
+        BundleError: not there, not a bundle, of a newer schema, or damaged (naming the file).
+    """
+    if not path.is_dir():
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise BundleError(f"bundle {path}: {what}; a bundle is a directory NAME.gen made by 'gen-engine export'")
+    document = _read_manifest(path / MANIFEST)
+    try:
+        bundle = _from_json(path, document)
+    except (KeyError, TypeError, ValueError, AttributeError, BundleError) as error:
+        raise BundleError(f"bundle {path}: {MANIFEST} lacks or mistypes a field ({error})") from error
+    _verify_files(bundle)
+    return bundle
+
+
+def write_bundle(
+    path: Path,
+    *,
+    name: str,
+    latent: LatentSpec,
+    labels: LabelSpec | None,
+    output: OutputSpec,
+    generator: bytes,
+    training: Mapping[str, Any],
+    parity: Mapping[str, Any],
+    quality: Mapping[str, Any] | None = None,
+    fixed_batch: int | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write a bundle whole or not at all, and return it as read back.
+
+    Raises:
+        OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    document = {
+        "schema": SCHEMA,
+        "name": name,
+        "latent": _latent_json(latent),
+        "labels": _labels_json(labels),
+        "output": _output_json(output),
+        "training": dict(training),
+        "parity": dict(parity),
+        "quality": dict(quality or {}),
+        "files": {GENERATOR: _file_json(generator)},
+    }
+    if fixed_batch is not None:
+        document["batch"] = fixed_batch
+    try:
+        _put_directory(path, {GENERATOR: generator, MANIFEST: seal(document)})
+    except OSError as error:
+        raise OutputError(f"bundle {path}: cannot be written ({error.strerror}: {error.filename})") from error
+    return read_bundle(path)
+
+
+def with_files(bundle: Bundle, *, drop: str, add: Mapping[str, bytes], out: Path | None = None) -> Bundle:
+    """Write the bundle again with other files, whole or not at all, and return it as read back.
+
+    The whole directory is made beside the old one and the two change places in one system call. A kill at any
+    instant leaves the old bundle or the new one; it may leave the other one under a hidden name beside it.
+
+    Args:
+        bundle: as it was read.
+        drop: files whose names begin so are left out.
+        add: name → content of the files that are added.
+        out: where to write it, and leave this one as it is; None for in place.
+
+    Raises:
+        OutputError: it cannot be written there, or ``out`` exists.
+        BundleError: the bundle changed since it was read.
+    """
+    document = _read_manifest(bundle.path / MANIFEST)
+    if document.pop("digest") != bundle.digest:
+        raise BundleError(f"bundle {bundle.path}: it changed after it was verified; run the command again")
+    if out is not None:
+        refuse_existing(out, overwrite=None)
+    files = {name: bundle.load(name) for name in bundle.files if not name.startswith(drop)} | dict(add)
+    document["files"] = {name: _file_json(data) for name, data in files.items()}
+    try:
+        _put_directory(out or bundle.path, files | {MANIFEST: seal(document)})
+    except OSError as error:
+        raise OutputError(
+            f"bundle {out or bundle.path}: cannot be written ({error.strerror}: {error.filename}); "
+            "write a copy elsewhere with --out COPY.gen"
+        ) from error
+    return read_bundle(out or bundle.path)
+
+
+def refuse_existing(path: Path, *, overwrite: bool | None) -> None:
+    """Raise OutputError if something stands at ``path`` that :func:`write_bundle` would not replace.
+
+    ``overwrite`` is None where nothing can be asked for but another place.
+    """
+    if path.exists() and not overwrite:
+        or_else = "" if overwrite is None else ", or --overwrite it"
+        raise OutputError(f"{path} exists; choose another --out{or_else}")
+    if path.exists() and not (path / MANIFEST).is_file():
+        raise OutputError(f"{path} exists and is not a bundle, so it is not overwritten; choose another --out")
+
+
+def _put_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Build the directory beside its place, then rename it there; what stood there goes away after that."""
+    path = path.resolve()  # not the link to a bundle changes places, but the bundle
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        for name, data in files.items():
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            write_file(temporary / name, data)
+        for folder in [*(entry for entry in temporary.rglob("*") if entry.is_dir()), temporary]:
+            fsync_directory(folder)
+        if path.exists():
+            exchange(temporary, path)
+        else:
+            temporary.rename(path)
+        fsync_directory(path.parent)  # before the old one goes: a power cut must not undo the exchange alone
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise BundleError(f"bundle {path.parent}: holds no {MANIFEST}, so it is not a bundle") from None
+    except OSError as error:
+        raise BundleError(f"bundle {path.parent}: {MANIFEST} cannot be read ({error.strerror})") from error
+    schema = stated_schema(data)
+    if schema is not None and schema > SCHEMA:
+        raise BundleError(
+            f"bundle {path.parent}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine"
+        )
+    try:
+        return unseal(data)
+    except ValueError as error:
+        raise BundleError(f"{path}: {error}; export the bundle again") from error
+
+
+def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
+    labels, latent, output = document["labels"], document["latent"], document["output"]
+    if latent["distribution"] not in DISTRIBUTIONS:
+        raise ValueError(f"latent distribution {latent['distribution']!r}")
+    batch = document.get("batch")
+    if batch is not None and (type(batch) is not int or not 1 <= batch <= 1 << 20):
+        raise ValueError(f"batch {batch!r}")
+    return Bundle(
+        path=path,
+        name=str(document["name"]),
+        latent=LatentSpec(dim=int(latent["dim"]), distribution=latent["distribution"]),
+        labels=None if labels is None else LabelSpec(names=tuple(map(str, labels["names"]))),
+        output=OutputSpec(modality=output["modality"], shape=tuple(output["shape"]), dtype=output["dtype"]),
+        files={
+            name: BundleFile(bytes=int(entry["bytes"]), sha256=str(entry["sha256"]))
+            for name, entry in document["files"].items()
+        },
+        digest=str(document["digest"]),
+        training=document["training"],
+        parity=document["parity"],
+        quality=document["quality"],
+        fixed_batch=batch,
+    )
+
+
+def _verify_files(bundle: Bundle) -> None:
+    """Every listed file is here with its digest, nothing else is, and none of it leads outside."""
+    if GENERATOR not in bundle.files:
+        raise BundleError(f"bundle {bundle.path}: its manifest lists no {GENERATOR}")
+    for name, entry in bundle.files.items():
+        parts = PurePosixPath(name).parts
+        if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
+            raise BundleError(f"bundle {bundle.path}: the file name {name!r} leads outside of it")
+        _verify_file(bundle.path, name, entry)
+    found = {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_symlink() or not p.is_dir()}
+    if strangers := sorted(found - set(bundle.files) - {MANIFEST}):
+        raise BundleError(f"bundle {bundle.path}: {strangers[0]} is not listed in {MANIFEST}; remove it")
+
+
+def _verify_file(root: Path, name: str, entry: BundleFile) -> None:
+    path = root / name
+    if any(part.is_symlink() for part in (path, *path.parents) if part != root and root in part.parents):
+        raise BundleError(f"bundle {root}: {name} is a symbolic link; a bundle holds its own files")
+    if not path.is_file():
+        raise BundleError(f"bundle {root}: {name} is missing; export it again")
+    try:
+        size, digest = path.stat().st_size, sha256_file(path)
+    except OSError as error:
+        raise BundleError(f"bundle {root}: {name} cannot be read ({error.strerror})") from error
+    if size != entry.bytes:
+        raise BundleError(f"bundle {root}: {name} has {size} bytes, its manifest says {entry.bytes}; export it again")
+    if digest != entry.sha256:
+        raise BundleError(
+            f"bundle {root}: {name} is damaged: sha256 {digest[:12]}…, its manifest says {entry.sha256[:12]}…; "
+            "export it again"
+        )
+
+
+def _file_json(data: bytes) -> dict[str, Any]:
+    return {"bytes": len(data), "sha256": sha256_bytes(data)}
+
+
+def _latent_json(latent: LatentSpec) -> dict[str, Any]:
+    return {"dim": latent.dim, "distribution": latent.distribution}
+
+
+def _labels_json(labels: LabelSpec | None) -> dict[str, Any] | None:
+    return None if labels is None else {"count": len(labels.names), "names": list(labels.names)}
+
+
+def _output_json(output: OutputSpec) -> dict[str, Any]:
+    modality = MODALITIES[output.modality]
+    return {
+        "modality": output.modality,
+        "shape": list(output.shape),
+        "layout": modality.layout,
+        "range": None if modality.range is None else list(modality.range),
+        "dtype": output.dtype,
+    }

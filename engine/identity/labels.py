@@ -1,0 +1,241 @@
+"""Which class each sample is: a function of the sample's index, like its latents.
+
+A plan is what ``--labels`` says, resolved against the bundle's classes and small enough to stand in the job's plan:
+
+- ``balanced``: sample i is of class ``i mod count``, so every run of ``count`` samples holds each class once;
+- ``constant``: one class;
+- ``weighted``: independent draws with the given probabilities, from a Philox stream of their own;
+- ``file``: an integer array, pinned by its sha256.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import index
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.base.digests import sha256_file
+from gen_engine.engine.errors import RequestError
+from gen_engine.engine.identity.latents import LABEL_STREAM, philox_words
+
+LabelsLike: TypeAlias = str | int | Sequence[int] | NDArray[np.integer[Any]] | None
+"""What a program may ask for: what ``--labels`` says, a class id, or an id for each sample; None is ``balanced``."""
+
+_ROWS_A_CHECK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelPlan:
+    """How the labels of a job are made. Equal plans make equal labels."""
+
+    kind: str
+    """balanced, constant, weighted or file."""
+
+    constant: int | None = None
+    """The class of every sample."""
+
+    weights: tuple[float, ...] | None = None
+    """A probability a class, adding up to 1."""
+
+    file_sha256: str | None = None
+    """Digest of the label file's bytes."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that are set."""
+        fields = {"constant": self.constant, "weights": self.weights, "file_sha256": self.file_sha256}
+        values = {name: value for name, value in fields.items() if value is not None}
+        return {"kind": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+class Labels:
+    """Draws the labels of a plan. ``names`` are the bundle's classes, in order of their ids.
+
+    Args:
+        plan: what to draw.
+        names: class names.
+        seed: the job's seed, used by weighted draws.
+        file: the label array of a ``file`` plan, integers [count].
+        first: the sample that the array begins with.
+    """
+
+    def __init__(
+        self,
+        plan: LabelPlan,
+        names: Sequence[str],
+        seed: int,
+        file: NDArray[np.integer[Any]] | None = None,
+        first: int = 0,
+    ) -> None:
+        self._plan, self._seed, self._file, self._first = plan, seed, file, first
+        self._classes = len(names)
+        self._cumulative = np.cumsum(plan.weights) if plan.weights is not None else None
+
+    def draw(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the labels of samples ``[start, stop)``: int64 [stop - start].
+
+        Beyond either end of a label file its nearest label is repeated: such samples only pad a batch.
+        """
+        if self._plan.kind == "balanced":
+            return np.arange(start, stop, dtype=np.int64) % self._classes
+        if self._plan.kind == "constant":
+            return np.full(stop - start, self._plan.constant, np.int64)
+        if self._file is not None:
+            rows = np.clip(np.arange(start, stop) - self._first, 0, self._file.shape[0] - 1)
+            return np.asarray(self._file[rows], np.int64)
+        return self._draw_weighted(start, stop)
+
+    def _draw_weighted(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Word i of the label stream, as a 53-bit fraction, falls into one of the classes' intervals."""
+        assert self._cumulative is not None
+        first_block, last_block = start // 4, -(-stop // 4)
+        words = philox_words(self._seed, LABEL_STREAM, first_block, last_block - first_block)
+        fraction = (words[start - 4 * first_block :][: stop - start] >> np.uint64(11)) * 2.0**-53
+        labels = np.searchsorted(self._cumulative, fraction, side="right")
+        # Rounding may leave the last sum a hair under 1: such a fraction belongs to the last class with any weight.
+        last = int(np.flatnonzero(np.diff(self._cumulative, prepend=0.0) > 0)[-1])
+        return np.minimum(labels, last).astype(np.int64)
+
+
+def parse_labels(text: str, names: Sequence[str], count: int) -> tuple[LabelPlan, NDArray[np.integer[Any]] | None]:
+    """Read a ``--labels`` value: ``balanced``, a class, ``A=0.9,B=0.1`` or ``file:labels.npy``.
+
+    Returns:
+        The plan, and for a file its memory-mapped array.
+
+    Raises:
+        RequestError: unknown class (with the nearest names), weights that are no weights, or a file that does
+            not hold at least ``count`` valid class ids.
+    """
+    if text == "balanced":
+        return LabelPlan(kind="balanced"), None
+    if text.startswith("file:"):
+        return _read_label_file(Path(text.removeprefix("file:")), names, count)
+    if "=" in text and text not in names:
+        return LabelPlan(kind="weighted", weights=_parse_weights(text, names)), None
+    return LabelPlan(kind="constant", constant=class_id(text, names)), None
+
+
+def open_labels(labels: LabelsLike, names: Sequence[str], *, seed: int, start: int, stop: int) -> Labels:
+    """Return what draws the labels of the samples ``[start, stop)``, for a program's own value.
+
+    A row of ids has one for each of these samples, in order; a label file has one for every sample from 0 on.
+
+    Raises:
+        RequestError: as :func:`parse_labels`; or a row that is no row of ids, of another length, or with an id that no
+            class has.
+    """
+    if labels is None or isinstance(labels, str):
+        plan, file = parse_labels("balanced" if labels is None else labels, names, stop)
+        return Labels(plan, names, seed, file)
+    if np.ndim(labels) == 0:
+        label = index(labels)  # type: ignore[arg-type]
+        if not 0 <= label < len(names):
+            raise RequestError(f"label {label} is not a class id; the classes are {describe_classes(names)}")
+        return Labels(LabelPlan(kind="constant", constant=label), names, seed)
+    ids = np.asarray(labels)
+    if ids.size == 0 and start == stop:
+        return Labels(LabelPlan(kind="balanced"), names, seed)
+    _refuse_no_row("labels", ids)
+    if ids.shape[0] != stop - start:
+        raise RequestError(f"labels: {ids.shape[0]} ids for {stop - start} samples; give one a sample")
+    _refuse_bad_ids("labels", ids, names)
+    return Labels(LabelPlan(kind="file"), names, seed, ids, start)
+
+
+def class_id(text: str, names: Sequence[str]) -> int:
+    """Return the id of a class given by name (in any case, if that is clear) or number.
+
+    Raises:
+        RequestError: no class or several have that name; names the nearest ones.
+    """
+    if text in names:
+        return list(names).index(text)
+    by_name = {name.casefold(): i for i, name in enumerate(names)}
+    alike = [name for name in names if name.casefold() == text.casefold()]
+    if len(alike) > 1:
+        raise RequestError(f"class {text!r}: it could be {' or '.join(map(repr, alike))}; write it as the bundle does")
+    if alike:
+        return by_name[text.casefold()]
+    if text.isascii() and text.isdigit() and int(text) < len(names):
+        return int(text)
+    from difflib import get_close_matches  # for a message alone: start-up does without it
+
+    near = get_close_matches(text.casefold(), by_name, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(repr(names[by_name[n]]) for n in near)}? " if near else ""
+    raise RequestError(f"unknown class {text!r}: {hint}the classes are {describe_classes(names)}")
+
+
+def describe_classes(names: Sequence[str], most: int = 20) -> str:
+    """Return ``0 = T-shirt, 1 = Trouser, …`` for a message."""
+    shown = ", ".join(f"{i} = {name}" for i, name in enumerate(names[:most]))
+    return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def _parse_weights(text: str, names: Sequence[str]) -> tuple[float, ...]:
+    weights: dict[int, float] = {}
+    for part in text.split(","):
+        name, equals, value = part.rpartition("=")
+        if not equals:
+            raise RequestError(f"labels {text!r}: {part!r} is not CLASS=WEIGHT, as in 'A=0.9,B=0.1'")
+        label = class_id(name.strip(), names)
+        if label in weights:
+            raise RequestError(f"labels {text!r}: class {name.strip()!r} is given twice")
+        weights[label] = _parse_weight(value, text)
+    return _normalise(weights, len(names), text)
+
+
+def _parse_weight(value: str, text: str) -> float:
+    try:
+        weight = float(value)
+    except ValueError:
+        raise RequestError(f"labels {text!r}: the weight {value!r} is not a number") from None
+    if not (math.isfinite(weight) and weight >= 0):
+        raise RequestError(f"labels {text!r}: the weight {value!r} must be 0 or more")
+    return weight
+
+
+def _normalise(weights: Mapping[int, float], classes: int, text: str) -> tuple[float, ...]:
+    try:
+        total = math.fsum(weights.values())  # exact, so the order they are given in is no part of the plan
+    except OverflowError:
+        raise RequestError(f"labels {text!r}: the weights are too large to add up; give smaller ones") from None
+    if total <= 0:
+        raise RequestError(f"labels {text!r}: the weights add up to {total:g}; give at least one above 0")
+    return tuple(weights.get(i, 0.0) / total for i in range(classes))
+
+
+def _read_label_file(path: Path, names: Sequence[str], count: int) -> tuple[LabelPlan, NDArray[np.integer[Any]]]:
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")  # takes no archive and no pickle
+        digest = sha256_file(path)
+    except Exception as error:  # numpy's parser of a damaged header raises many kinds
+        raise RequestError(f"labels file {path}: cannot be read as a .npy array ({error})") from error
+    _refuse_no_row(f"labels file {path}", array)
+    if array.shape[0] < count:
+        raise RequestError(f"labels file {path}: holds {array.shape[0]} labels for {count} samples")
+    _refuse_bad_ids(f"labels file {path}", array[:count], names)
+    return LabelPlan(kind="file", file_sha256=digest), array[:count]
+
+
+def _refuse_no_row(what: str, array: NDArray[Any]) -> None:
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        found = f"{array.dtype} {list(array.shape)}"
+        raise RequestError(f"{what}: holds {found}; it must hold one row of integer class ids")
+
+
+def _refuse_bad_ids(what: str, array: NDArray[np.integer[Any]], names: Sequence[str]) -> None:
+    for first in range(0, array.shape[0], _ROWS_A_CHECK):
+        rows = array[first : first + _ROWS_A_CHECK]
+        bad = np.flatnonzero((rows < 0) | (rows >= len(names)))
+        if bad.size:
+            where = int(bad[0])
+            raise RequestError(
+                f"{what}: label {int(rows[where])} at row {first + where} is not a class id; "
+                f"the classes are {describe_classes(names)}"
+            )

@@ -1,0 +1,234 @@
+"""Compiled variants of a bundle's generator: their records, how one is added, and which graph a job runs.
+
+``variants/<target>-<precision>/`` holds a graph that was lowered and cast for one runtime, and ``variant.json``, which
+says from what it was made, for which machine, and what was measured of it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from gen_engine.engine.base.digests import canonical_json, stated_schema
+from gen_engine.engine.errors import BundleError
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle, with_files
+
+VARIANTS = "variants"
+RECORD = "variant.json"
+SCHEMA = 1
+CANONICAL = "canonical"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graph:
+    """What a backend runs."""
+
+    onnx: bytes
+    """The ONNX file."""
+
+    sha256: str
+    """Of the file."""
+
+    precision: str
+    """The precision it is written in."""
+
+    origin: str
+    """:data:`CANONICAL`, or the name of the variant."""
+
+    batch: int | None
+    """The batch that it runs best at, or the only one; None for the default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """The record of a compiled variant.
+
+    Raises:
+        ValueError: a field cannot be right.
+    """
+
+    name: str
+    """``<target>-<precision>``: the folder."""
+
+    target: str
+    """The backend that runs it."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+
+    precision: str
+    """``fp32``, ``bf16``, ``fp16``, ``int8`` …"""
+
+    batch: int
+    """Samples a call at which it is fastest."""
+
+    model: str
+    """The graph's file in the folder."""
+
+    generator: str
+    """SHA-256 of the canonical graph that it was made from."""
+
+    lowerings: Sequence[str]
+    """Rewrites of the graph, in order."""
+
+    built_for: Mapping[str, Any]
+    """``processor`` (name), ``isa`` (instruction sets), ``runtime`` (name and version), ``threads``."""
+
+    speedup: float | None
+    """Samples a second over the canonical graph's in ONNX Runtime, same run, same threads; None if unmeasured."""
+
+    speedup_at_1: float | None
+    """The same at one sample a call, on one lane: its latency; None if unmeasured or if no such batch can be run."""
+
+    gate: Mapping[str, Any]
+    """Figures of the accuracy gate."""
+
+    kernels: Mapping[str, Any]
+    """The kernels that the runtime chose."""
+
+    table: Sequence[Mapping[str, Any]]
+    """All candidates that were tried, and what was measured of each."""
+
+    def __post_init__(self) -> None:
+        _check(self.name == f"{self.target}-{self.precision}", f"name {self.name!r}: it is not <target>-<precision>")
+        _check(_WORD.fullmatch(self.name), f"name {self.name!r}: lower case, digits and dashes only")
+        _check(self.device in ("cpu", "cuda"), f"device {self.device!r}: cpu or cuda")
+        _check(type(self.batch) is int and 1 <= self.batch <= 1 << 20, f"batch {self.batch!r}")
+        _check(_FILE.fullmatch(self.model) and self.model != RECORD, f"model {self.model!r}: a plain file name")
+        _check(re.fullmatch("[0-9a-f]{64}", self.generator), f"generator {self.generator!r}: a SHA-256")
+        _check(all(isinstance(name, str) for name in self.lowerings), f"lowerings {self.lowerings!r}")
+        for speedup in (self.speedup, self.speedup_at_1):
+            _check(speedup is None or _positive(speedup), f"speedup {speedup!r}")
+        for name in ("built_for", "gate", "kernels"):
+            _check(isinstance(getattr(self, name), Mapping), f"{name} {getattr(self, name)!r}: an object")
+        _check(_BUILT_FOR.keys() == self.built_for.keys(), f"built_for has {sorted(self.built_for)}")
+        for name, kind in _BUILT_FOR.items():
+            _check(isinstance(self.built_for[name], kind), f"built_for.{name} {self.built_for[name]!r}")
+        # JSON has no tuples: what is given as a list or a tuple is the same record, written or read.
+        object.__setattr__(self, "lowerings", tuple(self.lowerings))
+        object.__setattr__(self, "table", tuple(self.table))
+
+
+_WORD = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_BUILT_FOR: Mapping[str, type | tuple[type, ...]] = {
+    "processor": str,
+    "isa": (list, tuple),
+    "runtime": str,
+    "threads": int,
+}
+
+
+def canonical_graph(bundle: Bundle) -> Graph:
+    """Return the graph that the bundle was exported with."""
+    return Graph(
+        onnx=bundle.load(GENERATOR),
+        sha256=bundle.files[GENERATOR].sha256,
+        precision="fp32",
+        origin=CANONICAL,
+        batch=bundle.fixed_batch,
+    )
+
+
+def variant_graph(bundle: Bundle, variant: Variant) -> Graph:
+    """Return a variant's graph, its bytes checked against the bundle's digest."""
+    file = f"{VARIANTS}/{variant.name}/{variant.model}"
+    return Graph(
+        onnx=bundle.load(file),
+        sha256=bundle.files[file].sha256,
+        precision=variant.precision,
+        origin=variant.name,
+        batch=variant.batch,
+    )
+
+
+def read_variants(bundle: Bundle) -> tuple[Variant, ...]:
+    """Return the records of all variants, by name.
+
+    Raises:
+        BundleError: one is damaged, of a newer schema, or made from another generator.
+    """
+    folders = {name.split("/")[1] for name in bundle.files if name.startswith(f"{VARIANTS}/")}
+    return tuple(_read(bundle, folder) for folder in sorted(folders))
+
+
+def find_graph(bundle: Bundle, sha256: str | None) -> Graph | None:
+    """Return the graph whose file has this digest, None for the canonical one; or None if the bundle has it not."""
+    if sha256 is None or sha256 == bundle.files[GENERATOR].sha256:
+        return canonical_graph(bundle)
+    for variant in read_variants(bundle):
+        if bundle.files[f"{VARIANTS}/{variant.name}/{variant.model}"].sha256 == sha256:
+            return variant_graph(bundle, variant)
+    return None
+
+
+def add_variant(bundle: Bundle, variant: Variant, files: Mapping[str, bytes], *, out: Path | None = None) -> Bundle:
+    """Put a variant into the bundle, in place of one of the same name; whole or not at all.
+
+    Args:
+        bundle: as it was read; its other files are taken over.
+        variant: the record.
+        files: name → content of every file of its folder but the record, ``variant.model`` among them.
+        out: write a new bundle there and leave this one as it is; None for in place.
+
+    Returns:
+        The bundle as it is now, read back.
+
+    Raises:
+        ValueError: the record and the files do not belong together, or to this bundle.
+        OutputError: the bundle cannot be written to, or ``out`` exists.
+        BundleError: the bundle changed since it was read.
+    """
+    _check(variant.generator == bundle.files[GENERATOR].sha256, "the variant was made from another generator")
+    _check(variant.model in files, f"the variant's files lack its model, {variant.model}")
+    for name in files:
+        _check(_FILE.fullmatch(name) and name != RECORD, f"file {name!r}: a plain name that is not {RECORD}")
+    folder = f"{VARIANTS}/{variant.name}"
+    record = canonical_json({"schema": SCHEMA} | asdict(variant))
+    added = {f"{folder}/{name}": data for name, data in files.items()} | {f"{folder}/{RECORD}": record}
+    return with_files(bundle, drop=f"{folder}/", add=added, out=out)
+
+
+def _read(bundle: Bundle, folder: str) -> Variant:
+    where = f"bundle {bundle.path}: {VARIANTS}/{folder}"
+    again = f"compile it again ('gen-engine compile {bundle.path}')"
+    if f"{VARIANTS}/{folder}/{RECORD}" not in bundle.files:
+        raise BundleError(f"{where} has no {RECORD}; {again}")
+    data = bundle.load(f"{VARIANTS}/{folder}/{RECORD}")
+    schema = stated_schema(data)
+    if schema is not None and schema > SCHEMA:
+        raise BundleError(f"{where}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine")
+    try:
+        variant = _from_json(json.loads(data))
+        _check(variant.name == folder, f"name {variant.name!r} in the folder {folder}")
+        _check(f"{VARIANTS}/{folder}/{variant.model}" in bundle.files, f"its model {variant.model} is missing")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BundleError(f"{where}: {RECORD} lacks or mistypes a field ({error}); {again}") from error
+    if variant.generator != bundle.files[GENERATOR].sha256:
+        raise BundleError(f"{where} was compiled from another generator ({variant.generator[:12]}…); {again}")
+    return variant
+
+
+def _from_json(document: Mapping[str, Any]) -> Variant:
+    known = {field.name for field in fields(Variant)}
+    if odd := sorted((known | {"schema"}) ^ document.keys()):
+        raise ValueError(f"{odd[0]!r} is {'missing' if odd[0] in known else 'unknown'}")
+    for name, kind in (("schema", int), ("target", str), ("precision", str), ("lowerings", list), ("table", list)):
+        _check(isinstance(document[name], kind), f"{name} {document[name]!r}")
+    for name in ("name", "device", "model", "generator"):
+        _check(isinstance(document[name], str), f"{name} {document[name]!r}")
+    return Variant(**{name: document[name] for name in known})
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+
+
+def _check(right: object, what: str) -> None:
+    if not right:
+        raise ValueError(what)

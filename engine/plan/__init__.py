@@ -1,0 +1,1 @@
+"""What a job is: the request, its plan, and how shards are cut and divided into parts. Pure functions, no I/O."""

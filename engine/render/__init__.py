@@ -1,0 +1,1 @@
+"""From sample indices to arrays: batches on a fixed grid, on any number of execution streams."""

@@ -1,0 +1,137 @@
+"""The first batch of a job, rendered before anything is written: does it fit into memory, and is it more than nothing?
+
+Shape suffixes: B samples, H height, W width, C channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.errors import BackendError
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.labels import Labels
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import canonical_graph
+from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.sample.modalities import Pixels
+
+LEAST_VALUES = 16
+"""Samples of fewer values may well be equal by themselves: a label and a few levels."""
+
+_A_FEW_LEVELS = 16 / 255
+"""Of the range [-1, 1] of a picture: how far a flat picture's values may be apart in the arithmetic of the original."""
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|bad[ _]alloc|failed to allocate|allocat\w* .*failed|cannot allocate|OUT_OF_MEMORY|BFCArena",
+    re.IGNORECASE,
+)
+"""What the runtimes say; none has an exception of its own for it."""
+
+
+First = tuple[Backend, Pixels, "NDArray[np.int64] | None", "NDArray[np.float32] | None"]
+"""The backend, and the samples, labels and latents of the first batch."""
+
+
+def render_first_batch(
+    open_at: Callable[[int], Backend], render: Callable[[Backend], Renderer], batch: int, *, with_latents: bool
+) -> First:
+    """Open a backend and render samples 0 to ``batch`` - 1.
+
+    Args:
+        open_at: opens the backend for a batch.
+        render: makes a renderer on a new lane of it.
+        batch: samples a call.
+        with_latents: whether the latents are wanted too.
+
+    Raises:
+        BackendError: the batch does not fit into memory, and the message names one that does; or what
+            ``open_at`` and rendering raise.
+    """
+    try:
+        return _render(open_at, render, batch, with_latents)
+    except (MemoryError, BackendError) as error:
+        if not _is_memory(error):
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        fits = _one_that_fits(open_at, render, batch)
+        advice = (
+            "and neither does a batch of 1; free some memory, or choose another --device"
+            if fits is None
+            else f"but a batch of {fits} does: give --batch {fits}. The batch belongs to a dataset's identity, since "
+            "kernels round differently at each, so it is not changed by itself"
+        )
+        raise BackendError(f"a batch of {batch} does not fit into memory ({reason}), {advice}") from error
+
+
+def _one_that_fits(open_at: Callable[[int], Backend], render: Callable[[Backend], Renderer], batch: int) -> int | None:
+    while batch > 1:
+        batch //= 2
+        with contextlib.suppress(MemoryError, BackendError):
+            _render(open_at, render, batch, False)
+            return batch
+    return None
+
+
+def _render(
+    open_at: Callable[[int], Backend], render: Callable[[Backend], Renderer], batch: int, with_latents: bool
+) -> First:
+    backend = open_at(batch)
+    with contextlib.closing(render(backend)) as renderer:
+        pixels_BHWC, labels_B = renderer.array(0, batch)
+        return backend, pixels_BHWC, labels_B, renderer.latents(0, batch) if with_latents else None
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        return True
+    return error.__cause__ is not None and _is_memory(error.__cause__)
+
+
+def refuse_broken(
+    pixels_BHWC: Pixels, bundle: Bundle, backend: Backend, latents: Latents, labels: Labels | None
+) -> None:
+    """See that the first batch is not what a broken engine makes: the same for every latent, or NaN.
+
+    NaN cannot be seen in uint8: it becomes a flat picture, all of one value. Where there is one, the exported graph
+    is asked in ONNX Runtime on the CPU what the values were before they became levels.
+
+    Raises:
+        BackendError: it is.
+    """
+    flat_BV = pixels_BHWC.reshape(len(pixels_BHWC), -1)
+    if flat_BV.shape[1] < LEAST_VALUES:
+        return
+    run = f"{backend.name} on {backend.device} in {backend.precision}"
+    if len(flat_BV) > 1 and (flat_BV == flat_BV[0]).all():
+        raise BackendError(
+            f"samples 0 to {len(flat_BV) - 1} of bundle {bundle.name} are all the same, though their latents differ: "
+            f"{run} runs it wrongly, or its training has collapsed. Try --backend onnxruntime --precision fp32; if "
+            "that is the same, train it again"
+        )
+    suspects = np.flatnonzero((flat_BV == flat_BV[:, :1]).all(axis=1))
+    if len(suspects) == 0 or pixels_BHWC.dtype.kind == "f":
+        return
+    from gen_engine.engine.backends.onnxruntime import exported_values
+
+    labels_B = None if labels is None else labels.draw(0, backend.batch)
+    values_BV = exported_values(canonical_graph(bundle), latents.draw(0, backend.batch), labels_B).reshape(
+        len(flat_BV), -1
+    )
+    for sample in suspects.tolist():
+        values_V = values_BV[sample]
+        if not np.isfinite(values_V).all():
+            raise BackendError(
+                f"sample {sample}: the generator of bundle {bundle.name} made a value that is NaN or infinite, and "
+                "such a sample is never written; its weights are broken, so export or train it again"
+            )
+        if np.ptp(values_V) > _A_FEW_LEVELS:
+            raise BackendError(
+                f"sample {sample} is of one value throughout as {run} makes it, and is not as the exported graph makes "
+                "it: a value was NaN or overflowed. Use another --precision, or compile the bundle again"
+            )

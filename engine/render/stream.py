@@ -1,0 +1,198 @@
+"""Samples in order, rendered ahead of their reader by lanes on threads of their own.
+
+The reader's thread keeps all the books. It allocates the arrays, hands out tickets for a few batches of the grid each,
+and hears of them when they are done; lanes only fill slices of arrays that are nobody else's. So nothing is locked, a
+sample is rendered once whatever the reader's batch is, and what lanes may do ahead is what they have tickets for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.render.lanes import Stopped, StopSignal
+from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.sample.modalities import Pixels
+
+TICKET_BATCHES = 4
+"""Batches of the grid a ticket: a lane's slots run empty at the end of one, and a reader waits for a whole one."""
+
+_LOOK_UP_S = 0.1
+
+
+class Samples(NamedTuple):
+    """Consecutive samples. The arrays are the caller's: nobody else has them, and nothing writes to them again."""
+
+    pixels: Pixels
+    """uint8 [n, H, W, C] of pictures; float32 [n, …], channels last, of other modalities."""
+
+    labels: NDArray[np.int64] | None
+    """int64 [n], class ids; None for a generator without classes."""
+
+
+Reading: TypeAlias = Generator[Samples, None, None]
+"""An iterator that can be closed."""
+
+
+@dataclass
+class _Slot:
+    """Samples ``[start, start + n)`` on their way to the reader."""
+
+    start: int
+    samples: Samples
+    missing: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.samples.pixels)
+
+    @property
+    def stop(self) -> int:
+        return self.start + len(self.samples.pixels)
+
+
+class _Ticket(NamedTuple):
+    """Leave to render the samples ``[start, stop)`` into the slots that they belong to, in order."""
+
+    start: int
+    stop: int
+    slots: list[_Slot]
+
+
+class Stream:
+    """One pass over the samples ``[start, stop)``.
+
+    Args:
+        open_renderer: opens a lane; called by each lane's thread.
+        allocate: makes the arrays for so many samples.
+        check: raises if the stream may not go on; called at every step of the reader.
+        start: the first sample.
+        stop: the one after the last.
+        batch: samples a step of the reader; the last step may have fewer.
+        ticket: samples a ticket, a multiple of the grid's batch.
+        lanes: how many work ahead.
+    """
+
+    def __init__(
+        self,
+        open_renderer: Callable[[], AbstractContextManager[Renderer]],
+        allocate: Callable[[int], Samples],
+        check: Callable[[], object],
+        *,
+        start: int,
+        stop: int,
+        batch: int,
+        ticket: int,
+        lanes: int,
+    ) -> None:
+        self._open_renderer, self._allocate, self._check = open_renderer, allocate, check
+        self._start, self._stop, self._batch, self._ticket, self._lanes = start, stop, batch, ticket, lanes
+        self._ahead = batch + 2 * lanes * ticket
+        self._issued = start
+        self._slots: dict[int, _Slot] = {}
+        self._tickets: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
+        self._heard: queue.SimpleQueue[_Ticket | BaseException] = queue.SimpleQueue()
+        self._ending = StopSignal()
+        self._reader = threading.current_thread()
+
+    def read(self) -> Reading:
+        """Yield all samples in order. However the iteration ends, no lane outlives it.
+
+        Raises:
+            BackendError: the generator failed; the other lanes were stopped.
+        """
+        threads = [threading.Thread(target=self._work, name=f"stream-lane-{i}") for i in range(self._lanes)]
+        try:
+            for thread in threads:
+                thread.start()
+            yield from self._steps()
+        finally:  # also when the reader has left, or was interrupted while it waited
+            self._ending.set()
+            for _ in threads:
+                self._tickets.put(None)
+            for thread in threads:
+                if thread.ident is not None and thread is not threading.current_thread():
+                    thread.join()
+
+    def _steps(self) -> Reading:
+        self._issue(self._start + self._ahead)
+        for number in range(-(-(self._stop - self._start) // self._batch)):
+            self._reader = threading.current_thread()
+            self._check()
+            slot = self._slots[number]
+            while slot.missing:
+                self._hear()
+            del self._slots[number]
+            self._issue(slot.stop + self._ahead)  # before the reader goes to work on these, so that lanes do too
+            yield slot.samples
+
+    def _issue(self, limit: int) -> None:
+        """Hand out tickets for all samples before ``limit`` that have none, with slots for them."""
+        while self._issued < min(limit, self._stop):
+            start = self._issued
+            stop = min(start - start % self._ticket + self._ticket, self._stop)
+            numbers = range((start - self._start) // self._batch, (stop - 1 - self._start) // self._batch + 1)
+            for number in numbers:
+                if number not in self._slots:
+                    first = self._start + number * self._batch
+                    samples = self._allocate(min(self._batch, self._stop - first))
+                    self._slots[number] = _Slot(first, samples)
+            self._tickets.put(_Ticket(start, stop, [self._slots[number] for number in numbers]))
+            self._issued = stop
+
+    def _hear(self) -> None:
+        """Wait for a lane to finish a ticket, and write it down. Looks up now and then, as for lanes of a job."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                done = self._heard.get(timeout=_LOOK_UP_S)
+                break
+            self._check()
+        if isinstance(done, BaseException):
+            raise done
+        for slot in done.slots:
+            slot.missing -= min(done.stop, slot.stop) - max(done.start, slot.start)
+
+    def _work(self) -> None:
+        """Be a lane."""
+        try:
+            with self._open_renderer() as renderer:
+                while (ticket := self._next_ticket()) is not None:
+                    self._fill(renderer, ticket)
+                    self._heard.put(ticket)
+        except Stopped:
+            return
+        except BaseException as error:
+            self._heard.put(error)
+
+    def _next_ticket(self) -> _Ticket | None:
+        """Wait for a ticket. None at the end; Stopped if there is one and nobody waits for it."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                ticket = self._tickets.get(timeout=_LOOK_UP_S)
+                if ticket is not None:
+                    self._ending.check()
+                return ticket
+            # The interpreter ends with a stream that nobody closed: it waits for its threads, so they have to go.
+            if not threading.main_thread().is_alive() and not self._reader.is_alive():
+                raise Stopped
+
+    def _fill(self, renderer: Renderer, ticket: _Ticket) -> None:
+        first_slot = (ticket.start - self._start) // self._batch
+        for start, pixels, labels, _ in renderer.render(ticket.start, ticket.stop):
+            at, stop = start, start + pixels.shape[0]
+            while at < stop:
+                slot = ticket.slots[(at - self._start) // self._batch - first_slot]
+                until = min(stop, slot.stop)
+                into = slice(at - slot.start, until - slot.start)
+                slot.samples.pixels[into] = pixels[at - start : until - start]
+                if slot.samples.labels is not None and labels is not None:
+                    slot.samples.labels[into] = labels[at - start : until - start]
+                at = until
+            self._ending.check()

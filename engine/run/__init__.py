@@ -1,0 +1,1 @@
+"""A job: opened, rendered by threads and processes, committed and finished."""

@@ -1,0 +1,182 @@
+"""A job: a request that was opened and settled in every detail, with all that lanes share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gen_engine.engine.backends import open_backend
+from gen_engine.engine.backends.choose import choose
+from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.base.digests import sha256_bytes
+from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.codecs.contract import Codec
+from gen_engine.engine.errors import RequestError
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.labels import LabelPlan, Labels, parse_labels
+from gen_engine.engine.identity.latents import Latents, check_truncation
+from gen_engine.engine.identity.variants import CANONICAL, Graph
+from gen_engine.engine.plan.plan import Compute, Plan, shard_count
+from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
+from gen_engine.engine.plan.shard_size import settle_shard_size
+from gen_engine.engine.render.first_batch import refuse_broken, render_first_batch
+from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Batch, Layout, Origin
+from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers.contract import Format
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """An opened request: everything that lanes share."""
+
+    request: SampleRequest
+    plan: Plan
+    bundle: Bundle
+    backend: Backend
+    format: Format
+    codec: Codec
+    new_labels: Callable[[], Labels | None] = field(repr=False)
+
+    first_batch: Pixels = field(repr=False)
+    """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint."""
+
+    def renderer(self) -> Renderer:
+        """Open a lane."""
+        latents = _latents(self.bundle, self.plan.seed, self.plan.truncation)
+        return Renderer(self.backend.lane(), self.backend.batch, latents, self.new_labels(), self.first_batch)
+
+
+def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None] = lambda _: None) -> Job:
+    """Open the backend and settle the plan. Touches no output.
+
+    Args:
+        request: what is asked for.
+        bundle: the generator.
+        note: hears what the user should know of the choice of the graph.
+
+    Raises:
+        RequestError: the request does not fit the bundle.
+        BackendUnavailable, WriterUnavailable: something it needs does not work here.
+    """
+    form = open_format(request.format)
+    codec = _choose_codec(request, form, bundle)
+    check_truncation(bundle.latent.distribution, request.truncation)
+    label_plan, new_labels = _open_labels(request, bundle)
+    name, graph = choose(
+        bundle,
+        backend=request.backend,
+        device=request.device,
+        precision=request.precision,
+        batch=request.batch,
+        note=note,
+    )
+    batch = _settle_batch(request, bundle, graph)
+    latents = _latents(bundle, request.seed, request.truncation)
+    backend, first_batch, first_labels, first_latents = render_first_batch(
+        lambda size: open_backend(
+            name, bundle, graph, device=request.device, batch=size, build=request.build, note=note
+        ),
+        lambda opened: Renderer(opened.lane(), opened.batch, latents, new_labels()),
+        batch,
+        with_latents=request.with_latents,
+    )
+    refuse_broken(first_batch, bundle, backend, latents, new_labels())
+    codec.encode(first_batch[:1])  # a codec that cannot hold such samples says so before anything is written
+    layout = _layout_of_one_shard(request, bundle)
+    shard_size = settle_shard_size(request, form, codec, layout, Batch(0, first_batch, first_labels, first_latents))
+    plan = Plan(
+        bundle_name=bundle.name,
+        bundle_digest=bundle.digest,
+        generator_id=bundle.generator_id,
+        count=request.count,
+        seed=request.seed,
+        distribution=bundle.latent.distribution,
+        truncation=request.truncation,
+        labels=label_plan,
+        layout=dataclasses.replace(layout, shards=shard_count(request.count, shard_size)),
+        format=form.name,
+        format_id=form.identity,
+        codec_id=None if form.holds_arrays else codec.identity,
+        shard_size=shard_size,
+        shard_bytes=request.shard_bytes,
+        compute=_computation(backend, graph, batch, first_batch),
+    )
+    return Job(
+        request=request,
+        plan=plan,
+        bundle=bundle,
+        backend=backend,
+        format=form,
+        codec=codec,
+        new_labels=new_labels,
+        first_batch=first_batch,
+    )
+
+
+def _layout_of_one_shard(request: SampleRequest, bundle: Bundle) -> Layout:
+    return Layout(
+        shape=bundle.output.shape,
+        class_names=None if bundle.labels is None else bundle.labels.names,
+        shards=1,
+        modality=bundle.output.modality,
+        origin=Origin(seed=request.seed, latent_dim=bundle.latent.dim) if request.with_latents else None,
+    )
+
+
+def _computation(backend: Backend, graph: Graph, batch: int, first_batch: Pixels) -> Compute:
+    return Compute(
+        backend=backend.name,
+        version=backend.version,
+        device=backend.device.partition(":")[0],
+        precision=backend.precision,
+        batch=batch,
+        fingerprint=sha256_bytes(first_batch.tobytes()),
+        graph=None if graph.origin == CANONICAL else graph.sha256,
+        engine=backend.engine,
+    )
+
+
+def _latents(bundle: Bundle, seed: int, truncation: float | None) -> Latents:
+    latent = bundle.latent
+    return Latents(dim=latent.dim, distribution=latent.distribution, seed=seed, truncation=truncation)
+
+
+def _settle_batch(request: SampleRequest, bundle: Bundle, graph: Graph) -> int:
+    if bundle.fixed_batch is not None and request.batch not in (None, bundle.fixed_batch):
+        raise RequestError(
+            f"batch {request.batch}: the graph of bundle {bundle.name} runs at its own batch of {bundle.fixed_batch} "
+            "only; leave --batch out"
+        )
+    return request.batch or graph.batch or DEFAULT_BATCH
+
+
+def _choose_codec(request: SampleRequest, form: Format, bundle: Bundle) -> Codec:
+    pictures = bundle.output.modality == "image"
+    if form.holds_arrays and request.codec not in (None, "raw"):
+        instead = ", or choose --format webdataset or parquet" if pictures else ""
+        raise RequestError(
+            f"codec {request.codec!r}: format {form.name} holds arrays, not encoded pictures; "
+            f"leave --codec out{instead}"
+        )
+    if form.holds_arrays or (request.codec is None and not pictures):
+        return open_codec("raw")
+    codec = open_codec("png" if request.codec is None else request.codec)
+    if codec.pictures_only and not pictures:
+        raise RequestError(
+            f"codec {codec.name!r} holds pictures, and the samples of bundle {bundle.name} are of modality "
+            f"{bundle.output.modality}; use --codec raw, or --format npy"
+        )
+    return codec
+
+
+def _open_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | None, Callable[[], Labels | None]]:
+    if bundle.labels is None:
+        if request.labels is not None:
+            raise RequestError(f"labels {request.labels!r}: bundle {bundle.name} has no classes; leave --labels out")
+        return None, lambda: None
+    names = bundle.labels.names
+    plan, file = parse_labels("balanced" if request.labels is None else request.labels, names, request.count)
+    return plan, lambda: Labels(plan, names, request.seed, file)

@@ -1,0 +1,12 @@
+"""Names in a dataset's directory that several modules know, relative to it."""
+
+from __future__ import annotations
+
+MANIFEST = "dataset.json"
+
+STATE = ".gen-engine"
+"""Where the state of a job lies as long as it is not finished, beside ``data``."""
+
+PLAN = f"{STATE}/plan.json"
+
+DRAFT = f"{STATE}/draft.json"

@@ -1,0 +1,106 @@
+"""A run directory to a bundle: export, check, and write nothing unless the check passed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+from gen_engine.engine.identity.bundle import Bundle, LabelSpec, LatentSpec, OutputSpec, refuse_existing, write_bundle
+from gen_engine.export.errors import UnsupportedGenerator
+from gen_engine.export.parity import TOLERANCE, check_parity
+from gen_engine.export.record import exported
+from gen_engine.export.torch_graph import to_onnx, torch_reference
+from gen_engine.train.runs.checkpoint import CheckpointInfo, load_generator
+
+_NOT_OF_THE_GENERATOR = frozenset({"epoch", "step", "samples_per_s"})
+"""Metrics that stand elsewhere in the record, or say how fast the training machine was."""
+
+
+def export_checkpoint(
+    run_dir: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    tolerance: float = TOLERANCE,
+    quality: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write the bundle of a run's newest checkpoint, and return it as read back.
+
+    The same checkpoint makes the same ``generator.onnx``, byte for byte; and on the same machine the same bundle.
+
+    Args:
+        run_dir: the ``--out`` of a training run.
+        out: the bundle's directory, by custom ``NAME.gen``.
+        name: the generator's name; None for the NAME of ``out``.
+        tolerance: largest absolute error allowed on the images, see :mod:`gen_engine.export.parity`.
+        quality: figures that were measured of its samples, recorded as they are.
+        overwrite: replace a bundle that is at ``out``.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+        UnsupportedGenerator: the generator cannot be exported.
+        ParityError: the exported graph differs from torch.
+        OutputError: ``out`` exists or cannot be written.
+    """
+    refuse_existing(out, overwrite=overwrite)  # before the work, not after it
+    generator, info = load_generator(run_dir)
+    labels = _labels(info)
+    model = to_onnx(generator)
+    parity = check_parity(torch_reference(generator, info.latent_distribution), model, tolerance=tolerance)
+    channels, height, width = generator.image_shape
+    return write_bundle(
+        out,
+        name=name or out.name.removesuffix(".gen"),
+        latent=LatentSpec(dim=generator.latent_dim, distribution=info.latent_distribution),
+        labels=labels,
+        output=OutputSpec(modality="image", shape=(height, width, channels)),
+        generator=model,
+        training=_training(info, model),
+        parity=parity.to_json(),
+        quality=quality,
+        overwrite=overwrite,
+    )
+
+
+def _labels(info: CheckpointInfo) -> LabelSpec | None:
+    """Return the classes of a conditional generator. One trained without labels has none, whatever its data has."""
+    classes = info.config.num_classes
+    if not classes:
+        return None
+    names = info.class_names or tuple(map(str, range(classes)))
+    if len(names) != classes:
+        raise UnsupportedGenerator(f"{info.path} names {len(names)} classes for a generator of {classes}")
+    return LabelSpec(names=names)
+
+
+def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
+    """Say how the generator came to be: no times and no paths, so that it is the same wherever it is exported."""
+    run = info.training
+    return {
+        "model": dataclasses.asdict(info.config),
+        "data": {"name": PurePath(info.data_name).name, "sha256": info.data_digest},
+        "epochs": info.epochs,
+        "steps": info.steps,
+        "batch": run.batch,
+        "loss": {"name": run.loss, **dataclasses.asdict(run.loss_options)},
+        "optimizer": {
+            "name": "adam",
+            "lr": run.lr,
+            "lr_discriminator": run.lr_discriminator,
+            "betas": [run.adam_beta1, run.adam_beta2],
+        },
+        "ema_decay": run.ema_decay,
+        "seed": run.seed,
+        "device": run.device,
+        "precision": run.precision,
+        "metrics": {key: _finite(v) for key, v in info.metrics.items() if key not in _NOT_OF_THE_GENERATOR},
+    } | exported(model, ("torch", "onnx", "onnxscript"))
+
+
+def _finite(value: Any) -> Any:
+    """Return None for a loss that was not a number: JSON has no form for it."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""A bundle to its fastest faithful form on this machine."""

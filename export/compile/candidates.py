@@ -1,0 +1,193 @@
+"""What compiling tries: recipes of lowerings, precisions, runtimes and batches, and the graphs that come of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends import ENGINES
+from gen_engine.engine.backends.onnxruntime import CPU_PRECISIONS
+from gen_engine.engine.backends.openvino import shared_core
+from gen_engine.engine.base.digests import sha256_bytes
+from gen_engine.engine.errors import BackendUnavailable, RequestError
+from gen_engine.engine.identity.bundle import GENERATOR, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import Graph
+from gen_engine.engine.plan.request import DEFAULT_BATCH
+from gen_engine.export.compile.gate import Limits, Verdict
+from gen_engine.export.compile.lower import lower
+from gen_engine.export.compile.precision import PRECISIONS, cast, quantize
+from gen_engine.export.errors import ExportError
+
+_FOLD = ("batchnorm", "dense")
+_COARSE = ("subpixel", "upsample-conv", "activation-first")
+_LAST = ("pixels-first", "channels-last")
+RECIPES: dict[str, tuple[str, ...]] = {
+    "as exported": (),
+    "folded": _FOLD,
+    "sub-pixel": (*_FOLD, *_COARSE),
+    "sub-pixel, thin last, pixels first": (*_FOLD, *_COARSE, "thin-last", "pixels-first"),
+    "split, sub-pixel, thin last, pixels first": (*_FOLD, "subpixel-split", *_COARSE, "thin-last", "pixels-first"),
+    "sub-pixel, channels last": (*_FOLD, *_COARSE, *_LAST),
+    "split, sub-pixel, channels last": (*_FOLD, "subpixel-split", *_COARSE, *_LAST),
+    "sub-pixel, thin last, channels last": (*_FOLD, *_COARSE, "thin-last", *_LAST),
+    "split, sub-pixel, thin last, channels last": (*_FOLD, "subpixel-split", *_COARSE, "thin-last", *_LAST),
+}
+"""Sequences of lowerings worth timing. Those that come to the same graph are timed once."""
+
+TARGETS = ("openvino", "onnxruntime")
+"""What ``auto`` tries on a processor."""
+
+BATCHES = (10, 25, 50, 100, 200, 500, 1000, 2000)
+"""All divide the default shard, so that no batch is cut by a shard's edge."""
+
+_LARGEST_BATCH_BYTES = 4 << 20
+_CALIBRATION_SEED = 2**62 + 7
+_CALIBRATION_SAMPLES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to compile."""
+
+    target: str = "auto"
+    precision: str = "auto"
+    """``auto`` tries what this machine runs and the gate is likely to pass; int8 is asked for by name."""
+
+    device: str = "cpu"
+    max_batch: int = BATCHES[-1]
+    budget: float = 60.0
+    """Seconds to spend, about; candidates that were not reached are in the table as such."""
+
+    limits: Limits | None = None
+    """What the gate allows; None for the precision's :data:`gen_engine.export.compile.gate.LIMITS`."""
+
+    def __post_init__(self) -> None:
+        if self.target not in ("auto", *TARGETS, *ENGINES):
+            raise RequestError(f"target {self.target!r}: known are auto, {', '.join((*TARGETS, *ENGINES))}")
+        known = (*PRECISIONS, "tf32") if self.target in ENGINES else PRECISIONS
+        if self.precision not in ("auto", *known):
+            raise RequestError(f"precision {self.precision!r}: known are auto, {', '.join(known)}")
+        if self.max_batch < 1:
+            raise RequestError(f"max batch {self.max_batch}: it must be at least 1")
+        if not self.budget > 0:
+            raise RequestError(f"budget {self.budget:g} s: it must be above 0")
+
+
+@dataclass(kw_only=True)
+class Candidate:
+    """One way to run the generator, and what came of it."""
+
+    target: str
+    recipe: str
+    precision: str
+    batch: int
+    graph: Graph
+
+    speedup: float | None = None
+    """Samples a second over the canonical graph's in ONNX Runtime, of the last rounds it took part in."""
+
+    verdict: Verdict | None = None
+    left: str | None = None
+    """Why it went no further; None for the one that was kept."""
+
+    def __str__(self) -> str:
+        """Return it as people read it."""
+        return f"{self.target} {self.precision}, {self.recipe}, batch {self.batch}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a row of the table."""
+        return {
+            "target": self.target,
+            "recipe": self.recipe,
+            "precision": self.precision,
+            "batch": self.batch,
+            "speedup": None if self.speedup is None else round(self.speedup, 3),
+            "gate": None if self.verdict is None else self.verdict.to_json(),
+            "left": self.left,
+        }
+
+
+def graphs_of(
+    bundle: Bundle, options: Options, refused: Callable[[str], None]
+) -> Iterator[tuple[str, str, str, Graph]]:
+    """Yield (target, precision, recipe, graph), the likely best first, each distinct graph once a target."""
+    lowered: dict[str, bytes] = {}
+    for recipe, names in RECIPES.items():
+        model = lower(bundle.load(GENERATOR), names, outputs=[PIXELS_OUTPUT]).model
+        if model not in lowered.values():
+            lowered[recipe] = model
+    targets = TARGETS if options.target == "auto" else (options.target,)
+    for precision in ("bf16", "fp16", "fp32") if options.precision == "auto" else (options.precision,):
+        able = [target for target in targets if precision in computes(target)]
+        for target in set(targets) - set(able):
+            refused(f"{target} does not compute in {precision} on this processor")
+        graphs = dict(_typed(bundle, lowered, precision, refused)) if able else {}
+        for target in able:
+            for recipe, graph in graphs.items():
+                yield target, precision, recipe, graph
+
+
+def _typed(
+    bundle: Bundle, lowered: dict[str, bytes], precision: str, refused: Callable[[str], None]
+) -> Iterator[tuple[str, Graph]]:
+    for recipe, model in reversed(lowered.items()):
+        try:
+            typed = quantize(model, calibration(bundle)) if precision == "int8" else cast(model, precision)
+        except ExportError as error:
+            refused(f"{recipe} in {precision}: {error}")
+            continue
+        digest = sha256_bytes(typed)
+        yield (
+            recipe,
+            Graph(onnx=typed, sha256=digest, precision=precision, origin="candidate", batch=bundle.fixed_batch),
+        )
+
+
+def computes(target: str) -> tuple[str, ...]:
+    """Return the precisions that a runtime has kernels for on this processor, by its own word."""
+    if target == "onnxruntime":
+        return CPU_PRECISIONS
+    try:
+        capabilities = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except BackendUnavailable:
+        return ()
+    return tuple(name for name in PRECISIONS if name.upper() in capabilities)
+
+
+def calibration(bundle: Bundle) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """Yield the graph's inputs, for latents and labels as sampling draws them."""
+    batch = bundle.fixed_batch or 32
+    latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution, seed=_CALIBRATION_SEED)
+    for start in range(0, _CALIBRATION_SAMPLES, batch):
+        feeds: dict[str, NDArray[Any]] = {LATENTS_INPUT: latents.draw(start, start + batch)}
+        if bundle.labels is not None:
+            feeds[LABELS_INPUT] = np.arange(start, start + batch) % len(bundle.labels.names)
+        yield feeds
+
+
+def first_batch(bundle: Bundle, options: Options) -> int:
+    """Return the batch at which everything is timed first.
+
+    Raises:
+        RequestError: the bundle's one batch is larger than what was asked for.
+    """
+    if bundle.fixed_batch is not None:
+        if bundle.fixed_batch > options.max_batch:
+            raise RequestError(
+                f"max batch {options.max_batch}: bundle {bundle.name} runs at its batch of {bundle.fixed_batch} only"
+            )
+        return bundle.fixed_batch
+    return min(DEFAULT_BATCH, options.max_batch)
+
+
+def batches_of(bundle: Bundle, options: Options) -> list[int]:
+    """Return the batches to try: within what was asked for, and small enough for their pixels to stay in caches."""
+    sample = math.prod(bundle.output.shape) * np.dtype(bundle.output.dtype).itemsize
+    most = min(options.max_batch, max(BATCHES[0], _LARGEST_BATCH_BYTES // sample))
+    return [batch for batch in BATCHES if batch <= most] or [options.max_batch]

@@ -1,0 +1,269 @@
+"""A bundle to its fastest faithful form on this machine: lowering × precision × runtime × batch, timed and gated.
+
+Nothing is decided by rule, since what wins differs by machine and by generator. Every candidate is opened in the very
+backend that sampling uses and timed in rounds that take turns with the others, so that a machine that slows down for a
+while slows all of them. The fastest one that passes the gate is kept, with the table of all that were tried.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends import ENGINES, open_backend, runtime_version
+from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
+from gen_engine.engine.errors import BackendError, BackendUnavailable
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle, refuse_existing
+from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph
+from gen_engine.engine.measure.rounds import Runner, relative_speeds
+from gen_engine.engine.plan.request import DEFAULT_BATCH
+from gen_engine.export.compile.candidates import (
+    RECIPES,
+    Candidate,
+    Options,
+    batches_of,
+    calibration,
+    first_batch,
+    graphs_of,
+)
+from gen_engine.export.compile.gate import LIMITS, judge
+from gen_engine.export.compile.kernels import kernels_of
+from gen_engine.export.compile.tensorrt import compile_engine
+from gen_engine.export.errors import GateError
+
+_EQUAL = 0.98
+"""Speeds this near the fastest one's are equal within the noise: then the smaller batch waits less, in less memory."""
+
+_SEARCH = 0.8
+"""Share of the budget for the search; the gate and one sample's latency take the rest."""
+
+_GATE_SEED = 2**63 + 11
+"""Samples of the gate: of a sequence that no dataset is likely to hold, nor the calibration of int8."""
+
+_GATE_SAMPLES = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """What compiling found."""
+
+    bundle: Bundle
+    variant: Variant
+    table: tuple[Candidate, ...]
+
+
+def compile_bundle(
+    bundle: Bundle, options: Options, *, out: Path | None = None, progress: Callable[[str], None] = lambda _: None
+) -> Compiled:
+    """Find the fastest faithful variant of a bundle for this machine, and keep it in the bundle.
+
+    Args:
+        bundle: what to compile.
+        options: how.
+        out: write a copy of the bundle with the variant there, and leave the bundle as it is.
+        progress: hears what is being done, a sentence at a time.
+
+    Raises:
+        RequestError: the options do not go together.
+        BackendUnavailable: no runtime here can run, or build, what was asked for.
+        GateError: candidates ran, and none was both faithful and wanted. Nothing is written.
+        OutputError: the bundle cannot be written, or ``out`` exists.
+    """
+    if out is not None:
+        refuse_existing(out, overwrite=None)  # before the work, not after it
+    if options.target in ENGINES:
+        found, variant = compile_engine(
+            bundle,
+            target=options.target,
+            precision=options.precision,
+            max_batch=options.max_batch,
+            calibration=calibration(bundle),
+            out=out,
+            progress=progress,
+        )
+        return Compiled(bundle=found, variant=variant, table=())
+    with contextlib.closing(_Search(bundle, options, progress)) as search:
+        search.first_rounds()
+        search.batch_rounds()
+        kept = _gate(bundle, search.last_rounds(), options, progress)
+        variant = search.record(kept)
+    files = {variant.model: kept.graph.onnx}
+    return Compiled(bundle=add_variant(bundle, variant, files, out=out), variant=variant, table=tuple(search.table))
+
+
+class _Search:
+    """The tournament. Few runners are open at a time: each holds its weights once more, packed for its kernels."""
+
+    def __init__(self, bundle: Bundle, options: Options, progress: Callable[[str], None]) -> None:
+        self.table: list[Candidate] = []
+        self._bundle, self._options, self._progress = bundle, options, progress
+        self._began, self._budget = time.monotonic(), _SEARCH * options.budget
+        self._canonical = canonical_graph(bundle)
+        self._batch = first_batch(bundle, options)
+        # The peer that every speedup is over: the graph as it was exported, in ONNX Runtime.
+        self._naive = self._runner("onnxruntime", self._canonical, self._batch)
+        self._open: dict[int, Runner] = {}
+
+    def close(self) -> None:
+        """Close all runners."""
+        for runner in (self._naive, *self._open.values()):
+            runner.close()
+
+    def _spent(self) -> float:
+        """Return how much of the search's time is over, 0 to 1 and beyond."""
+        return (time.monotonic() - self._began) / self._budget
+
+    def _runner(self, target: str, graph: Graph, batch: int) -> Runner:
+        backend = open_backend(target, self._bundle, graph, device=self._options.device, batch=batch)
+        return Runner(backend, self._bundle, lanes=usable_cpus(), as_job=True)
+
+    def _opened_now(self) -> list[Candidate]:
+        """Return the candidates that are still in it, the fastest first."""
+        return sorted((c for c in self.table if id(c) in self._open), key=lambda c: -(c.speedup or 0.0))
+
+    def first_rounds(self) -> None:
+        """Time each distinct graph in each precision and runtime at one batch; the best three of all go on."""
+        refused: list[str] = []
+        graphs = graphs_of(self._bundle, self._options, refused.append)
+        for (target, precision), group in itertools.groupby(graphs, key=lambda found: found[:2]):
+            for _, _, recipe, graph in group:
+                one = Candidate(target=target, recipe=recipe, precision=precision, batch=self._batch, graph=graph)
+                self._enter(one, until=0.5)
+            self._rounds(seconds=0.1 * self._budget, keep=3)
+        if not self._open:
+            reasons = refused + [f"{one}: {one.left}" for one in self.table if one.left]
+            raise BackendUnavailable("no candidate runs here. " + "; ".join(dict.fromkeys(reasons)))
+
+    def _enter(self, candidate: Candidate, *, until: float) -> None:
+        """Put a candidate on the table, and open it unless that much of the time is over."""
+        self.table.append(candidate)
+        if self._spent() > until and self._open:
+            candidate.left = "the budget did not reach it"
+            return
+        self._progress(f"opening {candidate}")
+        self._try(candidate)
+
+    def _try(self, candidate: Candidate) -> bool:
+        try:
+            runner = self._runner(candidate.target, candidate.graph, candidate.batch)
+            runner.warm_up()
+        except BackendError as error:
+            candidate.left = str(error)
+            return False
+        self._open[id(candidate)] = runner
+        return True
+
+    def batch_rounds(self) -> None:
+        """Time the two best at other batches; the best three of all go on."""
+        for one in self._opened_now()[:2] if self._bundle.fixed_batch is None else []:
+            for batch in batches_of(self._bundle, self._options):
+                if batch != one.batch:
+                    self._enter(dataclasses.replace(one, batch=batch, speedup=None), until=0.8)
+            self._rounds(seconds=0.1 * self._budget, keep=3)
+
+    def last_rounds(self) -> list[Candidate]:
+        """Time the last ones again, longer; return all that were timed, the best first.
+
+        The others follow the last ones by their speeds in earlier rounds: if no bf16 form is faithful, an fp32 one is.
+        """
+        last = self._opened_now()
+        self._rounds(seconds=0.2 * self._budget, keep=len(last))
+        fastest = max(c.speedup or 0.0 for c in last)
+        last.sort(key=lambda c: (c.batch, 0) if _near(c, fastest) else (10**9, -(c.speedup or 0.0)))
+        for beaten in last:
+            beaten.left = "slower"
+        others = [c for c in self.table if c.speedup is not None and c not in last]
+        return last + sorted(others, key=lambda c: -(c.speedup or 0.0))
+
+    def _rounds(self, *, seconds: float, keep: int) -> None:
+        """Time all that are open in turns, and close all but the best."""
+        candidates = self._opened_now()
+        if not candidates:
+            return
+        self._progress(f"timing {len(candidates)} candidates for {seconds:.0f} s")
+        speeds = relative_speeds(self._naive, [self._open[id(c)] for c in candidates], seconds=seconds)
+        for candidate, speed in zip(candidates, speeds, strict=True):
+            candidate.speedup = speed
+        for slow in self._opened_now()[keep:]:
+            slow.left = "slower"
+            self._open.pop(id(slow)).close()
+
+    def _opened(self, kept: Candidate, batch: int) -> Backend:
+        return open_backend(kept.target, self._bundle, kept.graph, device=self._options.device, batch=batch)
+
+    def _speedup_at_1(self, kept: Candidate) -> float:
+        naive = open_backend("onnxruntime", self._bundle, self._canonical, device=self._options.device, batch=1)
+        with (
+            contextlib.closing(Runner(self._opened(kept, 1), self._bundle, lanes=1)) as ours,
+            contextlib.closing(Runner(naive, self._bundle, lanes=1)) as theirs,
+        ):
+            (speedup,) = relative_speeds(theirs, [ours], seconds=1.0)
+        return speedup
+
+    def record(self, kept: Candidate) -> Variant:
+        """Return the record of the candidate that is kept."""
+        at_1 = None if self._bundle.fixed_batch is not None else self._speedup_at_1(kept)
+        assert kept.verdict is not None
+        return Variant(
+            name=f"{kept.target}-{kept.precision}",
+            target=kept.target,
+            device=self._options.device.partition(":")[0],
+            precision=kept.precision,
+            batch=kept.batch,
+            model=GENERATOR,
+            generator=self._canonical.sha256,
+            lowerings=RECIPES[kept.recipe],
+            built_for={
+                "processor": processor_name(),
+                "isa": list(isa()),
+                "runtime": f"{kept.target} {runtime_version(kept.target)}",
+                "threads": usable_cpus(),
+            },
+            speedup=None if kept.speedup is None else round(kept.speedup, 3),
+            speedup_at_1=None if at_1 is None else round(at_1, 3),
+            gate=kept.verdict.to_json(),
+            kernels=kernels_of(self._opened(kept, kept.batch), kept.graph, self._bundle),
+            table=[candidate.to_json() for candidate in self.table],
+        )
+
+
+def _gate(bundle: Bundle, order: Sequence[Candidate], options: Options, progress: Callable[[str], None]) -> Candidate:
+    """Return the first candidate that passes; each is opened anew, as the sampler opens it."""
+    canonical = _draw(bundle, "onnxruntime", canonical_graph(bundle), options, DEFAULT_BATCH, 2 * _GATE_SAMPLES)
+    reference, other = canonical[:_GATE_SAMPLES], canonical[_GATE_SAMPLES:]
+    failed: dict[str, str] = {}
+    for one in order:
+        if one.graph.sha256 in failed:  # another batch of the same graph
+            one.left = failed[one.graph.sha256]
+            continue
+        progress(f"comparing {one} with fp32 on {_GATE_SAMPLES} fresh samples")
+        made = _draw(bundle, one.target, one.graph, options, one.batch, _GATE_SAMPLES)
+        one.verdict = judge(reference, made, other, options.limits or LIMITS[one.precision])
+        if one.verdict.passed:
+            one.left = None
+            return one
+        one.left = failed[one.graph.sha256] = "; ".join(one.verdict.failures)
+    reasons = "; ".join(dict.fromkeys(f"{one.target} {one.precision}, {one.recipe}: {one.left}" for one in order))
+    raise GateError(f"no candidate is faithful enough, so nothing was written. {reasons}")
+
+
+def _draw(bundle: Bundle, target: str, graph: Graph, options: Options, batch: int, samples: int) -> NDArray[Any]:
+    """Return ``samples`` fresh samples as the sampler makes them, through all lanes."""
+    backend = open_backend(
+        target, bundle, graph, device=options.device, batch=bundle.fixed_batch or min(batch, samples)
+    )
+    with contextlib.closing(Runner(backend, bundle, lanes=usable_cpus())) as runner:
+        return runner.draw(seed=_GATE_SEED, samples=samples)
+
+
+def _near(candidate: Candidate, fastest: float) -> bool:
+    return (candidate.speedup or 0.0) >= _EQUAL * fastest

@@ -1,0 +1,264 @@
+"""The latents are the bytes' first cause: their definition, their bits, their statistics."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gen_engine.engine.errors import RequestError
+from gen_engine.engine.identity.latents import (
+    LABEL_STREAM,
+    LATENT_STREAM,
+    MAX_SEED,
+    Latents,
+    philox_words,
+    quantile_table,
+)
+
+MASK = 2**64 - 1
+
+GOLDEN_FIRST = [
+    [3209582719, 1068355956, 1048274600, 3213360287],
+    [1072192124, 1074882190, 3197214120, 1060342334],
+]
+"""-0.806, 1.358, 0.246, -1.062 and 1.815, 2.272, -0.284, 0.701 as float32 bits."""
+
+GOLDEN_DIGESTS: dict[tuple[str, float | None], str] = {
+    ("normal", None): "f399cc94f79b43aee8950930dabefde3",
+    ("normal", 0.7): "2bcc122aef703b1107fb575f4122cae6",
+    ("uniform", None): "ac5d0a9a976a621de8e7a98823825baa",
+}
+
+
+def philox4x64_10(counter: int, key: tuple[int, int]) -> list[int]:
+    """Philox4x64-10 in plain integers, from the definition in Salmon et al. 2011, section 4.3 and table 2."""
+    c = [(counter >> (64 * i)) & MASK for i in range(4)]
+    k = list(key)
+    for _ in range(10):
+        high0, low0 = divmod(0xD2E7470EE14C6C93 * c[0], 2**64)
+        high1, low1 = divmod(0xCA5A826395121157 * c[2], 2**64)
+        c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
+        k = [(k[0] + 0x9E3779B97F4A7C15) & MASK, (k[1] + 0xBB67AE8584CAA73B) & MASK]
+    return c
+
+
+class TestWords:
+    def test_plain_philox_meets_random123s_known_answers(self) -> None:
+        ones = 2**256 - 1
+        assert philox4x64_10(0, (0, 0)) == [
+            0x16554D9ECA36314C,
+            0xDB20FE9D672D0FDC,
+            0xD7E772CEE186176B,
+            0x7E68B68AEC7BA23B,
+        ]
+        assert philox4x64_10(ones, (MASK, MASK)) == [
+            0x87B092C3013FE90B,
+            0x438C3C67BE8D0224,
+            0x9CC7D7C69CD777B6,
+            0xA09CAEBF594F0BA0,
+        ]
+
+    @given(
+        seed=st.integers(0, MAX_SEED),
+        stream=st.sampled_from([LATENT_STREAM, LABEL_STREAM]),
+        first=st.integers(0, 2**128),
+        blocks=st.integers(1, 5),
+    )
+    @settings(max_examples=100, deadline=None)
+    def test_every_block_is_philox_of_its_own_number(self, seed: int, stream: int, first: int, blocks: int) -> None:
+        expected = [word for b in range(blocks) for word in philox4x64_10(first + b, (seed, stream))]
+        assert philox_words(seed, stream, first, blocks).tolist() == expected
+
+
+class TestTransform:
+    """A latent against the exact quantile of its 32-bit integer."""
+
+    @pytest.mark.parametrize(
+        ("distribution", "truncation", "tolerance"),
+        [("normal", None, 2e-6), ("normal", 2.0, 2e-6), ("normal", 0.5, 2e-6), ("uniform", None, 2e-7)],
+    )
+    def test_latents_are_quantiles_of_their_words(
+        self, distribution: str, truncation: float | None, tolerance: float
+    ) -> None:
+        z = Latents(dim=8, distribution=distribution, seed=3, truncation=truncation).draw(0, 4000)
+        halves = philox_words(3, LATENT_STREAM, 0, 4000).view(np.int32) | 1
+        cut = NormalDist().cdf(-truncation) if truncation else 0.0
+
+        def exact(x: int) -> float:
+            p = abs(x) / 2**32
+            tail = 1 - 2 * p if distribution == "uniform" else -NormalDist().inv_cdf(cut + p * (1 - 2 * cut))
+            return math.copysign(tail, x)
+
+        expected = np.array([exact(x) for x in halves.tolist()])
+        assert np.abs(z.reshape(-1) - expected).max() < tolerance
+
+    def test_the_outermost_integers(self) -> None:
+        table = quantile_table("normal", None)
+        x = np.array([1, -1, 3, 2**31 - 1, -(2**31) + 1], np.int32).astype(np.float32)
+        index = x.view(np.uint32) >> 15
+        z = table.slope[index] * x + table.intercept[index]
+        outermost = -NormalDist().inv_cdf(2.0**-32)
+        assert z[:2].tolist() == pytest.approx([outermost, -outermost], rel=1e-6)
+        assert z[2] == pytest.approx(-NormalDist().inv_cdf(3 * 2.0**-32), rel=1e-6)
+        assert np.abs(z[3:]).max() < 1e-6
+
+    def test_truncated_latents_stay_inside(self) -> None:
+        z = Latents(dim=16, seed=1, truncation=0.7).draw(0, 20_000)
+        assert np.abs(z).max() <= np.float32(0.7)
+
+
+class TestAddressing:
+    @given(
+        dim=st.integers(1, 130),
+        start=st.integers(0, 10**12),
+        cuts=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    )
+    @settings(max_examples=60, deadline=None)
+    def test_equal_whatever_the_range_is_cut_into(self, dim: int, start: int, cuts: list[int]) -> None:
+        latents = Latents(dim=dim, seed=9)
+        whole = latents.draw(start, start + sum(cuts))
+        at, parts = start, []
+        for cut in cuts:
+            parts.append(latents.draw(at, at + cut))
+            at += cut
+        assert whole.tobytes() == np.concatenate(parts).tobytes()
+
+    def test_equal_over_the_edges_of_the_scratch_arrays(self) -> None:
+        latents = Latents(dim=100, seed=2)
+        whole = latents.draw(0, 2000)
+        assert np.array_equal(whole[1234], latents.draw(1234, 1235)[0])
+        assert np.array_equal(whole[1999], Latents(dim=100, seed=2).draw(1999, 2000)[0])
+
+    def test_an_empty_range_is_empty(self) -> None:
+        assert Latents(dim=5).draw(7, 7).shape == (0, 5)
+
+    def test_neighbouring_seeds_share_no_latents(self) -> None:
+        # seed 1, index 1 must not be seed 2, index 0, as it is where a key is the sum of the two.
+        draws = [Latents(dim=8, seed=seed).draw(0, 50).reshape(-1) for seed in range(4)]
+        assert len(np.unique(np.concatenate(draws))) == 4 * 50 * 8
+
+
+class TestGolden:
+    """The bits themselves. A change here is a new ALGORITHM."""
+
+    def test_first_latents(self) -> None:
+        z = Latents(dim=4, seed=0).draw(0, 2)
+        assert z.view(np.uint32).tolist() == GOLDEN_FIRST
+
+    @pytest.mark.parametrize("key", GOLDEN_DIGESTS)
+    def test_digests(self, key: tuple[str, float | None]) -> None:
+        assert draw_digest(*key) == GOLDEN_DIGESTS[key]
+
+    @pytest.mark.parametrize("kept", range(4))
+    def test_bits_do_not_depend_on_the_simd_level(self, kept: int) -> None:
+        names = simd_features()[kept:]
+        if not names:
+            pytest.skip(f"this processor has only {kept} of NumPy's SIMD levels")
+        code = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_latents as t, json; "
+            "print(json.dumps([t.simd_features(), [t.draw_digest(*key) for key in t.GOLDEN_DIGESTS]]))"
+        )
+        environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(names)}
+        run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        enabled, digests = json.loads(run.stdout)
+        assert not set(enabled) & set(names)
+        assert digests == list(GOLDEN_DIGESTS.values())
+
+
+@pytest.fixture(scope="module")
+def z() -> NDArray[np.float64]:
+    return Latents(dim=8, seed=123).draw(0, 250_000).astype(np.float64)
+
+
+class TestStatistics:
+    """Two million latents; each bound is five standard errors wide."""
+
+    def test_moments(self, z: NDArray[np.float64]) -> None:
+        n = z.size
+        # Standard errors of the first four moments of n standard normals.
+        assert abs(z.mean()) < 5 / math.sqrt(n)
+        assert abs((z**2).mean() - 1) < 5 * math.sqrt(2 / n)
+        assert abs((z**3).mean()) < 5 * math.sqrt(15 / n)
+        assert abs((z**4).mean() - 3) < 5 * math.sqrt(96 / n)
+
+    def test_tails(self, z: NDArray[np.float64]) -> None:
+        for bound in (1.0, 2.0, 3.0, 4.0):
+            expected = z.size * 2 * NormalDist().cdf(-bound)
+            assert abs((np.abs(z) > bound).sum() - expected) < 5 * math.sqrt(expected), bound
+
+    def test_kolmogorov_smirnov(self, z: NDArray[np.float64]) -> None:
+        some = np.sort(z.reshape(-1)[:100_000])
+        exact = np.array([NormalDist().cdf(v) for v in some.tolist()])
+        steps = np.arange(1, some.size + 1) / some.size
+        distance = max((steps - exact).max(), (exact - steps + 1 / some.size).max())
+        assert distance < 1.95 / math.sqrt(some.size)  # exceeded once in 1,000 seeds
+
+    def test_neighbouring_samples_are_uncorrelated(self, z: NDArray[np.float64]) -> None:
+        for lag in (1, 2, 7, 8, 64):
+            correlation = (z[:-lag] * z[lag:]).mean()
+            assert abs(correlation) < 5 / math.sqrt(z[lag:].size), lag
+
+    def test_dimensions_are_uncorrelated(self, z: NDArray[np.float64]) -> None:
+        correlation = np.corrcoef(z.T) - np.eye(8)
+        assert np.abs(correlation).max() < 5 / math.sqrt(len(z))
+
+    def test_streams_and_seeds_are_uncorrelated(self, z: NDArray[np.float64]) -> None:
+        other_seed = Latents(dim=8, seed=124).draw(0, len(z))
+        assert abs((z * other_seed).mean()) < 5 / math.sqrt(z.size)
+        bits = [philox_words(123, stream, 0, 20_000).view(np.uint8) for stream in (LATENT_STREAM, LABEL_STREAM)]
+        differing = np.unpackbits(bits[0] ^ bits[1])
+        assert abs(differing.mean() - 0.5) < 5 * 0.5 / math.sqrt(differing.size)
+
+    def test_truncated_moments(self) -> None:
+        z = Latents(dim=8, seed=5, truncation=1.0).draw(0, 100_000).astype(np.float64)
+        normal = NormalDist()
+        variance = 1 - 2 * normal.pdf(1.0) / (normal.cdf(1.0) - normal.cdf(-1.0))
+        assert (z**2).mean() == pytest.approx(variance, rel=0.01)
+
+
+class TestRefused:
+    @pytest.mark.parametrize("seed", [-1, 2**64])
+    def test_seed_out_of_range(self, seed: int) -> None:
+        with pytest.raises(RequestError, match=str(seed)):
+            Latents(dim=4, seed=seed)
+
+    @pytest.mark.parametrize("truncation", [0.0, -1.0, math.nan, math.inf, 11.0])
+    def test_truncation_out_of_range(self, truncation: float) -> None:
+        with pytest.raises(RequestError, match="truncation"):
+            Latents(dim=4, truncation=truncation)
+
+    def test_uniform_latents_have_no_tails(self) -> None:
+        with pytest.raises(RequestError, match="uniform"):
+            Latents(dim=4, distribution="uniform", truncation=0.5)
+
+    def test_unknown_distribution_and_dim(self) -> None:
+        with pytest.raises(RequestError, match="cauchy"):
+            Latents(dim=4, distribution="cauchy")
+        with pytest.raises(RequestError, match="0"):
+            Latents(dim=0)
+
+
+def draw_digest(distribution: str, truncation: float | None) -> str:
+    """Return a digest of latents from the start, from far out, and over several scratch arrays."""
+    latents = Latents(dim=100, distribution=distribution, seed=42, truncation=truncation)
+    parts = [latents.draw(0, 1500), latents.draw(10**12, 10**12 + 3)]
+    return hashlib.sha256(b"".join(part.astype("<f4").tobytes() for part in parts)).hexdigest()[:32]
+
+
+def simd_features() -> list[str]:
+    """Return the levels above its baseline that NumPy uses in this process, lowest first."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    return [name for name in __cpu_dispatch__ if __cpu_features__.get(name)]

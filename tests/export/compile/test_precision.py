@@ -1,0 +1,121 @@
+"""A graph in another arithmetic, said in its types."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from graphs import graph, operators, run
+from onnx import TensorProto, helper
+from onnx.shape_inference import infer_shapes
+
+from gen_engine.export.compile.lower import lower
+from gen_engine.export.compile.precision import CASTS, PRODUCTS, cast, quantize
+from gen_engine.export.errors import UnsupportedGenerator
+from gen_engine.export.torch_graph import to_onnx
+from gen_engine.train.models import ModelConfig, build_generator
+
+TYPES = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+
+
+@pytest.fixture(scope="module")
+def generator() -> bytes:
+    torch.manual_seed(0)
+    config = ModelConfig(family="dcgan", image_size=28, num_classes=4, width=8, latent_dim=16)
+    return to_onnx(build_generator(config).eval())
+
+
+@pytest.fixture(scope="module")
+def feeds() -> dict[str, np.ndarray]:
+    latents = np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)
+    return {"latents": latents, "labels": np.arange(4)}
+
+
+def types(model: bytes) -> dict[str, int]:
+    """Return the element type of every value."""
+    found = infer_shapes(onnx.load_from_string(model), strict_mode=True)
+    values = [*found.graph.value_info, *found.graph.input, *found.graph.output]
+    return {v.name: v.type.tensor_type.elem_type for v in values} | {
+        tensor.name: tensor.data_type for tensor in found.graph.initializer
+    }
+
+
+@pytest.mark.parametrize("precision", CASTS)
+def test_every_product_has_the_type_and_the_interface_keeps_its_own(generator: bytes, precision: str) -> None:
+    made = cast(generator, precision)
+    of = types(made)
+    products = [node for node in onnx.load_from_string(made).graph.node if node.op_type in PRODUCTS]
+    assert len(products) == 3
+    for node in products:
+        assert {of[name] for name in (*node.input, *node.output)} == {TYPES[precision]}
+    assert of["latents"] == of["images"] == TensorProto.FLOAT
+    assert of["pixels"] == TensorProto.UINT8
+    after = operators(made)[operators(made).index("Tanh") - 1 :]
+    assert after[:2] == ["Cast", "Tanh"]  # what follows the last product is fp32
+    assert cast(generator, precision) == made
+
+
+@pytest.mark.parametrize("precision", CASTS)
+def test_no_weight_is_kept_twice(generator: bytes, precision: str) -> None:
+    assert len(cast(generator, precision)) < 0.6 * len(generator)
+
+
+def test_fp16_is_near_fp32(generator: bytes, feeds: dict[str, np.ndarray]) -> None:
+    before, after = run(generator, feeds)[0], run(cast(generator, "fp16"), feeds)[0]
+    assert 0 < np.abs(after - before).max() < 2e-3
+
+
+def test_fp32_is_the_graph_itself(generator: bytes) -> None:
+    assert cast(generator, "fp32") is generator
+
+
+def test_what_is_no_type(generator: bytes) -> None:
+    with pytest.raises(ValueError, match="precision 'int8' is no type of a graph: known are fp32, fp16, bf16"):
+        cast(generator, "int8")
+
+
+def test_a_weight_beyond_fp16() -> None:
+    node = helper.make_node("Gemm", ["x", "w"], ["y"])
+    model = graph([node], {"w": np.full((3, 2), 1e5, np.float32)}, (3,))
+    with pytest.raises(UnsupportedGenerator, match="weight w_fp16 reaches 100000, too large for fp16; use bf16"):
+        cast(model, "fp16")
+    cast(model, "bf16")
+
+
+def test_nothing_to_cast() -> None:
+    with pytest.raises(UnsupportedGenerator, match="none of Conv, ConvTranspose, Gemm, MatMul, so bf16 would change"):
+        cast(graph([helper.make_node("Tanh", ["x"], ["y"])], {}, (3,)), "bf16")
+
+
+def test_a_value_used_in_both_types_is_cast_once() -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["h"]),
+        helper.make_node("Gemm", ["h", "w"], ["g"]),
+        helper.make_node("Add", ["h", "g"], ["s"]),
+        helper.make_node("Mul", ["s", "h"], ["y"]),
+    ]
+    made = cast(graph(nodes, {"w": np.eye(3, dtype=np.float32)}, (3,)), "bf16")
+    assert operators(made).count("Cast") == 3  # x down, h and g up
+
+
+def test_scales_of_a_resize_stay_fp32() -> None:
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["u"], mode="nearest"),
+        helper.make_node("Conv", ["u", "w"], ["y"]),
+    ]
+    constants = {"scales": np.array([1, 1, 2, 2], np.float32), "w": np.ones((1, 1, 1, 1), np.float32)}
+    assert types(cast(graph(nodes, constants, (1, 3, 3)), "fp16"))["scales"] == TensorProto.FLOAT
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_int8_has_symmetric_scales(generator: bytes, feeds: dict[str, np.ndarray]) -> None:
+    lowered = lower(generator, ("batchnorm", "dense", "subpixel"), outputs=["pixels"]).model
+    made = quantize(lowered, [feeds])
+    model = onnx.load_from_string(made)
+    zeros = {name for node in model.graph.node if node.op_type == "QuantizeLinear" for name in node.input[2:]}
+    arrays = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name in zeros]
+    assert arrays
+    assert all(array.dtype == np.int8 and not array.any() for array in arrays)
+    before, after = run(lowered, feeds)[0].astype(int), run(made, feeds)[0]
+    assert np.abs(after - before).mean() < 8

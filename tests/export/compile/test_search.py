@@ -1,0 +1,225 @@
+"""Compiling: candidates, rounds, the gate, and what is kept of it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends import open_backend
+from gen_engine.engine.errors import BackendUnavailable, OutputError, RequestError
+from gen_engine.engine.identity.bundle import Bundle, LabelSpec, LatentSpec, OutputSpec, read_bundle, write_bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import canonical_graph, read_variants
+from gen_engine.engine.measure.rounds import Runner, relative_speeds
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.run.job import open_job
+from gen_engine.export.compile import candidates
+from gen_engine.export.compile.candidates import RECIPES, Options, computes
+from gen_engine.export.compile.gate import LIMITS
+from gen_engine.export.compile.lower import LOWERINGS
+from gen_engine.export.compile.search import compile_bundle
+from gen_engine.export.errors import GateError
+from gen_engine.export.torch_graph import to_onnx
+from gen_engine.train.models import ModelConfig, build_generator
+
+pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+
+SHORT = 3.0
+"""A budget that is enough for a generator of this size."""
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    torch.manual_seed(0)
+    config = ModelConfig(family="dcgan", image_size=28, num_classes=3, width=8, latent_dim=16)
+    generator = build_generator(config)
+    for parameter in generator.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.15)
+    return write_bundle(
+        tmp_path / "small.gen",
+        name="small",
+        latent=LatentSpec(dim=16, distribution="normal"),
+        labels=LabelSpec(names=("a", "b", "c")),
+        output=OutputSpec(modality="image", shape=(28, 28, 1)),
+        generator=to_onnx(generator.eval()),
+        training={},
+        parity={},
+    )
+
+
+def test_the_recipes_name_lowerings_in_their_order() -> None:
+    order = list(LOWERINGS)
+    for names in RECIPES.values():
+        assert list(names) == sorted(names, key=order.index)
+
+
+def test_what_is_kept(bundle: Bundle) -> None:
+    said: list[str] = []
+    found = compile_bundle(bundle, Options(budget=SHORT), progress=said.append)
+    assert read_bundle(bundle.path).digest == found.bundle.digest != bundle.digest
+    assert found.bundle.generator_id == bundle.generator_id
+    (variant,) = read_variants(found.bundle)
+    assert variant == found.variant
+    assert variant.gate["passed"] is True
+    assert variant.kernels
+    assert variant.speedup is not None
+    kept = [row for row in variant.table if row["left"] is None]
+    assert [(row["target"], row["precision"], row["batch"]) for row in kept] == [
+        (variant.target, variant.precision, variant.batch)
+    ]
+    assert RECIPES[kept[0]["recipe"]] == variant.lowerings
+    assert {row["precision"] for row in variant.table} >= {"fp32"}
+    assert any(sentence.startswith("timing") for sentence in said)
+
+
+def test_a_job_runs_what_was_kept(bundle: Bundle) -> None:
+    compiled = compile_bundle(bundle, Options(budget=SHORT, target="openvino", precision="fp32"))
+    job = open_job(SampleRequest(count=100, backend="openvino"), compiled.bundle)
+    assert (job.plan.compute.backend, job.plan.compute.precision) == ("openvino", "fp32")
+    assert job.plan.compute.batch == compiled.variant.batch
+    naive = open_job(SampleRequest(count=100, backend="onnxruntime", batch=compiled.variant.batch), bundle)
+    assert np.abs(job.first_batch.astype(int) - naive.first_batch).max() <= 1
+
+
+@pytest.mark.skipif("bf16" not in computes("openvino"), reason="this processor has no bf16 kernels")
+def test_bf16_runs_in_bf16(bundle: Bundle) -> None:
+    variant = compile_bundle(bundle, Options(budget=SHORT, precision="bf16")).variant
+    assert (variant.name, variant.target) == ("openvino-bf16", "openvino")
+    assert all("bf16" in kernel for kernel in variant.kernels)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_int8_is_asked_for_by_name(bundle: Bundle) -> None:
+    by_itself = compile_bundle(bundle, Options(budget=SHORT))
+    assert "int8" not in {row["precision"] for row in by_itself.variant.table}
+    # A generator of noise is no generator to be fair to: what is tested is what it runs in.
+    limits = dataclasses.replace(LIMITS["int8"], set_distance=10.0)
+    options = Options(budget=SHORT, target="onnxruntime", precision="int8", limits=limits)
+    variant = compile_bundle(by_itself.bundle, options).variant
+    assert variant.name == "onnxruntime-int8"
+    assert any(kernel.startswith(("QLinear", "QGemm")) for kernel in variant.kernels), variant.kernels
+
+
+def test_several_variants_live_together(bundle: Bundle) -> None:
+    first = compile_bundle(bundle, Options(budget=SHORT, target="onnxruntime", precision="fp32")).bundle
+    both = compile_bundle(first, Options(budget=SHORT, target="openvino", precision="fp32")).bundle
+    assert [variant.name for variant in read_variants(both)] == ["onnxruntime-fp32", "openvino-fp32"]
+
+
+def test_nothing_is_written_if_none_is_faithful(bundle: Bundle) -> None:
+    limits = dataclasses.replace(LIMITS["fp32"], set_distance=0.5)  # nearer than fp32 itself
+    with pytest.raises(GateError, match="no candidate is faithful enough, so nothing was written"):
+        compile_bundle(bundle, Options(budget=SHORT, precision="fp32", limits=limits))
+    assert read_bundle(bundle.path).digest == bundle.digest
+
+
+def test_a_wrong_lowering_does_not_pass(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate is the last to see that a rewrite makes other pictures."""
+    real = candidates.lower
+
+    def wrong(model: bytes, names: tuple[str, ...], **how: object) -> object:
+        lowered = real(model, names, **how)
+        if not names:
+            return lowered
+        broken = onnx.load_from_string(lowered.model)
+        for tensor in broken.graph.initializer:
+            array = onnx.numpy_helper.to_array(tensor)
+            if array.ndim == 4:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(array[::-1].copy(), tensor.name))
+        return dataclasses.replace(lowered, model=broken.SerializeToString())
+
+    monkeypatch.setattr(candidates, "lower", wrong)
+    variant = compile_bundle(bundle, Options(budget=SHORT, precision="fp32", target="onnxruntime")).variant
+    assert variant.lowerings == ()
+    assert any("PSNR" in (row["left"] or "") for row in variant.table) or len(variant.table) == 1
+
+
+def test_a_copy(bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "copy.gen"
+    compiled = compile_bundle(bundle, Options(budget=SHORT, target="onnxruntime", precision="fp32"), out=out)
+    assert compiled.bundle.path == out
+    assert read_bundle(bundle.path).digest == bundle.digest
+    assert not read_variants(bundle)
+    began: list[str] = []
+    with pytest.raises(OutputError, match=r"copy\.gen exists; choose another --out$"):
+        compile_bundle(bundle, Options(), out=out, progress=began.append)
+    assert not began, "it said so after the work"
+
+
+def test_what_no_runtime_computes(bundle: Bundle) -> None:
+    with pytest.raises(BackendUnavailable, match="onnxruntime does not compute in bf16 on this processor"):
+        compile_bundle(bundle, Options(budget=SHORT, target="onnxruntime", precision="bf16"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target": "tpu"}, "target 'tpu': known are auto, openvino, onnxruntime, tensorrt, tensorrt-rtx"),
+        ({"precision": "fp4"}, "precision 'fp4': known are auto, fp32"),
+        ({"max_batch": 0}, "max batch 0: it must be at least 1"),
+        ({"budget": 0.0}, "budget 0 s: it must be above 0"),
+        ({"budget": float("nan")}, "budget nan s: it must be above 0"),
+    ],
+)
+def test_options_are_checked(options: dict[str, object], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        Options(**options)
+
+
+def test_the_most_samples_a_call(bundle: Bundle) -> None:
+    variant = compile_bundle(bundle, Options(budget=SHORT, max_batch=20, precision="fp32")).variant
+    assert max(row["batch"] for row in variant.table) <= 20
+
+
+def test_a_runner_draws_what_a_renderer_does(bundle: Bundle) -> None:
+    backend = open_backend("openvino", bundle, canonical_graph(bundle), device="cpu", batch=7)
+    with contextlib.closing(Runner(backend, bundle, lanes=3)) as runner:
+        drawn = runner.draw(seed=5, samples=40)
+
+    class Cycle:
+        def draw(self, start: int, stop: int) -> NDArray[np.int64]:
+            return np.arange(start, stop) % 3
+
+    with contextlib.closing(Renderer(backend.lane(), 7, Latents(dim=16, seed=5), Cycle())) as renderer:
+        np.testing.assert_array_equal(drawn, renderer.array(0, 40)[0])
+
+
+def test_rounds_tell_fast_from_slow(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By turns of known length: no clock of this machine decides."""
+    graph = canonical_graph(bundle)
+
+    def runner() -> Runner:
+        return Runner(open_backend("onnxruntime", bundle, graph, device="cpu", batch=2), bundle, lanes=1)
+
+    with contextlib.closing(runner()) as peer, contextlib.closing(runner()) as other:
+        speeds = iter([10.0, 30.0, 5.0, 15.0, 1.0, 1.0] * 100)  # the last round: a machine that stalled
+        monkeypatch.setattr(Runner, "turn", lambda self: next(speeds))
+        began = time.perf_counter()
+        assert relative_speeds(peer, [other], seconds=0.0) == [3.0]
+        assert time.perf_counter() - began < 60
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
+@pytest.mark.parametrize("precision", ["auto", "tf32", "bf16"])
+def test_an_engine_is_kept_and_not_claimed_to_be_fast(bundle: Bundle, precision: str) -> None:
+    compiled = compile_bundle(bundle, Options(target="tensorrt-rtx", precision=precision))
+    (variant,) = read_variants(compiled.bundle)
+    assert variant.name == f"tensorrt-rtx-{'fp16' if precision == 'auto' else precision}"
+    assert (variant.speedup, variant.gate["passed"]) == (None, None)
+    record = json.loads(compiled.bundle.load(f"variants/{variant.name}/engine.json"))
+    plan = compiled.bundle.files[f"variants/{variant.name}/engine.plan"]
+    graph = compiled.bundle.files[f"variants/{variant.name}/generator.onnx"]
+    assert (record["plan_sha256"], record["onnx_sha256"]) == (plan.sha256, graph.sha256)
+    job = open_job(SampleRequest(count=10), compiled.bundle)
+    assert job.plan.compute.backend == "onnxruntime"

@@ -1,0 +1,218 @@
+"""Someone else's torch module: read, understood, exported, or refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import foreign_modules
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from gen_engine.cli.main import main
+from gen_engine.engine.identity.bundle import read_bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run.job import open_job
+from gen_engine.export.errors import ParityError, UnsupportedGenerator
+from gen_engine.export.external.interface import Asked
+from gen_engine.export.external.module import load_module
+from gen_engine.export.external.to_bundle import export_module
+
+
+def weights_of(module: nn.Module, path: Path, wrap: Any = lambda state: state) -> Path:
+    torch.save(wrap(module.state_dict()), path)
+    return path
+
+
+def exported(tmp_path: Path, name: str, out: str = "x.gen", **how: Any) -> Any:
+    torch.manual_seed(0)
+    weights = weights_of(getattr(foreign_modules, name)(), tmp_path / "w.pt")
+    return export_module(f"foreign_modules:{name}", tmp_path / out, weights=weights, asked=Asked(**how))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("Plain", (8, 8, 3), ["[batch, 6, 1, 1]", "NCHW", "-1..1"]),
+        ("Dense", (5, 5, 1), ["[batch, 4]", "flat [25]", "0..1"]),
+        ("ByTable", (2, 2, 3), ["[batch, 4]", "labels as ids", "5 classes", "0..1"]),
+        ("OneHot", (6, 6, 1), ["[batch, 6]", "labels as one-hot", "3 classes", "-1..1"]),
+        ("Wave", (32, 2), ["[batch, 5, 1]", "audio 32×2, made as NCL"]),
+        ("Voxels", (4, 6, 8, 1), ["[batch, 5, 1, 1, 1]", "volume 4×6×8×1, made as NCDHW"]),
+        ("Rows", (7,), ["[batch, 3]", "vector 7"]),
+    ],
+)
+def test_what_is_inferred(tmp_path: Path, name: str, shape: tuple[int, ...], said: list[str]) -> None:
+    bundle = exported(tmp_path, name)
+    assert bundle.output.shape == shape
+    told = "\n".join(bundle.training["inferred"])
+    assert all(part in told for part in said), told
+    assert bundle.parity["max_abs_error"] < 1e-5 * bundle.parity["scale"]
+    assert bundle.parity["reference"].startswith("torch ")
+
+
+def test_labels_that_no_layer_tells_are_told(tmp_path: Path) -> None:
+    bundle = exported(tmp_path, "Joined", label="4")
+    assert bundle.labels is not None
+    assert (bundle.latent.dim, len(bundle.labels.names)) == (5, 4)
+
+
+def test_a_class_is_the_modules_own(tmp_path: Path) -> None:
+    bundle = exported(tmp_path, "OneHot")
+    job = open_job(SampleRequest(count=6, seed=1, batch=6, labels="2"), bundle)
+    torch.manual_seed(0)
+    module = foreign_modules.OneHot().eval()
+    z = torch.from_numpy(Latents(dim=6, seed=1).draw(0, 6))
+    made = module(z, torch.eye(3)[[2] * 6]).detach().reshape(6, 6, 6, 1)
+    assert np.abs(job.first_batch.astype(int) - (127.5 * made + 127.5).round().numpy()).max() <= 1
+
+
+def test_what_it_draws_is_part_of_its_latents(tmp_path: Path) -> None:
+    bundle = exported(tmp_path, "Noisy")
+    assert bundle.latent.dim == 6 + 3 * 8 * 8
+    assert "the graph as given, what it draws as inputs" in bundle.parity["reference"]
+    first, again = (open_job(SampleRequest(count=8, batch=8), bundle).first_batch for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+@pytest.mark.parametrize(("name", "how"), [("Plain", {}), ("Dense", {}), ("Last", {"range": "0..255"})])
+def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str, str]) -> None:
+    bundle = exported(tmp_path, name, **how)
+    job = open_job(SampleRequest(count=8, seed=3, batch=8), bundle)
+    torch.manual_seed(0)
+    module = getattr(foreign_modules, name)().eval()
+    z = torch.from_numpy(Latents(dim=bundle.latent.dim, seed=3).draw(0, 8))
+    made = module(z if name == "Dense" else z[:, :, None, None]).detach()
+    low, high = {"Plain": (-1, 1), "Dense": (0, 1), "Last": (0, 255)}[name]
+    levels = ((made - low) * (255 / (high - low))).round().clamp(0, 255)
+    picture = levels.reshape(8, *bundle.output.shape) if name == "Dense" else levels
+    wanted = picture.permute(0, 2, 3, 1) if name == "Plain" else picture
+    assert np.abs(job.first_batch.astype(int) - wanted.numpy()).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        (
+            "Unbounded",
+            UnsupportedGenerator,
+            r"reach from -.* which is none of -1..1, 0..1, 0..255; name it with --range",
+        ),
+        ("Broken", UnsupportedGenerator, "of the .* values that it makes are not finite"),
+        ("OnePicture", UnsupportedGenerator, r"of 7 latents it makes \[1, 3, 8, 8\], not one sample a latent"),
+        ("Diffusion", UnsupportedGenerator, "one step of a diffusion: it takes a noisy sample, x, and a timestep, t"),
+        ("Mixing", ParityError, "at batch 2, row 0 of .* is not what it is alone: its rows are no samples"),
+        ("Joined", UnsupportedGenerator, "makes nothing of latents and labels, .*number of classes with --label"),
+        ("not_a_module", UnsupportedGenerator, "made a int, not a torch.nn.Module"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, name: str, error: type[Exception], message: str) -> None:
+    made: Any = foreign_modules.Joined() if name == "Joined" else foreign_modules.Plain()
+    weights = weights_of(made, tmp_path / "w.pt")
+    with pytest.raises(error, match=message):
+        export_module(f"foreign_modules:{name}", tmp_path / "x.gen", weights=weights, asked=Asked())
+    assert not (tmp_path / "x.gen").exists()
+
+
+class TestWeights:
+    def load(self, path: Path, key: str | None = None) -> nn.Module:
+        return load_module("foreign_modules:Plain", {}, path, key)
+
+    def test_a_pickled_module_is_not_opened(self, tmp_path: Path) -> None:
+        torch.save(foreign_modules.Plain(), tmp_path / "w.pt")
+        with pytest.raises(UnsupportedGenerator, match=r"holds pickled objects, which could run code .* state_dict"):
+            self.load(tmp_path / "w.pt")
+
+    def test_a_key_within(self, tmp_path: Path) -> None:
+        module = foreign_modules.Plain()
+        path = weights_of(module, tmp_path / "w.pt", lambda state: {"models": {"netG": state}, "epoch": 3})
+        assert torch.equal(self.load(path, "models.netG").main[0].weight, module.main[0].weight)
+        with pytest.raises(UnsupportedGenerator, match="has no 'netD' there, but netG"):
+            self.load(path, "models.netD")
+        with pytest.raises(
+            UnsupportedGenerator, match="no state dict at its top, but models, epoch; say where with --key"
+        ):
+            self.load(path)
+
+    @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
+    def test_a_prefix_of_wrappers(self, tmp_path: Path, prefix: str) -> None:
+        module = foreign_modules.Plain()
+        path = weights_of(module, tmp_path / "w.pt", lambda state: {prefix + k: v for k, v in state.items()})
+        assert torch.equal(self.load(path).main[0].weight, module.main[0].weight)
+
+    def test_safetensors(self, tmp_path: Path) -> None:
+        module = foreign_modules.Plain()
+        safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
+        assert torch.equal(self.load(tmp_path / "w.safetensors").main[0].weight, module.main[0].weight)
+
+    def test_weights_of_another_module(self, tmp_path: Path) -> None:
+        path = weights_of(foreign_modules.Dense(), tmp_path / "w.pt")
+        with pytest.raises(UnsupportedGenerator, match=r"do not fit foreign_modules:Plain: .*Missing key"):
+            self.load(path)
+
+    def test_no_weights_at_all(self, tmp_path: Path) -> None:
+        (tmp_path / "w.safetensors").write_bytes(b"nothing of the kind")
+        with pytest.raises(UnsupportedGenerator, match="cannot be read as weights"):
+            self.load(tmp_path / "w.safetensors")
+
+    @pytest.mark.parametrize(
+        ("spec", "message"),
+        [
+            ("no_such_package:X", "ModuleNotFoundError"),
+            ("foreign_modules:None_", "AttributeError"),
+            ("foreign_modules", ""),
+        ],
+    )
+    def test_no_such_factory(self, tmp_path: Path, spec: str, message: str) -> None:
+        with pytest.raises(UnsupportedGenerator, match=f"--module {spec}: {message}"):
+            load_module(spec, {}, tmp_path / "w.pt", None)
+
+
+def test_everything_can_be_overridden(tmp_path: Path) -> None:
+    bundle = exported(tmp_path, "Plain", latent="6x1x1", layout="NCHW", range="0..255", shape=(8, 8, 3))
+    assert "range: 0..255" in "".join(bundle.training["inferred"])
+    for how, message in (
+        ({"latent": "5"}, "makes nothing of latents and labels, however shaped; name their sizes with --latent"),
+        ({"layout": "NHW"}, r"--layout NHW: it makes \[3, 8, 8\] a latent, which is nothing of the kind"),
+        ({"shape": (64, 2)}, r"--shape 64x2: it makes \[3, 8, 8\] a latent, which is nothing of the kind"),
+    ):
+        with pytest.raises(UnsupportedGenerator, match=message):
+            exported(tmp_path, "Plain", "y.gen", **how)
+
+
+class TestCommandLine:
+    def test_it_says_what_it_inferred(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        weights = weights_of(foreign_modules.Plain(nz=7), tmp_path / "w.pt", lambda state: {"netG": state})
+        words = ["--module", "foreign_modules:Plain", "--arg", "nz=7", "--weights", str(weights), "--key", "netG"]
+        assert main(["export", *words, "--out", str(tmp_path / "x.gen")]) == 0
+        out = capsys.readouterr().out
+        assert "inferred the module is called with latents [batch, 7, 1, 1] (--latent, --label)" in out
+        origin = read_bundle(tmp_path / "x.gen").training["origin"]
+        assert (origin["module"], origin["arguments"], origin["key"]) == ("foreign_modules:Plain", {"nz": 7}, "netG")
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            ([], "Name a training run or an ONNX file, or a --module"),
+            (["run", "--module", "a:B"], "Name a training run or an ONNX file, or a --module"),
+            (["--module", "a:B"], "--module needs --weights"),
+            (["run", "--key", "netG"], "--key goes with --module"),
+            (["run", "--arg", "a=1"], "--arg goes with --module"),
+            (["--module", "a:B", "--arg", "=3"], "'=3' is not NAME=VALUE"),
+            (["--module", "a:B", "--range", "0..2", "--weights", __file__], "--range '0..2': known are -1..1, 0..1"),
+            (["--module", "a:B", "--latent", "0", "--weights", __file__], "--latent '0': sizes are whole numbers"),
+            (["--module", "a:B", "--label", "y=x", "--weights", __file__], "--label 'y=x': the number of classes is"),
+            (["--module", "a:B", "--shape", "8x", "--weights", __file__], "--shape '8x': sizes are whole numbers"),
+            (["run", "--shape", "8x8x1"], "--shape goes with an ONNX file or --module"),
+            (["x.onnx", "--key", "netG"], "--key goes with --module"),
+        ],
+    )
+    def test_bad_usage(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+    ) -> None:
+        assert main(["export", *words, "--out", str(tmp_path / "x.gen")]) == 2
+        assert message in capsys.readouterr().err

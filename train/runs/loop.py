@@ -1,0 +1,227 @@
+"""The training loop: order of the data, steps, metrics, previews, checkpoints, resume.
+
+A run is a function of its configuration and data: the order of epoch e comes from (seed, e), everything else random
+from one stream whose state is saved, so a run that was stopped anywhere continues bit for bit on the same machine
+and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gen_engine.train.config import TrainConfig, check_resumable
+from gen_engine.train.data.image_data import ImageData
+from gen_engine.train.device import deterministic
+from gen_engine.train.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ResumeMismatch,
+    TrainingDiverged,
+    TrainingInterrupted,
+)
+from gen_engine.train.runs.checkpoint import (
+    CheckpointInfo,
+    Snapshot,
+    has_checkpoint,
+    load_checkpoint,
+    load_generator,
+    save_checkpoint,
+)
+from gen_engine.train.runs.events import EpochDone, Notice, OnEvent, RunStarted, Saved, StepDone, StepSkipped
+from gen_engine.train.runs.preview import write_preview
+from gen_engine.train.runs.run_dir import append_metrics, clear_run, keep_metrics, locked, preview_path, writing
+from gen_engine.train.runs.state import RunState
+
+Stop = Callable[[], "int | None"]
+"""Asked after every step: a signal's number to save and stop, or None."""
+
+
+def train(
+    config: TrainConfig,
+    data: ImageData,
+    run_dir: Path,
+    *,
+    resume: bool = True,
+    on_event: OnEvent = lambda event: None,
+    stop: Stop = lambda: None,
+) -> CheckpointInfo:
+    """Train to `config.epochs` in run_dir, continuing what is there if `resume`, and say what came out.
+
+    Raises DataError and ConfigError before the first step, ResumeMismatch and CheckpointError on a resume that
+    cannot be, TrainingDiverged, and TrainingInterrupted once `stop` says so and the state is saved. Whatever is
+    raised, OutputRefused from a full disk included, the last checkpoint is whole.
+    """
+    check_data(config, data)
+    with locked(run_dir), deterministic(config.device):
+        trainer = Trainer(config, data, run_dir, on_event, stop)
+        if has_checkpoint(run_dir):
+            if resume:
+                trainer.restore(load_checkpoint(run_dir))
+            else:
+                on_event(Notice(text=f"--no-resume: the run in {run_dir} is replaced"))
+                clear_run(run_dir)
+        trainer.run()
+    return load_generator(run_dir)[1]
+
+
+def check_data(config: TrainConfig, data: ImageData) -> None:
+    """DataError or ConfigError when this model cannot train on this data."""
+    model = config.model
+    check_labels_given(data, bool(model.num_classes))
+    if model.num_classes not in (0, data.num_classes):
+        raise ConfigError(f"the model has {model.num_classes} classes, {data.name} has {data.num_classes}")
+    count, height, width, channels = data.images_NHWC.shape
+    if (channels, height, width) != model.image_shape:
+        raise ConfigError(
+            f"{data.name} has images of {height}×{width}×{channels}, "
+            f"the model makes {model.image_size}×{model.image_size}×{model.channels}"
+        )
+    if count < config.batch:
+        raise ConfigError(f"batch {config.batch} is more than the {count} images there are: use --batch {count}")
+
+
+def check_labels_given(data: ImageData, conditional: bool) -> None:
+    """DataError when a conditional model is asked for on data without labels."""
+    if conditional and data.labels is None:
+        raise DataError(
+            f"--conditional needs labels and {data.name} has none: use --unconditional, or give it labels "
+            f"(a subfolder a class, or an array `labels` in the .npz)"
+        )
+
+
+class Trainer:
+    """One run: its state, its data, and where it writes."""
+
+    def __init__(self, config: TrainConfig, data: ImageData, run_dir: Path, on_event: OnEvent, stop: Stop) -> None:
+        self.config, self.data, self.run_dir = config, data, run_dir
+        self.on_event, self.stop = on_event, stop
+        self.state = RunState(config)
+        self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy())
+        self.labels_N = None
+        if config.model.num_classes and data.labels is not None:
+            self.labels_N = torch.from_numpy(data.labels.copy())
+        self.steps_per_epoch = len(data.images_NHWC) // config.batch
+        self.saved_at = -1
+
+    @property
+    def epoch(self) -> int:
+        """Whole epochs taken."""
+        return self.state.step // self.steps_per_epoch
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Continue from a snapshot; ResumeMismatch when configuration or data differ, with both values."""
+        record = snapshot.record
+        try:
+            check_resumable(TrainConfig.from_json(record["config"]), self.config)
+            self._check_same_data(record["data"]["name"], record["data"]["digest"])
+            self.state.load(snapshot)
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise CheckpointError(f"the checkpoint in {self.run_dir} does not fit its config: {error!r}") from error
+        keep_metrics(self.run_dir, self.epoch)
+        self.on_event(Notice(text=f"resuming after step {self.state.step} (epoch {self.epoch})"))
+        for what, now in (("threads", torch.get_num_threads()), ("torch", torch.__version__)):
+            if record.get(what) != now:
+                text = f"the run had {what} {record.get(what)}, now {now}: it continues, but not bit for bit"
+                self.on_event(Notice(text=text))
+
+    def run(self) -> None:
+        """From the current step to the end of the last epoch."""
+        total = self.config.epochs * self.steps_per_epoch
+        self.on_event(
+            RunStarted(
+                step=self.state.step,
+                steps_per_epoch=self.steps_per_epoch,
+                steps_total=total,
+                batch=self.config.batch,
+                parameters=sum(p.numel() for p in self.state.generator.parameters()),
+            )
+        )
+        while self.state.step < total:
+            self._run_epoch()
+
+    def _run_epoch(self) -> None:
+        """The rest of the current epoch; a stop on its last step still gets its metrics and preview."""
+        order_N = data_order(self.config.seed, self.epoch, len(self.images_NCHW))
+        batch = self.config.batch
+        started, first = time.perf_counter(), self.state.step
+        signum = None
+        for position in range(first % self.steps_per_epoch, self.steps_per_epoch):
+            self._one_step(order_N[position * batch : (position + 1) * batch])
+            signum = self.stop()
+            if signum is not None and position + 1 < self.steps_per_epoch:
+                self._interrupted(signum)
+        seconds = time.perf_counter() - started
+        with writing(self.run_dir):
+            self._finish_epoch((self.state.step - first) * batch / seconds)
+        if signum is not None and self.epoch < self.config.epochs:
+            self._interrupted(signum)
+
+    def _one_step(self, indices_B: NDArray[np.int64]) -> None:
+        chosen = torch.from_numpy(indices_B)
+        images_BCHW = self.images_NCHW[chosen].to(self.config.device).float() / 127.5 - 1.0
+        labels_B = None if self.labels_N is None else self.labels_N[chosen].to(self.config.device)
+        losses = self.state.take_step(images_BCHW, labels_B, self.state.rng)
+        self.state.step += 1
+        if all(math.isfinite(value) for value in losses.values()):
+            self.state.add_good(losses)
+        else:
+            self._left_out(losses)
+        self.on_event(StepDone(step=self.state.step, losses=losses, samples=len(indices_B)))
+
+    def _left_out(self, losses: dict[str, float]) -> None:
+        state = self.state
+        state.add_bad()
+        self.on_event(StepSkipped(step=state.step, losses=losses, in_a_row=state.bad_in_a_row))
+        if state.bad_in_a_row >= self.config.max_bad_steps:
+            named = ", ".join(f"{name} = {value}" for name, value in losses.items())
+            raise TrainingDiverged(
+                f"training diverged: {state.bad_in_a_row} steps in a row, up to step {state.step}, had losses or "
+                f"gradients that are not finite ({named}). The last checkpoint, if any, is unharmed; "
+                f"use a lower --lr or --precision fp32."
+            )
+
+    def _finish_epoch(self, samples_per_s: float) -> None:
+        metrics = self.state.close_epoch(self.epoch, samples_per_s)
+        append_metrics(self.run_dir, metrics)
+        self.on_event(EpochDone(metrics=metrics))
+        last = self.epoch == self.config.epochs
+        if self.config.preview_every and (self.epoch % self.config.preview_every == 0 or last):
+            path = preview_path(self.run_dir, self.epoch)
+            write_preview(self.state.averaged_generator, path, torch.device(self.config.device))
+            self.on_event(Saved(what="preview", path=path))
+        if self.epoch % self.config.checkpoint_every == 0 or last:
+            self._save()
+
+    def _interrupted(self, signum: int) -> None:
+        if self.saved_at != self.state.step:
+            with writing(self.run_dir):
+                self._save()
+        raise TrainingInterrupted(
+            f"interrupted after step {self.state.step}, saved in {self.run_dir}: the same command continues",
+            signum,
+        )
+
+    def _save(self) -> None:
+        path = save_checkpoint(self.run_dir, self.state.snapshot(self.epoch, self.data))
+        self.saved_at = self.state.step
+        self.on_event(Saved(what="checkpoint", path=path))
+
+    def _check_same_data(self, name: str, digest: str) -> None:
+        if digest != self.data.digest:
+            raise ResumeMismatch(
+                f"the run in {self.run_dir} was trained on {name} (SHA-256 {digest[:16]}…), this data is "
+                f"{self.data.name} ({self.data.digest[:16]}…): use the same data, or another --out"
+            )
+
+
+def data_order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of the images in one epoch: int64 [count], a function of (seed, epoch) alone."""
+    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(count)
