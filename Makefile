@@ -17,7 +17,7 @@ UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0
 EXTRAS := train jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test test-fast lint lock bench bench-vs peers hooks clean
+.PHONY: help sample test test-fast coverage lint lock bench bench-vs peers hooks clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -27,11 +27,14 @@ sample: $(BASE) ## Write 100,000 samples of the shipped generator to out/demo
 	$(BIN)/gen-engine sample --count 100000 --out out/demo
 	@echo "Look at out/demo/preview.png"
 
-test: lint ## Run all that CI runs: linters, types, import rules, every test with coverage
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+test: lint ## Run all that CI runs: linters, types, import rules, every test
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 test-fast: $(DEV) ## Run the tests that take seconds
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow"
+
+coverage: $(DEV) ## Run every test and list the lines that none of them reaches
+	$(BIN)/pytest --numprocesses auto --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 lint: $(DEV) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .

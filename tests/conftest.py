@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,9 @@ import hypothesis
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A job that a shell started with & ignores SIGINT, and so would all that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a shared machine stalls. In CI the same examples every time, so that a failure is not a matter of luck.
 hypothesis.settings.register_profile("gen-engine", deadline=None, derandomize="CI" in os.environ)
