@@ -17,7 +17,7 @@ UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0
 EXTRAS := train jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test test-fast coverage lint lock bench bench-vs peers hooks clean
+.PHONY: help sample test test-fast coverage lint lock docs bench bench-vs peers hooks clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -27,7 +27,7 @@ sample: $(BASE) ## Write 100,000 samples of the shipped generator to out/demo
 	$(BIN)/gen-engine sample --count 100000 --out out/demo
 	@echo "Look at out/demo/preview.png"
 
-test: lint ## Run all that CI runs: linters, types, import rules, every test
+test: lint docs ## Run all that CI runs: linters, types, import rules, documentation, every test
 	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 test-fast: $(DEV) ## Run the tests that take seconds
@@ -57,6 +57,9 @@ lock: | $(BIN)/pip ## Resolve the development environment anew and write require
 	@$(BIN)/uv pip compile --quiet pyproject.toml --group dev $(EXTRAS:%=--extra %) --constraint constraints.txt \
 		--universal --python-version 3.10 --no-annotate --no-emit-package torch --upgrade \
 		--custom-compile-command "make lock" --output-file $(LOCK)
+
+docs: $(DEV) ## Build the documentation into build/site, and fail on a broken link or reference
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 hooks: $(DEV) ## Run the linters before every commit
 	$(BIN)/pre-commit install

@@ -38,7 +38,7 @@ def requested(project: dict, root: Path) -> Iterator[Requirement]:
     names = [*project["project"]["dependencies"]]
     for extra in extras:
         names += project["project"]["optional-dependencies"][extra]
-    for group in ("dev", "peers"):
+    for group in ("dev", "docs", "peers"):
         names += [entry for entry in project["dependency-groups"][group] if isinstance(entry, str)]
     for name in names:
         requirement = Requirement(name)

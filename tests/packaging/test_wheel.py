@@ -43,11 +43,11 @@ def shipped_files(root: Path) -> set[str]:
 def built(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build in a copy, decoys at its root included, so that no earlier build's leavings are picked up."""
     tree, dist = tmp_path_factory.mktemp("tree") / "gen-engine", tmp_path_factory.mktemp("dist")
-    shutil.copytree(
-        root,
-        tree,
-        ignore=shutil.ignore_patterns(".*", "out", "runs", "build", "dist", "*.egg-info", "__pycache__"),
-    )
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        if (root / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, tree / name)
     (tree / "decoy.py").write_text("raise RuntimeError\n")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, cwd=tree)
     return dist
