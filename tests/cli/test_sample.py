@@ -275,7 +275,7 @@ from functools import partial
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from jobs import run_job
-from gen_engine.engine.bundle import read_bundle
+from gen_engine.engine.identity.bundle import read_bundle
 run_job(read_bundle(Path(sys.argv[1])), Path(sys.argv[2]), count=3)
 print(sorted({"torch", "onnx", "PIL", "click"} & set(sys.modules)))
 """

@@ -131,7 +131,7 @@ def test_other_kernels_are_told_in_words(tmp_path: Path) -> None:
 HOLD = """
 import json, sys, time
 from pathlib import Path
-from gen_engine.engine.ledger import Ledger
+from gen_engine.engine.commit.ledger import Ledger
 with Ledger(Path(sys.argv[1]), json.loads(sys.argv[2])):
     print("held", flush=True)
     time.sleep(60)

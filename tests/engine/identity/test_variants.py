@@ -15,11 +15,11 @@ from jobs import Heard, run_job, samples, tree
 from tiny_bundle import tiny_generator
 from tiny_variant import graph_in, make_variant, with_variant
 
+from gen_engine.engine.backends import choose as choose_module
 from gen_engine.engine.backends.choose import choose
 from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, unseal
 from gen_engine.engine.commit.manifest import read_manifest
 from gen_engine.engine.errors import BackendUnavailable, BundleError, OutputError, PlanMismatch, RequestError
-from gen_engine.engine.identity import variants as variants_module
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, read_bundle
 from gen_engine.engine.identity.variants import (
     Variant,
@@ -401,5 +401,5 @@ def test_this_processor_decides(bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
     variant: Variant = make_variant(bundle, target="onnxruntime")
     bundle = add_variant(bundle, variant, {GENERATOR: graph_in(bundle, "fp32").onnx})
     assert chosen(bundle)[1] == "onnxruntime-fp32"
-    monkeypatch.setattr(variants_module, "isa", lambda: ("another",))
+    monkeypatch.setattr(choose_module, "isa", lambda: ("another",))
     assert chosen(bundle)[1] == "canonical"

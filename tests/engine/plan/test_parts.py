@@ -155,7 +155,7 @@ def test_many_missing_shards_are_not_all_named() -> None:
 
 FINISH = """
 import sys
-from gen_engine.engine.finish import finish_dataset
+from gen_engine.engine.commit.finish import finish_dataset
 finish_dataset(sys.argv[1])
 assert not {"onnxruntime", "openvino", "click"} & set(sys.modules)
 """
