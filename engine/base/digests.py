@@ -16,6 +16,8 @@ from typing import Any
 
 from blake3 import blake3
 
+from gen_engine.engine.base.strict_json import DocumentError, parse_json
+
 _BLOCK = 1 << 20
 
 _DIGEST_LINE = re.compile(rb'^  "digest": "([0-9a-f]{64})",\n|,\n  "digest": "([0-9a-f]{64})"(?=\n}\n\Z)', re.MULTILINE)
@@ -104,7 +106,7 @@ def write_sealed(path: Path, document: Mapping[str, Any], key: str, items: Itera
 def stated_schema(data: bytes) -> float | None:
     """Return the number under ``schema`` of a document that may be damaged, or None if none can be read.
 
-    To be asked before :func:`unseal`: a newer schema may be sealed in another way, and damage is told by the digest.
+    To be asked before :func:`unseal`: a newer schema may be sealed in another way.
     """
     try:
         schema = json.loads(data)["schema"]
@@ -113,19 +115,27 @@ def stated_schema(data: bytes) -> float | None:
     return schema if isinstance(schema, int | float) else None
 
 
-def unseal(data: bytes) -> dict[str, Any]:
+def unseal(data: bytes, where: str = "", *, schema: int | None = None, older: str = "make it again") -> dict[str, Any]:
     """Return the document that :func:`seal` made, its ``digest`` included.
 
+    Args:
+        data: the document.
+        where: what messages call it.
+        schema: what has to stand under ``schema``. Looked at first: another schema may be sealed in another way.
+        older: the fix for a document of an older schema.
+
     Raises:
-        ValueError: it is not JSON, not an object, or not byte for byte what was sealed.
+        DocumentError: it is not a JSON object, of another schema, or not byte for byte what was sealed.
     """
-    try:
-        document = json.loads(data)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    document = parse_json(data, where)
     if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")
-    check_seal(data)
+        raise DocumentError(where, "it is not a JSON object")
+    stated = document.get("schema")
+    if schema is not None and type(stated) is int and stated != schema:
+        fix = "update gen-engine" if stated > schema else older
+        raise DocumentError(where, f"schema {stated}, and this gen-engine reads {schema}; {fix}")
+    if seal({name: value for name, value in document.items() if name != "digest"}) != data:
+        raise DocumentError(where, "it does not match its own digest: it is damaged or was edited")
     return document
 
 

@@ -1,0 +1,131 @@
+"""Documents become typed values here: a dict is read once, field by field, and nothing behind its class indexes one.
+
+::
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Compute:
+        with Fields(value, where) as fields:
+            return cls(batch=fields.take("batch", integer(1, MAX_BATCH)), graph=fields.take("graph", nullable(digest)))
+
+A :data:`Reader` turns a JSON value into a typed one; ``where`` names the file and the field for messages. ``from_json``
+is one itself, so records nest: ``fields.take("compute", Compute.from_json)``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, TypeAlias, TypeVar
+
+from gen_engine.engine.base.strict_json import DocumentError, show
+
+T = TypeVar("T")
+Reader: TypeAlias = Callable[[Any, str], T]
+
+
+class Fields:
+    """The fields of a JSON object, each to be taken once; one that is left over when the block ends is refused.
+
+    Raises:
+        DocumentError: the value is not an object, or a field is missing, unknown or not as its reader wants it.
+    """
+
+    def __init__(self, value: Any, where: str = "") -> None:
+        self._left, self._where = dict(_mapping(value, where)), where
+
+    def __enter__(self) -> Fields:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None and self._left:
+            raise DocumentError(self._where, f"unknown field {show(min(self._left))}")
+
+    def take(self, name: str, read: Reader[T]) -> T:
+        """Return a field that has to be there."""
+        if name not in self._left:
+            raise DocumentError(self._where, f"field {show(name)} is missing")
+        joint = "." if ": " in self._where else ": " if self._where else ""
+        return read(self._left.pop(name), f"{self._where}{joint}{name}")
+
+    def take_optional(self, name: str, read: Reader[T]) -> T | None:
+        """Return a field, or None where there is none."""
+        return self.take(name, read) if name in self._left else None
+
+
+def _checked(check: Callable[[Any], bool], what: str) -> Reader[Any]:
+    def read(value: Any, where: str) -> Any:
+        if not check(value):
+            raise DocumentError(where, f"{show(value)} is not {what}")
+        return value
+
+    return read
+
+
+def integer(low: int, high: int) -> Reader[int]:
+    """Return a reader of integers from ``low`` to ``high``."""
+    return _checked(lambda value: type(value) is int and low <= value <= high, f"an integer from {low:,} to {high:,}")
+
+
+def number(low: float, high: float) -> Reader[float]:
+    """Return a reader of finite numbers from ``low`` to ``high``."""
+    return _checked(lambda value: type(value) in (int, float) and low <= value <= high, f"from {low:g} to {high:g}")
+
+
+def one_of(*choices: str) -> Reader[str]:
+    """Return a reader of one of these words."""
+    return _checked(lambda value: value in choices, f"one of {', '.join(choices)}")
+
+
+def text(longest: int = 500, pattern: str = ".*") -> Reader[str]:
+    """Return a reader of printable text on one line, 1 to ``longest`` characters, all of which match ``pattern``."""
+    form = re.compile(pattern, re.ASCII)
+    return _checked(
+        lambda value: (
+            isinstance(value, str)
+            and 1 <= len(value) <= longest
+            and value.isprintable()
+            and form.fullmatch(value) is not None
+        ),
+        f"printable text of 1 to {longest:,} characters" + ("" if pattern == ".*" else f" of the form {pattern}"),
+    )
+
+
+digest: Reader[str] = text(64, "[0-9a-f]{64}")
+"""Reads 256 bits in hexadecimal."""
+
+prose: Reader[str] = _checked(lambda value: isinstance(value, str), "text")
+"""Reads text of any length and with line ends, for readers of Markdown."""
+
+flag: Reader[bool] = _checked(lambda value: isinstance(value, bool), "true or false")
+
+_mapping: Reader[Mapping[str, Any]] = _checked(lambda value: isinstance(value, dict), "a JSON object")
+
+
+def nullable(read: Reader[T]) -> Reader[T | None]:
+    """Return a reader of null, or of what ``read`` reads."""
+    return lambda value, where: None if value is None else read(value, where)
+
+
+def list_of(read: Reader[T], fewest: int = 0, most: int = 1_000_000) -> Reader[tuple[T, ...]]:
+    """Return a reader of a list of ``fewest`` to ``most`` items."""
+    check = _checked(
+        lambda value: isinstance(value, list) and fewest <= len(value) <= most,
+        f"a list of {fewest:,} to {most:,} items",
+    )
+    return lambda value, where: tuple(read(item, f"{where}[{at}]") for at, item in enumerate(check(value, where)))
+
+
+def mapping_of(read: Reader[T]) -> Reader[Mapping[str, T]]:
+    """Return a reader of an object whose keys are printable text, and whose values ``read`` reads."""
+    name = text()
+    return lambda value, where: {
+        name(key, where): read(item, f"{where}[{show(key)}]") for key, item in _mapping(value, where).items()
+    }
+
+
+def anything(value: Any, where: str) -> Any:
+    """Read any JSON value, of what is passed on or shown as it is."""
+    return value
