@@ -29,13 +29,14 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
     """Read a JSON object whose numbers are all finite: what a bundle can record."""
     if path is None:
         return None
+    from gen_engine.engine.base.files import DOCUMENT, read_bounded
 
     def refuse(constant: str) -> None:
         raise ValueError(f"it holds {constant}, which is no figure")
 
     try:
-        quality = json.loads(path.read_bytes(), parse_constant=refuse)
-    except ValueError as error:
+        quality = json.loads(read_bounded(path, DOCUMENT), parse_constant=refuse)
+    except (OSError, ValueError, RecursionError) as error:
         raise click.BadParameter(f"{path} cannot be read as JSON: {error}", ctx, param) from error
     if not isinstance(quality, dict):
         kind = type(quality).__name__

@@ -79,11 +79,12 @@ def _reader(path: Path) -> Callable[[Path], Findings]:
 
 
 def _bundle(path: Path) -> Findings:
+    from gen_engine.engine.base.files import DOCUMENT, read_bounded
     from gen_engine.engine.identity.bundle import read_bundle
     from gen_engine.engine.identity.variants import read_variants
 
     bundle = read_bundle(path)
-    document = json.loads((path / "bundle.json").read_bytes())
+    document = json.loads(read_bounded(path / "bundle.json", DOCUMENT))
     size = sum(file.bytes for file in bundle.files.values())
     shown = [
         ("", f"bundle {bundle.name}, schema {document['schema']}, {_size(size)}, every file as its manifest says"),
@@ -204,6 +205,7 @@ def _dataset(path: Path) -> Findings:
 
 def _unfinished_dataset(path: Path) -> Findings:
     """Read the plan of a job that is running or was interrupted. Its shards are looked at by the job itself."""
+    from gen_engine.engine.base.files import DOCUMENT, read_bounded
     from gen_engine.engine.commit.journal import newest
     from gen_engine.engine.plan.parts import WHOLE
     from gen_engine.engine.plan.plan import shard_count
@@ -212,7 +214,7 @@ def _unfinished_dataset(path: Path) -> Findings:
 
     plan_file = path / STATE / "plan.json"
     try:
-        plan = json.loads(plan_file.read_bytes())
+        plan = json.loads(read_bounded(plan_file, DOCUMENT))
         total = shard_count(plan["count"], plan["shard_size"])
         lines = _plan_lines(plan)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -27,12 +27,16 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     """Make the file's keys the defaults of the flags of the same names."""
     if path is None:
         return None
+    from gen_engine.engine.base.files import read_text
+
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(read_text(path))
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be read: {error.strerror}", ctx, param) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from error
     allowed = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config"}

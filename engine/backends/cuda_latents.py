@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_engine.engine.backends.cuda import cuda_core
+from gen_engine.engine.base.files import read_text
 from gen_engine.engine.errors import BackendUnavailable
 
 SOURCE = Path(__file__).with_name("latents.cu")
@@ -37,7 +38,7 @@ def compile_kernel(architecture: str) -> Any:
     # Without fma: the source says what is rounded, and the compiler may not round less often.
     options = core.ProgramOptions(name="latents.cu", arch=f"sm_{architecture}", fma=False, ftz=False)
     try:
-        return core.Program(SOURCE.read_text(encoding="utf-8"), "c++", options).compile("cubin")
+        return core.Program(read_text(SOURCE), "c++", options).compile("cubin")
     except Exception as error:  # its exceptions share no base but this
         raise BackendUnavailable(
             f"the latents' kernel does not compile for sm_{architecture} ({' '.join(str(error).split())}); "

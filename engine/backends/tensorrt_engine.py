@@ -22,6 +22,7 @@ from gen_engine.engine.backends.cuda import Gpu
 from gen_engine.engine.backends.tensorrt_log import EngineLogger, is_rtx, logger_of, name_of, said
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.base.durable import replace_file
+from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded
 from gen_engine.engine.errors import BackendUnavailable, EngineBuildError, RequestError
 from gen_engine.engine.identity.bundle import LATENTS_INPUT, Bundle
 
@@ -225,7 +226,7 @@ def read_or_build(
 def _read(directory: Path, options: BuildOptions) -> tuple[BuiltEngine | None, list[str]]:
     """Return the stored engine, or why there is none that could be used; nothing at all is no reason."""
     try:
-        plan, record = (directory / PLAN).read_bytes(), (directory / RECORD).read_bytes()
+        plan, record = read_bounded(directory / PLAN, MODEL), read_bounded(directory / RECORD, DOCUMENT)
     except FileNotFoundError:
         return None, []
     found, reasons = _parse_record(plan, record)
@@ -322,7 +323,7 @@ def _cache_file(directory: Path, trt: ModuleType, gpu: Gpu | None) -> Path:
 
 def _load_timings(config: Any, path: Path, log: EngineLogger) -> None:
     """Use the cache that is there. Of a damaged one TensorRT makes an empty one; what it says of it is passed on."""
-    data = path.read_bytes() if path.is_file() else b""
+    data = read_bounded(path, MODEL) if path.is_file() else b""
     if not config.set_timing_cache(config.create_timing_cache(data), ignore_mismatch=False):
         log.note(f"the timing cache {path.name} does not belong to this machine and was left out")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)

@@ -16,6 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
 
 _BLOCK = 1 << 20
@@ -46,7 +47,7 @@ def blake3_bytes(data: bytes) -> str:
 
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file in hexadecimal."""
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         return _hash(hashlib.sha256(), file)
 
 
@@ -59,7 +60,7 @@ def _hash(digest: Any, file: Any) -> str:
 
 def blake3_file(path: Path) -> str:
     """Return the BLAKE3 of a file in hexadecimal."""
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         return blake3_stream(file)
 
 

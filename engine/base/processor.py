@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from pathlib import Path
+
+from gen_engine.engine.base.files import SYSTEM, read_text
 
 SIMD = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
@@ -28,7 +29,7 @@ def isa() -> tuple[str, ...]:
 def _cpu_info() -> dict[str, str]:
     """Return what Linux says of its first processor; elsewhere nothing."""
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        text = read_text("/proc/cpuinfo", SYSTEM, errors="replace")
     except OSError:
         return {}
     fields = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())

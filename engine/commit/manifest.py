@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_engine.engine.base.digests import check_seal, stated_schema, write_sealed
+from gen_engine.engine.base.files import LISTING, read_bounded
 from gen_engine.engine.errors import DatasetError
 from gen_engine.engine.plan.plan import shard_count
 from gen_engine.engine.sinks.names import MANIFEST, STATE
@@ -57,7 +58,7 @@ def read_manifest(out: Path) -> dict[str, Any]:
     """
     path = out / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, LISTING)
     except FileNotFoundError:
         if not out.exists():
             raise DatasetError(f"{out} does not exist") from None

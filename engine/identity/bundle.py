@@ -19,6 +19,7 @@ from typing import Any
 
 from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, sha256_file, stated_schema, unseal
 from gen_engine.engine.base.durable import exchange, fsync_directory, write_file
+from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded, regular_size
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
 from gen_engine.engine.sample.modalities import MODALITIES
@@ -137,7 +138,7 @@ class Bundle:
             BundleError: the file changed after the bundle was read, or cannot be read.
         """
         try:
-            data = (self.path / name).read_bytes()
+            data = read_bounded(self.path / name, MODEL)
         except OSError as error:
             raise BundleError(f"bundle {self.path}: {name} cannot be read ({error.strerror})") from error
         if sha256_bytes(data) != self.files[name].sha256:
@@ -272,7 +273,7 @@ def _put_directory(path: Path, files: Mapping[str, bytes]) -> None:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, DOCUMENT)
     except FileNotFoundError:
         raise BundleError(f"bundle {path.parent}: holds no {MANIFEST}, so it is not a bundle") from None
     except OSError as error:
@@ -334,7 +335,8 @@ def _verify_file(root: Path, name: str, entry: BundleFile) -> None:
     if not path.is_file():
         raise BundleError(f"bundle {root}: {name} is missing; export it again")
     try:
-        size, digest = path.stat().st_size, sha256_file(path)
+        size = regular_size(path)
+        digest = sha256_file(path) if size == entry.bytes else ""  # a digest of another size would be time lost
     except OSError as error:
         raise BundleError(f"bundle {root}: {name} cannot be read ({error.strerror})") from error
     if size != entry.bytes:

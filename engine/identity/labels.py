@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.base.digests import sha256_file
+from gen_engine.engine.base.npy import map_npy
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.latents import LABEL_STREAM, philox_words
 
@@ -212,7 +213,7 @@ def _normalise(weights: Mapping[int, float], classes: int, text: str) -> tuple[f
 
 def _read_label_file(path: Path, names: Sequence[str], count: int) -> tuple[LabelPlan, NDArray[np.integer[Any]]]:
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # takes no archive and no pickle
+        array = map_npy(path)
         digest = sha256_file(path)
     except Exception as error:  # numpy's parser of a damaged header raises many kinds
         raise RequestError(f"labels file {path}: cannot be read as a .npy array ({error})") from error

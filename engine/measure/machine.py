@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from gen_engine.engine.base.files import SYSTEM, read_text
 from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
 
 _LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino")
@@ -76,7 +77,7 @@ class Others:
 
     def _busy(self) -> float | None:
         try:
-            lines = _STAT.read_text(encoding="ascii").splitlines()
+            lines = read_text(_STAT, SYSTEM).splitlines()
         except OSError:
             return None
         return busy_seconds(lines, self._cpus)

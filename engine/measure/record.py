@@ -14,6 +14,7 @@ from typing import Any
 
 from gen_engine.engine.base.digests import seal, stated_schema, unseal
 from gen_engine.engine.base.durable import replace_file
+from gen_engine.engine.base.files import DOCUMENT, read_bounded
 from gen_engine.engine.errors import OutputError, RecordError
 from gen_engine.engine.measure.guard import TARGET, Round, Series
 
@@ -89,7 +90,7 @@ def read_record(path: Path) -> Record:
         RecordError: it is not there, no record, damaged, or of another schema.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, DOCUMENT)
     except OSError as error:
         raise RecordError(f"baseline {path}: cannot be read ({error.strerror}); make it with --save") from error
     schema = stated_schema(data)

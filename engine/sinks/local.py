@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gen_engine.engine.base.digests import blake3_file
 from gen_engine.engine.base.durable import fsync_directory, replace_file
+from gen_engine.engine.base.files import LISTING, open_regular, read_bounded
 from gen_engine.engine.errors import OutputError, OutputLocked
 from gen_engine.engine.plan.parts import Part
 from gen_engine.engine.sample.shard import WrittenFile
@@ -113,7 +114,7 @@ class LocalSink:
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes."""
-        return (self._out / name).read_bytes()
+        return read_bounded(self._out / name, LISTING)
 
     def create(self, name: str, data: bytes) -> bool:
         """Write it, unless it is there: in the gate, nobody comes between."""
@@ -148,7 +149,7 @@ class LocalSink:
     def lines(self) -> Iterator[bytes]:
         """Yield the lines of all journals."""
         for journal in sorted(self._rooms.glob("*/journal")):
-            with journal.open("rb") as file:
+            with open_regular(journal) as file:
                 yield from file
 
     def look(self) -> Callable[[str], Seen | None]:

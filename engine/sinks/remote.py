@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gen_engine.engine.base.digests import blake3_stream, sha256_bytes
+from gen_engine.engine.base.files import read_text
 from gen_engine.engine.errors import OutputError, OutputLocked
 from gen_engine.engine.plan.parts import Part
 from gen_engine.engine.sample.shard import WrittenFile
@@ -102,7 +103,7 @@ class RemoteSink:
         if descriptor is None:
             raise OutputLocked(
                 f"{self._url} is being written by another process of this machine: part {self._part}, "
-                f"{lock.read_text().strip()}; wait for it, or choose another --out"
+                f"{read_text(lock).strip()}; wait for it, or choose another --out"
             )
         for path in self.scratch.iterdir():
             if path != lock:

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError, WriterError
@@ -62,7 +63,7 @@ class MdsFormat:
         """Yield samples; nothing is read but them."""
         (path,) = files
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 offsets, columns = _read_head(file)
                 first = _read_sample(file, offsets, columns, 0)["index"]
                 for index in sorted(indices):

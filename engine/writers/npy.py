@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gen_engine.engine.base.npy import map_npy
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import npy_header
 from gen_engine.engine.errors import VerifyError
@@ -45,7 +46,7 @@ class NpyFormat(ShardsAlone):
     def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
         """Yield samples whose payload is the array's C-order bytes."""
         try:
-            arrays = {path.name.split(".")[-2]: np.load(path, mmap_mode="r", allow_pickle=False) for path in files}
+            arrays = {path.name.split(".")[-2]: map_npy(path) for path in files}
         except (OSError, ValueError, EOFError) as error:
             raise VerifyError(f"{files[0]}: cannot be read as NumPy arrays ({error})") from error
         labels, seeds, latents = (arrays.get(kind) for kind in ("labels", "seed", "latents"))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError, WriterUnavailable
@@ -62,7 +63,7 @@ class ParquetFormat(ShardsAlone):
         (path,) = files
         wanted = set(indices)
         try:
-            with pq.ParquetFile(path) as file:
+            with open_regular(path) as opened, pq.ParquetFile(opened) as file:
                 for group in range(file.num_row_groups):
                     stored = file.read_row_group(group, ["index"])["index"].to_numpy()
                     rows = np.flatnonzero(np.isin(stored, list(wanted)))

@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError, WriterUnavailable
@@ -65,7 +66,7 @@ class TfRecordFormat(ShardsAlone):
         (path,) = files
         wanted = set(indices)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 while wanted:
                     record = _read_record(file)
                     if record is None:

@@ -7,7 +7,6 @@ put together from prepared pieces; the standard library's tarfile spends more ti
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, groupby
@@ -17,6 +16,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import open_regular
+from gen_engine.engine.base.npy import parse_npy
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
 from gen_engine.engine.errors import VerifyError
@@ -66,7 +67,7 @@ class WebDatasetFormat(ShardsAlone):
         (path,) = files
         wanted = set(indices)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 for index, group in groupby(_members(file), key=lambda member: member.sample):
                     if not wanted:
                         return
@@ -207,6 +208,6 @@ def _sample(index: int, members: dict[str, bytes]) -> StoredSample:
     origin = members.pop("json", None)
     seed = None if origin is None else int(json.loads(origin)["seed"])
     latents = members.pop("latents.npy", None)
-    z = None if latents is None else np.load(io.BytesIO(latents), allow_pickle=False).tobytes()
+    z = None if latents is None else parse_npy(latents).tobytes()
     (payload,) = members.values()
     return StoredSample(index, None if label is None else int(label), payload, seed, z)

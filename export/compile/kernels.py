@@ -17,6 +17,7 @@ import numpy as np
 import onnxruntime
 
 from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.base.files import LISTING, read_bounded
 from gen_engine.engine.errors import BackendUnavailable
 from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.identity.variants import Graph
@@ -57,6 +58,6 @@ def _profiled(graph: Graph, bundle: Bundle) -> dict[str, int]:
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "run")
         session = onnxruntime.InferenceSession(graph.onnx, options, providers=["CPUExecutionProvider"])
         session.run([PIXELS_OUTPUT], feeds)
-        events = json.loads(Path(session.end_profiling()).read_bytes())
+        events = json.loads(read_bounded(session.end_profiling(), LISTING))
     run = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
     return dict(Counter(args["op_name"] for args in run if args["op_name"].startswith(_PRODUCTS)))

@@ -23,6 +23,7 @@ from onnx_ir.passes.common import (
     RemoveUnusedNodesPass,
 )
 
+from gen_engine.engine.base.files import MODEL, read_bounded
 from gen_engine.export.errors import UnsupportedGenerator
 
 CASTS = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
@@ -100,7 +101,7 @@ def quantize(model: bytes, batches: Iterable[Mapping[str, NDArray[Any]]], *, qua
             weight_type=QuantType.QInt8,
             extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": quantize_bias},
         )
-        quantized = onnx.load(result)
+        quantized = onnx.load_from_string(read_bounded(result, MODEL))
     quantized.producer_name, quantized.producer_version = "gen-engine", ""
     del quantized.metadata_props[:]
     made: bytes = quantized.SerializeToString(deterministic=True)

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gen_engine.engine.base.files import MODEL, open_regular, read_bounded
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.external.call import Call, arguments, find_call
 from gen_engine.export.external.candidates import parse_label, parse_latent
@@ -73,9 +74,10 @@ def load_module(spec: str, arguments: Mapping[str, Any], weights: Path, key: str
 def _state_dict(path: Path, key: str | None) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load_file(path)
+            found: Any = safetensors.torch.load(read_bounded(path, MODEL))
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            with open_regular(path, MODEL) as file:
+                found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsupportedGenerator(
             f"{path} holds pickled objects, which could run code when they are read; save the generator's state_dict() "

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, inliner, version_converter
 
+from gen_engine.engine.base.files import MODEL, read_bounded
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.record import OPSET, opset
 from gen_engine.export.session import Session
@@ -79,7 +80,7 @@ def modernised(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _parse(path: Path) -> onnx.ModelProto:
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MODEL)
     except OSError as error:
         raise UnsupportedGenerator(f"{path} cannot be read ({error.strerror})") from error
     if data.startswith(_PICKLES):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import DATA, open_regular
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.data.resize import resized
 from gen_engine.train.errors import DataError
@@ -98,7 +99,7 @@ def _as_uint8(images: NDArray[Any], name: str) -> tuple[NDArray[np.uint8], tuple
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with path.open("rb") as file:  # np.load leaves its own open when the archive is damaged
+        with open_regular(path, DATA) as file:
             loaded = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {"images": loaded}

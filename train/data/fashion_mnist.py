@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import DATA, read_bounded
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.data.resize import resized
 from gen_engine.train.errors import DataError
@@ -74,7 +75,7 @@ def _content(name: str) -> bytes:
     for folder in _folders():
         path = folder / name
         if path.is_file():
-            return _checked(path.read_bytes(), name, str(path))
+            return _checked(read_bounded(path, DATA), name, str(path))
     packed = _fetch(name)
     content = _checked(packed, name, URL + name)
     target = cache_dir() / name

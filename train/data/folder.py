@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import IMAGE, open_regular
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.data.pillow import pillow_image, pillow_ops
 from gen_engine.train.errors import DataError
@@ -93,7 +94,7 @@ def survey_headers(files: list[Path]) -> Survey:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
-                with image_module.open(path) as image:
+                with open_regular(path, IMAGE) as file, image_module.open(file) as image:
                     survey.sizes[image.size] += 1
                     survey.modes[image.mode] += 1
             survey.good.append(path)
@@ -106,7 +107,7 @@ def read_pixels(path: Path, side: int, channels: int) -> NDArray[np.uint8]:
     """One image, upright, cropped to its central square and resized: uint8 [side, side, channels]."""
     image_module, ops = pillow_image(), pillow_ops()
     try:
-        with image_module.open(path) as opened:
+        with open_regular(path, IMAGE) as file, image_module.open(file) as opened:
             opened.load()
             image = ops.exif_transpose(opened)
             if image.mode.startswith("I"):

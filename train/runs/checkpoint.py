@@ -28,6 +28,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.errors import CheckpointError, ConfigError
 from gen_engine.train.models import Generator, ModelConfig, build_generator
@@ -197,7 +198,7 @@ def _read_tensors(path: Path, name: str, record: dict[str, Any]) -> dict[str, Te
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return read_bounded(file, DOCUMENT if file.name == RECORD else MODEL)
     except OSError as error:
         raise _damaged(file, error.strerror or str(error)) from error
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gen_engine.engine.base.files import LISTING, read_text
 from gen_engine.train.errors import OutputRefused
 
 
@@ -60,7 +61,7 @@ def keep_metrics(run_dir: Path, epoch: int) -> None:
     """Drop what follows this epoch: a killed run's epochs that no checkpoint holds will be taken again."""
     path = metrics_path(run_dir)
     if path.exists():
-        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _epoch_of(line) <= epoch]
+        kept = [line for line in read_text(path, LISTING).splitlines() if _epoch_of(line) <= epoch]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
 

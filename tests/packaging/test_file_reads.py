@@ -1,0 +1,96 @@
+"""Every file is opened for reading by gen_engine.engine.base.files, which refuses what is not regular or too large."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("engine", "export", "train", "cli")
+
+METHODS = {
+    *("open", "read_bytes", "read_text", "open_memmap", "memmap", "fromfile", "genfromtxt", "loadtxt", "load_file"),
+    *("safe_open", "ParquetFile", "read_table", "ZipFile", "is_zipfile", "load_external_data_for_model", "read_model"),
+    *("InferenceSession", "NpzFile", "open_code", "sendfile", "copyfile", "copy2", "copytree"),
+}
+"""Functions and methods that read a file when they are given its path."""
+
+LOADERS = {"np", "numpy", "torch", "onnx", "pickle", "json", "tomllib", "safetensors"}
+"""Modules whose ``load`` reads a file."""
+
+ALLOWED = {
+    "engine/base/files.py": {"os.open", "io.open"},  # the one place
+    "engine/base/npy.py": {"np.memmap"},  # of a file that open_regular opened
+    "engine/base/digests.py": {"path.open"},  # writes
+    "engine/base/durable.py": {"os.open", "path.open"},  # fsyncs directories; writes
+    "engine/dataset.py": {"Generator.open"},
+    "engine/plan/shard_size.py": {"form.open"},  # a writer
+    "engine/run/shards.py": {"job.format.open"},  # a writer
+    "engine/writers/staged.py": {"self._path.open"},  # writes
+    "engine/sinks/local.py": {"os.open"},
+    "engine/sinks/locks.py": {"os.open"},  # locks
+    "engine/sinks/remote.py": {"self._store.open"},  # an object, in blocks
+    "engine/backends/onnxruntime.py": {"runtime.InferenceSession"},  # bytes
+    "engine/backends/openvino.py": {"core.read_model"},  # bytes
+    "engine/writers/parquet.py": {"pq.ParquetFile"},  # of a file that open_regular opened
+    "export/session.py": {"onnxruntime.InferenceSession"},  # bytes
+    "export/compile/kernels.py": {"onnxruntime.InferenceSession"},  # bytes
+    "export/external/read.py": {"onnx.load_external_data_for_model"},  # confined to regular files beforehand
+    "export/external/module.py": {"torch.load"},  # of a file that open_regular opened
+    "train/data/arrays.py": {"np.load"},  # of a file that open_regular opened
+    "train/data/folder.py": {"image_module.open"},  # of a file that open_regular opened
+    "train/runs/run_dir.py": {"(run_dir / '.lock').open", "metrics_path(run_dir).open"},  # a lock; appends
+    "train/runs/checkpoint.py": {"path.open", "os.open"},  # writes; fsyncs directories
+    "cli/main.py": {"os.open"},  # /dev/null, for writing
+    "cli/pipe.py": {"Generator.open"},
+}
+"""By file, the calls that are of another kind, or are given what the one place opened."""
+
+
+def suspects(source: str) -> set[str]:
+    """Return the functions called in a source that would read a file by its path."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        match node.func:
+            case ast.Name("open" | "fdopen"):
+                found.add(node.func.id)
+            case ast.Attribute(value, name) if name in METHODS or (
+                name == "load" and isinstance(value, ast.Name) and value.id in LOADERS
+            ):
+                found.add(ast.unparse(node.func))
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_files_are_read_in_one_place(package: str) -> None:
+    for path in sorted((ROOT / package).rglob("*.py")):
+        name = path.relative_to(ROOT).as_posix()
+        more = suspects(path.read_text()) - ALLOWED.get(name, set())
+        assert not more, f"{name} calls {', '.join(sorted(more))}: read files with gen_engine.engine.base.files"
+
+
+def test_the_list_of_exceptions_is_no_longer_than_it_must_be() -> None:
+    for name, calls in ALLOWED.items():
+        assert calls <= suspects((ROOT / name).read_text()), name
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "open(path)",
+        "path.open('rb')",
+        "path.read_bytes()",
+        "Path('x').read_text()",
+        "np.load(path)",
+        "onnx.load(path)",
+        "json.load(file)",
+        "os.open(path, os.O_RDONLY)",
+        "np.lib.format.open_memmap(path)",
+    ],
+)
+def test_a_call_that_reads_a_file_is_found(line: str) -> None:
+    assert suspects(f"def f():\n    return {line}")
