@@ -99,7 +99,7 @@ def installed(distribution: str) -> str | None:
 
 
 def _backends(path: Path) -> list[Row]:
-    names = [(backend, device) for backend in BACKENDS for device in PROBED_DEVICES[backend]]
+    names = [(backend, device) for backend in BACKENDS for device in PROBED_DEVICES.get(backend, ("cpu",))]
     try:
         bundle = read_bundle(path)
     except BundleError as error:

@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Final
 
+from gen_engine.engine.base.registry import Registry
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 
 if TYPE_CHECKING:
@@ -19,14 +20,20 @@ if TYPE_CHECKING:
 ENGINES: Final = ("tensorrt", "tensorrt-rtx")
 """Backends that run an engine, which may have to be built first."""
 
-BACKENDS = {
-    "onnxruntime": "gen_engine.engine.backends.onnxruntime:OnnxRuntimeBackend",
-    "onnxruntime-tensorrt": "gen_engine.engine.backends.onnxruntime_tensorrt:OnnxRuntimeTensorRtBackend",
-    "openvino": "gen_engine.engine.backends.openvino:OpenVinoBackend",
-    "tensorrt": "gen_engine.engine.backends.tensorrt:TensorRtBackend",
-    "tensorrt-rtx": "gen_engine.engine.backends.tensorrt:TensorRtRtxBackend",
-}
-"""Name → where it lives. A backend's runtime is imported when it is opened and not before."""
+BACKENDS = Registry(
+    "gen_engine.backends",
+    "backend",
+    RequestError,
+    {
+        "onnxruntime": "gen_engine.engine.backends.onnxruntime:OnnxRuntimeBackend",
+        "onnxruntime-tensorrt": "gen_engine.engine.backends.onnxruntime_tensorrt:OnnxRuntimeTensorRtBackend",
+        "openvino": "gen_engine.engine.backends.openvino:OpenVinoBackend",
+        "tensorrt": "gen_engine.engine.backends.tensorrt:TensorRtBackend",
+        "tensorrt-rtx": "gen_engine.engine.backends.tensorrt:TensorRtRtxBackend",
+    },
+)
+"""What ``--backend`` accepts besides ``auto``; a package adds one by an entry point in the group
+``gen_engine.backends``. A backend's runtime is imported when it is opened, never before."""
 
 RUNTIMES = {
     "onnxruntime": "onnxruntime",
@@ -74,10 +81,7 @@ def open_backend(
         RequestError: no backend has that name.
         BackendUnavailable: it does not work here, with the reason and the fix.
     """
-    if name not in BACKENDS:
-        raise RequestError(f"backend {name!r}: known are auto, {', '.join(BACKENDS)}")
-    module, _, attribute = BACKENDS[name].partition(":")
-    backend: type[Backend] = getattr(import_module(module), attribute)
+    backend: type[Backend] = BACKENDS.load(name)
     options = {"build": build, "note": note} if name in ENGINES else {}
     return backend(bundle, graph, device=device, batch=batch, **options)  # type: ignore[call-arg]
 

@@ -35,9 +35,10 @@ def choose(
         BackendUnavailable: the bundle has nothing for this backend and precision that runs here.
         BundleError: a variant's record cannot be used.
     """
-    for what, asked, known in (("backend", backend, BACKENDS), ("precision", precision, PRECISIONS)):
-        if asked != "auto" and asked not in known:
-            raise RequestError(f"{what} {asked!r}: known are auto, {', '.join(known)}")
+    if backend != "auto" and backend not in BACKENDS:
+        raise BACKENDS.unknown(backend, "auto")
+    if precision not in ("auto", *PRECISIONS):
+        raise RequestError(f"unknown precision {precision!r}: choose one of auto, {', '.join(PRECISIONS)}")
     variants = read_variants(bundle)
     passed: list[str] = []
     for variant in _candidates(variants, backend, device.partition(":")[0], precision, batch):

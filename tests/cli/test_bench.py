@@ -179,7 +179,7 @@ WRONG = [
     (["--fail-below", "nan", "--against", "canonical"], 2, "'nan' is no ratio of speeds"),
     (["--time-limit", "soon"], 2, "'soon' is no time; write 60s or 2m"),
     (["--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
-    (["--backend", "torch"], 2, "backend 'torch': known are auto, onnxruntime"),
+    (["--backend", "torch"], 2, "unknown backend 'torch': choose one of auto, onnxruntime"),
     (["--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu"),
     (["--against", "nowhere.gen"], 2, "nowhere.gen: no such bundle, and "),
 ]

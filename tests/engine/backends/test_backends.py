@@ -71,7 +71,7 @@ class TestOnnxRuntime(BackendContract):
 
     @pytest.mark.parametrize("name", ["torch", "auto", ""])
     def test_an_unknown_backend(self, tiny: Bundle, name: str) -> None:
-        with pytest.raises(RequestError, match=f"backend '{name}': known are auto, onnxruntime"):
+        with pytest.raises(RequestError, match=f"unknown backend '{name}': .*choose one of onnxruntime"):
             open_backend(name, tiny, canonical_graph(tiny), device="cpu", batch=2)
 
     @pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "gpu:0", ""])

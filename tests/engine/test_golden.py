@@ -1,0 +1,106 @@
+"""The bytes of every format and codec, and the shipped bundle's samples, as they were recorded once.
+
+A digest changes by decision only: with the version in a format's or codec's identity, under which it is recorded.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from format_contract import CLASS_NAMES, SEED, Data, FormatContract
+
+from gen_engine.engine import Generator
+from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.sample.schema import Origin
+from gen_engine.engine.writers import FORMATS, open_format
+
+GOLDEN = Path(__file__).parent / "golden"
+SHARDS = json.loads((GOLDEN / "shards.json").read_text())
+SHAPES = {
+    "image": [(6, 5, 3), (28, 28, 1), (40, 36, 4), (9, 8, 2)],
+    "audio": [(11, 2)],
+    "volume": [(3, 4, 5, 2)],
+    "vector": [(7,)],
+}
+JPEG_CHANNELS = (1, 3)
+
+
+def combinations() -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
+    for form in FORMATS.built_in:
+        for modality, shapes in SHAPES.items():
+            codecs = ["raw"] if form == "npy" or modality != "image" else ["png", "png-zlib", "jpeg", "raw"]
+            for shape in shapes:
+                for codec in codecs:
+                    if codec != "jpeg" or shape[-1] in JPEG_CHANNELS:
+                        yield form, codec, modality, shape
+
+
+def smooth(shape: tuple[int, ...], count: int) -> np.ndarray:
+    """Return images whose rows resemble each other, unlike those of uniform noise."""
+    rng = np.random.default_rng(9)
+    at = np.indices(shape).sum(axis=0)
+    return np.stack([(at * (1 + i % 5) + rng.integers(0, 3, shape)) % 256 for i in range(count)]).astype(np.uint8)
+
+
+def without_libraries(case: str) -> str:
+    """Return a case with the versions of external libraries left out of its identities."""
+    return re.sub(r"(pyarrow|isal|simplejpeg|zlib)-[\w.-]+", r"\1", case)
+
+
+def digest_of(out: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(path for path in out.rglob("*") if path.is_file() and path.name != "README.md"):
+        digest.update(f"{path.relative_to(out)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+@pytest.mark.parametrize("with_latents", [False, True], ids=["", "latents"])
+@pytest.mark.parametrize("names", [None, CLASS_NAMES], ids=["", "labels"])
+@pytest.mark.parametrize(("form", "codec", "modality", "shape"), list(combinations()))
+def test_shards_keep_their_bytes(
+    tmp_path: Path,
+    form: str,
+    codec: str,
+    modality: str,
+    shape: tuple[int, ...],
+    names: tuple[str, ...] | None,
+    with_latents: bool,
+) -> None:
+    class Contract(FormatContract):
+        name = form
+
+    Contract.codec = codec
+    opened = open_format(form)
+    codec_id = "-" if opened.holds_arrays else open_codec(codec).identity
+    case = f"{opened.identity} {codec_id} {modality} {'x'.join(map(str, shape))}"
+    case += (" labels" if names else "") + (" latents" if with_latents else "")
+    assert without_libraries(case) in {without_libraries(recorded) for recorded in SHARDS}
+    if case not in SHARDS:
+        pytest.skip(f"no digest was recorded for {opened.identity} with {codec_id}: other libraries")
+    data = Data(names, shape, modality, Origin(seed=SEED, latent_dim=3) if with_latents else None)
+    if modality == "image":
+        data.pixels[::2] = smooth(shape, len(data.pixels))[::2]
+    Contract().write_dataset(tmp_path / "out", data)
+    assert digest_of(tmp_path / "out") == SHARDS[case]
+
+
+def test_the_shipped_bundles_samples_are_what_they_were() -> None:
+    golden = json.loads((GOLDEN / "shipped.json").read_text())
+    with Generator.open(backend="onnxruntime", precision="fp32", device="cpu") as generator:
+        assert generator.batch == golden["batch"]
+        assert hashlib.sha256(generator.label_ids(0, 1000).astype("<i8").tobytes()).hexdigest() == golden["labels"]
+        pixels = generator.sample(0, 1000)
+        first = np.frombuffer(zlib.decompress(base64.b64decode(golden["first"])), np.uint8)
+        # Kernels of another processor may round a value to the next level.
+        assert np.abs(pixels[:4].reshape(-1).astype(int) - first).max() <= 1
+        if generator.compute.fingerprint != golden["fingerprint"]:
+            pytest.skip("this processor's kernels round differently from those that the digest was recorded with")
+        assert hashlib.sha256(pixels.tobytes()).hexdigest() == golden["sha256"]
