@@ -46,7 +46,7 @@ def attribute(node: ir.Node, name: str, default: Any) -> Any:
     return node.attributes[name].value if name in node.attributes else default
 
 
-class Weaver:
+class NodeBuilder:
     """Makes nodes just before one that they will replace, with names made from its output's: always the same.
 
     Args:
@@ -124,7 +124,7 @@ class Weaver:
         self._graph.remove(self._node, safe=True)
 
     def _next_name(self) -> str:
-        while True:  # another lowering may have woven here before
+        while True:  # another lowering may have added nodes here before
             self._made += 1
             name = f"{self._name}_{self._made}"
             if name not in self._graph.initializers:

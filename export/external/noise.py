@@ -16,7 +16,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedN
 
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.external.interface import LatentPart
-from gen_engine.export.graph import Weaver, attribute, constant
+from gen_engine.export.graph import NodeBuilder, attribute, constant
 
 _DISTRIBUTION = {
     "RandomNormal": "normal",
@@ -114,8 +114,8 @@ def lift(
         shape = ir.Shape(["batch" if batch is None else batch, *part.sizes])
         value = ir.Value(name=part.name, shape=shape, type=ir.TensorType(ir.DataType.FLOAT))
         graph.graph.inputs.append(value)
-        weaver = Weaver(graph, node)
-        weaver.replace(_drawn(weaver, node, value, part))
+        builder = NodeBuilder(graph, node)
+        builder.replace(_drawn(builder, node, value, part))
         parts.append(part)
     RemoveUnusedNodesPass()(graph)
     return ir.to_proto(graph), tuple(parts)
@@ -127,7 +127,7 @@ def _drawing(graph: ir.Model, sizes: Mapping[str, tuple[int, ...]]) -> Iterator[
             yield node
 
 
-def _drawn(weaver: Weaver, node: ir.Node, value: ir.Value, part: LatentPart) -> ir.Value:
+def _drawn(builder: NodeBuilder, node: ir.Node, value: ir.Value, part: LatentPart) -> ir.Value:
     """Return what the operator draws, made of a standard normal or of a uniform number over (-1, 1)."""
     shape = [None, *part.sizes]
     scale, shift = 0.5, 0.5
@@ -138,15 +138,15 @@ def _drawn(weaver: Weaver, node: ir.Node, value: ir.Value, part: LatentPart) -> 
         scale, shift = (high - low) / 2, (high + low) / 2
     for operator, number, neutral in (("Mul", scale, 1.0), ("Add", shift, 0.0)):
         if number != neutral:
-            value = weaver.op(operator, [value, weaver.constant(np.array(number, np.float32))], shape)
+            value = builder.op(operator, [value, builder.constant(np.array(number, np.float32))], shape)
     if node.op_type == "Bernoulli":
-        likely = weaver.op("Cast", [node.inputs[0]], shape, {"to": int(ir.DataType.FLOAT)})
+        likely = builder.op("Cast", [node.inputs[0]], shape, {"to": int(ir.DataType.FLOAT)})
         likely.type = ir.TensorType(ir.DataType.FLOAT)
-        value = weaver.op("Less", [value, likely], shape)
+        value = builder.op("Less", [value, likely], shape)
         value.type = ir.TensorType(ir.DataType.BOOL)
     dtype = _dtype(node)
     if dtype != ir.DataType.FLOAT or node.op_type == "Bernoulli":
-        value = weaver.op("Cast", [value], shape, {"to": int(dtype)})
+        value = builder.op("Cast", [value], shape, {"to": int(dtype)})
         value.type = ir.TensorType(dtype)
     return value
 

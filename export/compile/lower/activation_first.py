@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gen_engine.export.compile.lower.shuffle import crop_begins
-from gen_engine.export.graph import Weaver, attribute, constant, known_shape, only_user
+from gen_engine.export.graph import NodeBuilder, attribute, constant, known_shape, only_user
 
 MOVEMENTS = frozenset({"DepthToSpace", "Reshape", "Resize", "Slice", "Transpose"})
 UNARY = frozenset(
@@ -73,12 +73,12 @@ def move_before(model: ir.Model, node: ir.Node, movements: Collection[str] = MOV
     return bool(chain) or joined
 
 
-def copied(weaver: Weaver, node: ir.Node, value: ir.Value) -> ir.Value:
+def copied(builder: NodeBuilder, node: ir.Node, value: ir.Value) -> ir.Value:
     """Return the output of a new node that does to ``value`` what an elementwise node does to its moving input."""
     inputs = list(node.inputs)
     inputs[moving_input(node)] = value
     attributes = {name: attr.value for name, attr in node.attributes.items()}
-    result = weaver.op(node.op_type, inputs, known_shape(value) or [], attributes)
+    result = builder.op(node.op_type, inputs, known_shape(value) or [], attributes)
     result.shape, result.type = value.shape, node.outputs[0].type
     return result
 
@@ -130,13 +130,13 @@ def _move_before_concat(model: ir.Model, node: ir.Node) -> bool:
     parts = [part for part in concat.inputs if part is not None and only_user(part) is not None]
     if len(parts) < len(concat.inputs) or any(part.producer() is None for part in parts):
         return False
-    weaver = Weaver(model, concat)
+    builder = NodeBuilder(model, concat)
     for i, part in enumerate(parts):
-        made = copied(weaver, node, part)
+        made = copied(builder, node, part)
         concat.replace_input_with(i, made)
         made_node = made.producer()
         assert made_node is not None
         move_before(model, made_node)
     concat.outputs[0].type = node.outputs[0].type
-    Weaver(model, node).replace(concat.outputs[0])
+    NodeBuilder(model, node).replace(concat.outputs[0])
     return True

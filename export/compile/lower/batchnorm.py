@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gen_engine.export.graph import Weaver, attribute, constant, known_shape, only_user
+from gen_engine.export.graph import NodeBuilder, attribute, constant, known_shape, only_user
 
 _THROUGH = frozenset({"Reshape", "Unsqueeze"})
 """Between a dense layer and its normalisation: channels become runs of equal length."""
@@ -40,8 +40,8 @@ def _fold(model: ir.Model, norm: ir.Node) -> bool:
         folded = _scaled(model, maker, np.repeat(scale_C, run), np.repeat(shift_C, run))
         if folded is None:
             return False
-        Weaver(model, maker).replace(folded)
-        Weaver(model, norm).replace(_input(norm))
+        NodeBuilder(model, maker).replace(folded)
+        NodeBuilder(model, norm).replace(_input(norm))
         return True
     return False
 
@@ -77,7 +77,7 @@ def _scaled(model: ir.Model, node: ir.Node, scale: NDArray[np.float64], shift: N
     shape = known_shape(node.outputs[0])
     if weight is None or bias is None or shape is None:
         return None
-    weaver = Weaver(model, node)
+    builder = NodeBuilder(model, node)
     attributes: dict[str, Any] = {name: attr.value for name, attr in node.attributes.items()}
     op_type = node.op_type
     if op_type == "Conv":
@@ -97,5 +97,5 @@ def _scaled(model: ir.Model, node: ir.Node, scale: NDArray[np.float64], shift: N
     if op_type == "Gemm" and bias.size > 1 and bias.size != len(scale):
         return None
     bias = np.broadcast_to(bias.reshape(-1), scale.shape) * scale + shift
-    inputs = [node.inputs[0], *(weaver.constant(array.astype(np.float32)) for array in (weight, bias))]
-    return weaver.op(op_type, inputs, [None, *shape[1:]], attributes)
+    inputs = [node.inputs[0], *(builder.constant(array.astype(np.float32)) for array in (weight, bias))]
+    return builder.op(op_type, inputs, [None, *shape[1:]], attributes)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gen_engine.export.compile.lower.activation_first import is_elementwise, moving_input
-from gen_engine.export.graph import Weaver, attribute, constant, known_shape, only_user, own_maker
+from gen_engine.export.graph import NodeBuilder, attribute, constant, known_shape, only_user, own_maker
 
 
 def put_channels_last(model: ir.Model) -> int:
@@ -54,17 +54,17 @@ def _move_phases(model: ir.Model, last: ir.Node) -> bool:
     runs = _runs(order, lies)
     if len(runs) == len(order) == 1:
         return False
-    weaver = Weaver(model, last)
-    value = weaver.transpose(moved.source, [0, *range(2, rank + 2), 1])
+    builder = NodeBuilder(model, last)
+    value = builder.transpose(moved.source, [0, *range(2, rank + 2), 1])
     starts = sorted(range(len(runs)), key=lambda i: lies.index(runs[i][0]))
     if starts != list(range(len(runs))):
-        value = weaver.reshape(value, [math.prod(moved.parts[axis] for axis in runs[i]) for i in starts])
-        value = weaver.transpose(value, [0, *(starts.index(i) + 1 for i in range(len(runs)))])
+        value = builder.reshape(value, [math.prod(moved.parts[axis] for axis in runs[i]) for i in starts])
+        value = builder.transpose(value, [0, *(starts.index(i) + 1 for i in range(len(runs)))])
     if not first:
-        weaver.replace(weaver.reshape(value, moved.target))
+        builder.replace(builder.reshape(value, moved.target))
         return True
-    value = weaver.reshape(value, [*moved.target[1:], moved.target[0]])
-    weaver.replace(weaver.transpose(value, [0, rank + 1, *range(1, rank + 1)]))
+    value = builder.reshape(value, [*moved.target[1:], moved.target[0]])
+    builder.replace(builder.transpose(value, [0, rank + 1, *range(1, rank + 1)]))
     return True
 
 
@@ -121,15 +121,15 @@ def _sort_dense(model: ir.Model, reshape: ir.Node) -> bool:
     axis = 0 if attribute(gemm, "transB", 0) else 1
     if weight.shape[axis] != columns.size or any(array.shape[-1] != columns.size for array in bias):
         return False
-    weaver = Weaver(model, gemm)
-    gemm.replace_input_with(1, weaver.constant(weight.take(columns, axis=axis)))
+    builder = NodeBuilder(model, gemm)
+    gemm.replace_input_with(1, builder.constant(weight.take(columns, axis=axis)))
     for array in bias:
-        gemm.replace_input_with(2, weaver.constant(array[..., columns]))
-    weaver = Weaver(model, reshape)
+        gemm.replace_input_with(2, builder.constant(array[..., columns]))
+    builder = NodeBuilder(model, reshape)
     value = reshape.inputs[0]
     assert value is not None
-    value = weaver.reshape(value, [*sizes[1:], sizes[0]])
-    weaver.replace(weaver.transpose(value, [0, len(sizes), *range(1, len(sizes))]))
+    value = builder.reshape(value, [*sizes[1:], sizes[0]])
+    builder.replace(builder.transpose(value, [0, len(sizes), *range(1, len(sizes))]))
     return True
 
 

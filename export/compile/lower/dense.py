@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gen_engine.export.compile.lower.transposed import Transposed, read_transposed
-from gen_engine.export.graph import Weaver, known_shape
+from gen_engine.export.graph import NodeBuilder, known_shape
 
 
 def lower_to_gemm(model: ir.Model) -> int:
@@ -18,13 +18,13 @@ def lower_to_gemm(model: ir.Model) -> int:
         layer = read_transposed(node)
         if layer is None or layer.groups != 1 or set(layer.sizes) != {1}:
             continue
-        weaver = Weaver(model, node)
+        builder = NodeBuilder(model, node)
         weight, bias = _dense_weight(layer), layer.bias
-        inputs = [_flat(weaver, layer.input, weight.shape[0]), weaver.constant(weight)]
+        inputs = [_flat(builder, layer.input, weight.shape[0]), builder.constant(weight)]
         if bias is not None:
-            inputs.append(weaver.constant(np.repeat(bias, math.prod(layer.out))))
-        dense = weaver.op("Gemm", inputs, [None, weight.shape[1]])
-        weaver.replace(weaver.reshape(dense, [layer.channels, *layer.out]))
+            inputs.append(builder.constant(np.repeat(bias, math.prod(layer.out))))
+        dense = builder.op("Gemm", inputs, [None, weight.shape[1]])
+        builder.replace(builder.reshape(dense, [layer.channels, *layer.out]))
         changed += 1
     return changed
 
@@ -39,7 +39,7 @@ def _dense_weight(layer: Transposed) -> np.ndarray:
     return dense.reshape(dense.shape[0], -1)
 
 
-def _flat(weaver: Weaver, value: ir.Value, features: int) -> ir.Value:
+def _flat(builder: NodeBuilder, value: ir.Value, features: int) -> ir.Value:
     """Return the value as [batch, features]: what it was before it was given its 1×1 axes, if it was that."""
     maker = value.producer()
     if maker is not None and maker.op_type in ("Reshape", "Unsqueeze"):
@@ -47,4 +47,4 @@ def _flat(weaver: Weaver, value: ir.Value, features: int) -> ir.Value:
         shape = known_shape(before)
         if before is not None and shape is not None and len(shape) == 2 and shape[1] == features:
             return before
-    return weaver.reshape(value, [features])
+    return builder.reshape(value, [features])

@@ -18,7 +18,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gen_engine.export.graph import Weaver, known_shape
+from gen_engine.export.graph import NodeBuilder, known_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def spread(weight: NDArray[Any], axes: Sequence[Axis]) -> NDArray[np.float32]:
 
 
 def convolve(
-    weaver: Weaver,
+    builder: NodeBuilder,
     value: ir.Value,
     weight: NDArray[np.float32],
     bias: NDArray[np.float32] | None,
@@ -108,26 +108,26 @@ def convolve(
     begins, ends = [axis.pad_begin for axis in axes], [axis.pad_end for axis in axes]
     starts = [max(-begin, 0) for begin in begins]
     lengths = [size - start - max(-end, 0) for size, start, end in zip(sizes, starts, ends, strict=True)]
-    value = weaver.crop(value, starts, lengths)
-    inputs = [value, weaver.constant(weight)]
+    value = builder.crop(value, starts, lengths)
+    inputs = [value, builder.constant(weight)]
     if bias is not None:
-        inputs.append(weaver.constant(bias))
+        inputs.append(builder.constant(bias))
     attributes: dict[str, Any] = {
         "kernel_shape": list(weight.shape[2:]),
         "pads": [max(pad, 0) for pad in (*begins, *ends)],
     }
     if groups > 1:
         attributes["group"] = groups
-    return weaver.op("Conv", inputs, [None, weight.shape[0], *(axis.grid for axis in axes)], attributes)
+    return builder.op("Conv", inputs, [None, weight.shape[0], *(axis.grid for axis in axes)], attributes)
 
 
 def depth_to_space(
-    weaver: Weaver, value: ir.Value, channels: int, axes: Sequence[Axis], *, channels_first: bool = False
+    builder: NodeBuilder, value: ir.Value, channels: int, axes: Sequence[Axis], *, channels_first: bool = False
 ) -> ir.Value:
     """Return [B, C, out…] of [B, s1…sn · C, grid…], the crop included.
 
     Args:
-        weaver: where to put it.
+        builder: where to put it.
         value: the small grid's phases.
         channels: C.
         axes: the plan.
@@ -137,7 +137,7 @@ def depth_to_space(
     full = [axis.stride * axis.grid for axis in axes]
     if len(axes) == 2 and strides[0] == strides[1] > 1:
         attributes = {"blocksize": strides[0], "mode": "CRD" if channels_first else "DCR"}
-        value = weaver.op("DepthToSpace", [value], [None, channels, *full], attributes)
+        value = builder.op("DepthToSpace", [value], [None, channels, *full], attributes)
     elif max(strides) > 1:
         n = len(axes)
         grids = [axis.grid for axis in axes]
@@ -146,5 +146,5 @@ def depth_to_space(
         order = [0, channel]
         for i in range(n):
             order += [n + 2 + i, first + i]
-        value = weaver.reshape(weaver.transpose(weaver.reshape(value, apart), order), [channels, *full])
-    return weaver.crop(value, [axis.align for axis in axes], [axis.out for axis in axes])
+        value = builder.reshape(builder.transpose(builder.reshape(value, apart), order), [channels, *full])
+    return builder.crop(value, [axis.align for axis in axes], [axis.out for axis in axes])

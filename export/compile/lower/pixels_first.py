@@ -11,7 +11,7 @@ import onnx_ir as ir
 from gen_engine.engine.identity.bundle import PIXELS_OUTPUT
 from gen_engine.export.compile.lower.activation_first import copied, is_elementwise, moving_input
 from gen_engine.export.compile.lower.shuffle import Shuffle, read_shuffle
-from gen_engine.export.graph import Weaver, attribute, known_shape, only_user
+from gen_engine.export.graph import NodeBuilder, attribute, known_shape, only_user
 
 
 def move_pixels(model: ir.Model) -> int:
@@ -28,10 +28,10 @@ def move_pixels(model: ir.Model) -> int:
         return _before_reshape(model, tail, value)
     if not shuffle.phases_first and not shuffle.channels_first:
         return 0
-    weaver, value = Weaver(model, last), shuffle.source
+    builder, value = NodeBuilder(model, last), shuffle.source
     for node in reversed(tail):
-        value = copied(weaver, node, value)
-    weaver.replace(_moved(weaver, value, shuffle))
+        value = copied(builder, node, value)
+    builder.replace(_moved(builder, value, shuffle))
     return 1
 
 
@@ -58,14 +58,14 @@ def _before_reshape(model: ir.Model, tail: list[ir.Node], value: ir.Value) -> in
     source = None if reshape is None or reshape.op_type != "Reshape" else reshape.inputs[0]
     if source is None or shape is None or known_shape(source) is None:
         return 0
-    weaver = Weaver(model, tail[0])
+    builder = NodeBuilder(model, tail[0])
     for node in reversed(tail):
-        source = copied(weaver, node, source)
-    weaver.replace(weaver.reshape(source, [size for size in shape[1:] if size is not None]))
+        source = copied(builder, node, source)
+    builder.replace(builder.reshape(source, [size for size in shape[1:] if size is not None]))
     return 1
 
 
-def _moved(weaver: Weaver, value: ir.Value, shuffle: Shuffle) -> ir.Value:
+def _moved(builder: NodeBuilder, value: ir.Value, shuffle: Shuffle) -> ir.Value:
     """Return [B, sizes…, C] of the phases: one transposition between two reshapes, then the crop."""
     n, strides, grid, channels = len(shuffle.grid), shuffle.strides, shuffle.grid, shuffle.channels
     if shuffle.phases_first:
@@ -75,7 +75,7 @@ def _moved(weaver: Weaver, value: ir.Value, shuffle: Shuffle) -> ir.Value:
     order = [0]
     for i in range(n):
         order += [n + 2 + i, first + i]
-    moved = weaver.transpose(weaver.reshape(value, apart), [*order, channel])
-    whole = weaver.reshape(moved, [*(q * s for q, s in zip(grid, strides, strict=True)), channels])
+    moved = builder.transpose(builder.reshape(value, apart), [*order, channel])
+    whole = builder.reshape(moved, [*(q * s for q, s in zip(grid, strides, strict=True)), channels])
     assert known_shape(whole) is not None
-    return weaver.crop(whole, shuffle.start, shuffle.sizes, first_axis=1)
+    return builder.crop(whole, shuffle.start, shuffle.sizes, first_axis=1)

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from gen_engine.export.compile.lower.phases import Axis, convolve, depth_to_space, plan_axis, spread
 from gen_engine.export.compile.lower.transposed import Transposed, read_transposed
-from gen_engine.export.graph import Weaver
+from gen_engine.export.graph import NodeBuilder
 
 LARGEST_SPLIT = 64
 """Inputs of up to this many cells are small enough for a convolution a phase: the one cell more an axis that a common
@@ -32,16 +32,16 @@ def lower_split(model: ir.Model) -> int:
     return _each(model, _split)
 
 
-def _each(model: ir.Model, lowered: Callable[[Weaver, Transposed], ir.Value | None]) -> int:
+def _each(model: ir.Model, lowered: Callable[[NodeBuilder, Transposed], ir.Value | None]) -> int:
     changed = 0
     for node in tuple(model.graph):
         layer = read_transposed(node)
         if layer is None:
             continue
-        weaver = Weaver(model, node)
-        value = lowered(weaver, layer)
+        builder = NodeBuilder(model, node)
+        value = lowered(builder, layer)
         if value is not None:
-            weaver.replace(value)
+            builder.replace(value)
             changed += 1
     return changed
 
@@ -56,7 +56,7 @@ def _axis(layer: Transposed, i: int, align: int | None = None) -> Axis | None:
     return plan_axis(reads, stride=stride, taps=layer.kernel[i], size=layer.sizes[i], out=layer.out[i], align=align)
 
 
-def _whole(weaver: Weaver, layer: Transposed) -> ir.Value | None:
+def _whole(builder: NodeBuilder, layer: Transposed) -> ir.Value | None:
     axes = [axis for i in range(len(layer.sizes)) if (axis := _axis(layer, i)) is not None]
     if len(axes) != len(layer.sizes) or not _seen(layer, axes):
         return None
@@ -73,11 +73,11 @@ def _whole(weaver: Weaver, layer: Transposed) -> ir.Value | None:
         kernel = kernel.transpose(0, 2, *range(3, 3 + n), 1, *window)
         bias = None if layer.bias is None else np.repeat(layer.bias, phases)
     kernel = kernel.reshape(groups * outputs * phases, inputs, *(axis.select.shape[1] for axis in axes))
-    value = convolve(weaver, layer.input, kernel, bias, axes, groups)
-    return depth_to_space(weaver, value, layer.channels, axes, channels_first=groups > 1)
+    value = convolve(builder, layer.input, kernel, bias, axes, groups)
+    return depth_to_space(builder, value, layer.channels, axes, channels_first=groups > 1)
 
 
-def _split(weaver: Weaver, layer: Transposed) -> ir.Value | None:
+def _split(builder: NodeBuilder, layer: Transposed) -> ir.Value | None:
     if layer.groups != 1 or math.prod(layer.sizes) > LARGEST_SPLIT or max(layer.strides) == 1 or min(layer.sizes) == 1:
         return None
     axes = [axis for i in range(len(layer.sizes)) if (axis := _axis(layer, i, align=0)) is not None]
@@ -94,10 +94,10 @@ def _split(weaver: Weaver, layer: Transposed) -> ir.Value | None:
     for found in plans.values():
         kernel = spread(layer.weight, found)
         kernel = kernel.reshape(*kernel.shape[:2], *(axis.select.shape[1] for axis in found))  # [I, O, m…]
-        parts.append(convolve(weaver, layer.input, kernel.swapaxes(0, 1).copy(), layer.bias, found))
+        parts.append(convolve(builder, layer.input, kernel.swapaxes(0, 1).copy(), layer.bias, found))
     channels = layer.channels * len(parts)
-    joined = weaver.op("Concat", parts, [None, channels, *(axis.grid for axis in axes)], {"axis": 1})
-    return depth_to_space(weaver, joined, layer.channels, axes)
+    joined = builder.op("Concat", parts, [None, channels, *(axis.grid for axis in axes)], {"axis": 1})
+    return depth_to_space(builder, joined, layer.channels, axes)
 
 
 def _phase(axis: Axis, r: int, size: int) -> Axis | None:

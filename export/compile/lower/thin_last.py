@@ -20,7 +20,7 @@ from gen_engine.export.compile.lower.activation_first import copied, is_elementw
 from gen_engine.export.compile.lower.convolution import Convolution, read_convolution
 from gen_engine.export.compile.lower.phases import Axis, convolve, depth_to_space
 from gen_engine.export.compile.lower.shuffle import Shuffle, phase_table, read_shuffle, shuffled_end
-from gen_engine.export.graph import Weaver, known_shape, only_user
+from gen_engine.export.graph import NodeBuilder, known_shape, only_user
 
 MOST_OUTPUTS = 64
 """Outputs on the small grid: a layer that already has more fills the columns by itself."""
@@ -58,16 +58,16 @@ def _merge(model: ir.Model, conv: ir.Node) -> bool:
         return False
     activations, end = _after(conv)
     following = read_shuffle(end)
-    weaver = Weaver(model, _maker(end))
-    source = _masked(weaver, layer, shuffle)
-    value = convolve(weaver, source, *_kernel(layer, shuffle, axes, following), [one.axis for one in axes])
+    builder = NodeBuilder(model, _maker(end))
+    source = _masked(builder, layer, shuffle)
+    value = convolve(builder, source, *_kernel(layer, shuffle, axes, following), [one.axis for one in axes])
     for node in activations:
-        value = copied(weaver, node, value)
+        value = copied(builder, node, value)
     if following is None:
-        value = depth_to_space(weaver, value, layer.channels, [one.axis for one in axes])
+        value = depth_to_space(builder, value, layer.channels, [one.axis for one in axes])
     else:
-        value = depth_to_space(weaver, value, following.channels, _composed(axes, following))
-    weaver.replace(value)
+        value = depth_to_space(builder, value, following.channels, _composed(axes, following))
+    builder.replace(value)
     return True
 
 
@@ -122,7 +122,7 @@ def _maker(value: ir.Value) -> ir.Node:
     return node
 
 
-def _masked(weaver: Weaver, layer: Convolution, shuffle: Shuffle) -> ir.Value:
+def _masked(builder: NodeBuilder, layer: Convolution, shuffle: Shuffle) -> ir.Value:
     """Return the phases with zeros where the crop cuts; as they are if the layer does not look there."""
     inside, looks = [], False
     for i, (cells, stride) in enumerate(zip(shuffle.grid, shuffle.strides, strict=True)):
@@ -142,7 +142,7 @@ def _masked(weaver: Weaver, layer: Convolution, shuffle: Shuffle) -> ir.Value:
     full[shuffle.table] = mask.reshape(*shuffle.strides, 1, *shuffle.grid)
     shape = known_shape(shuffle.source)
     assert shape is not None
-    return weaver.op("Mul", [shuffle.source, weaver.constant(full[None])], shape)
+    return builder.op("Mul", [shuffle.source, builder.constant(full[None])], shape)
 
 
 def _kernel(

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from gen_engine.export.compile.lower.activation_first import is_channelwise, is_elementwise, move_before, moving_input
 from gen_engine.export.compile.lower.convolution import Convolution, read_convolution
 from gen_engine.export.compile.lower.phases import Axis, convolve, depth_to_space, plan_axis, spread
-from gen_engine.export.graph import Weaver, attribute, constant, known_shape, only_user
+from gen_engine.export.graph import NodeBuilder, attribute, constant, known_shape, only_user
 
 
 def lower_upsample_conv(model: ir.Model) -> int:
@@ -33,10 +33,10 @@ def lower_upsample_conv(model: ir.Model) -> int:
             continue
         if not all(move_before(model, one, {"Resize"}) for one in reversed(between)):
             continue
-        weaver = Weaver(model, node)
-        value = _joined(weaver, layer, resize, factors)
+        builder = NodeBuilder(model, node)
+        value = _joined(builder, layer, resize, factors)
         if value is not None:
-            weaver.replace(value)
+            builder.replace(value)
             changed += 1
     return changed
 
@@ -98,13 +98,13 @@ def _repeats(resize: ir.Node, factors: list[int]) -> bool:
     return True
 
 
-def _joined(weaver: Weaver, layer: Convolution, resize: ir.Node, factors: list[int]) -> ir.Value | None:
+def _joined(builder: NodeBuilder, layer: Convolution, resize: ir.Node, factors: list[int]) -> ir.Value | None:
     value = resize.inputs[0]
     assert value is not None
     shape = known_shape(value)
     assert shape is not None
     if set(layer.kernel) == {1} and not any(layer.pads):
-        return _repeated(weaver, layer, value, factors)
+        return _repeated(builder, layer, value, factors)
     axes = [axis for i, factor in enumerate(factors) if (axis := _axis(layer, i, factor, shape[2 + i])) is not None]
     if len(axes) != len(factors):
         return None
@@ -119,8 +119,8 @@ def _joined(weaver: Weaver, layer: Convolution, resize: ir.Node, factors: list[i
         kernel = kernel.transpose(0, *range(2, 2 + n), 1, *window)
         bias = None if bias is None else np.repeat(bias, phases)
     kernel = kernel.reshape(outputs * phases, layer.weight.shape[1], *(axis.select.shape[1] for axis in axes))
-    made = convolve(weaver, value, kernel, bias, axes, groups)
-    return depth_to_space(weaver, made, outputs, axes, channels_first=groups > 1)
+    made = convolve(builder, value, kernel, bias, axes, groups)
+    return depth_to_space(builder, made, outputs, axes, channels_first=groups > 1)
 
 
 def _axis(layer: Convolution, i: int, factor: int, size: int | None) -> Axis | None:
@@ -138,7 +138,7 @@ def _axis(layer: Convolution, i: int, factor: int, size: int | None) -> Axis | N
     return axis
 
 
-def _repeated(weaver: Weaver, layer: Convolution, value: ir.Value, factors: list[int]) -> ir.Value | None:
+def _repeated(builder: NodeBuilder, layer: Convolution, value: ir.Value, factors: list[int]) -> ir.Value | None:
     """Return a 1×1 layer on the small grid, repeated after it: every phase would be the same."""
     shape = known_shape(value)
     assert shape is not None
@@ -146,9 +146,9 @@ def _repeated(weaver: Weaver, layer: Convolution, value: ir.Value, factors: list
         return None  # padded at the end
     arrays = [layer.weight, *([layer.bias] if layer.bias is not None else [])]
     how = {"group": layer.groups, "kernel_shape": list(layer.kernel)}
-    small = weaver.op(
-        "Conv", [value, *(weaver.constant(array) for array in arrays)], [None, layer.channels, *shape[2:]], how
+    small = builder.op(
+        "Conv", [value, *(builder.constant(array) for array in arrays)], [None, layer.channels, *shape[2:]], how
     )
-    scales = weaver.constant(np.array([1, 1, *factors], np.float32))
+    scales = builder.constant(np.array([1, 1, *factors], np.float32))
     nearest = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-    return weaver.op("Resize", [small, None, scales], [None, layer.channels, *layer.out], nearest)
+    return builder.op("Resize", [small, None, scales], [None, layer.channels, *layer.out], nearest)

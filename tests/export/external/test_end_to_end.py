@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from foreign_graphs import noisy, one_hot, save, stuck_at, wave
+from external_graphs import noisy, one_hot, save, stuck_at, wave
 
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import read_bundle

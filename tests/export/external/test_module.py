@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import foreign_modules
+import external_modules
 import numpy as np
 import pytest
 import safetensors.torch
@@ -30,8 +30,8 @@ def weights_of(module: nn.Module, path: Path, wrap: Any = lambda state: state) -
 
 def exported(tmp_path: Path, name: str, out: str = "x.gen", **how: Any) -> Any:
     torch.manual_seed(0)
-    weights = weights_of(getattr(foreign_modules, name)(), tmp_path / "w.pt")
-    return export_module(f"foreign_modules:{name}", tmp_path / out, weights=weights, asked=Asked(**how))
+    weights = weights_of(getattr(external_modules, name)(), tmp_path / "w.pt")
+    return export_module(f"external_modules:{name}", tmp_path / out, weights=weights, asked=Asked(**how))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_class_is_the_modules_own(tmp_path: Path) -> None:
     bundle = exported(tmp_path, "OneHot")
     job = open_job(SampleRequest(count=6, seed=1, batch=6, labels="2"), bundle)
     torch.manual_seed(0)
-    module = foreign_modules.OneHot().eval()
+    module = external_modules.OneHot().eval()
     z = torch.from_numpy(Latents(dim=6, seed=1).draw(0, 6))
     made = module(z, torch.eye(3)[[2] * 6]).detach().reshape(6, 6, 6, 1)
     assert np.abs(job.first_batch.astype(int) - (127.5 * made + 127.5).round().numpy()).max() <= 1
@@ -84,7 +84,7 @@ def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str
     bundle = exported(tmp_path, name, **how)
     job = open_job(SampleRequest(count=8, seed=3, batch=8), bundle)
     torch.manual_seed(0)
-    module = getattr(foreign_modules, name)().eval()
+    module = getattr(external_modules, name)().eval()
     z = torch.from_numpy(Latents(dim=bundle.latent.dim, seed=3).draw(0, 8))
     made = module(z if name == "Dense" else z[:, :, None, None]).detach()
     low, high = {"Plain": (-1, 1), "Dense": (0, 1), "Last": (0, 255)}[name]
@@ -111,24 +111,24 @@ def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str
     ],
 )
 def test_what_is_refused(tmp_path: Path, name: str, error: type[Exception], message: str) -> None:
-    made: Any = foreign_modules.Joined() if name == "Joined" else foreign_modules.Plain()
+    made: Any = external_modules.Joined() if name == "Joined" else external_modules.Plain()
     weights = weights_of(made, tmp_path / "w.pt")
     with pytest.raises(error, match=message):
-        export_module(f"foreign_modules:{name}", tmp_path / "x.gen", weights=weights, asked=Asked())
+        export_module(f"external_modules:{name}", tmp_path / "x.gen", weights=weights, asked=Asked())
     assert not (tmp_path / "x.gen").exists()
 
 
 class TestWeights:
     def load(self, path: Path, key: str | None = None) -> nn.Module:
-        return load_module("foreign_modules:Plain", {}, path, key)
+        return load_module("external_modules:Plain", {}, path, key)
 
     def test_a_pickled_module_is_not_opened(self, tmp_path: Path) -> None:
-        torch.save(foreign_modules.Plain(), tmp_path / "w.pt")
+        torch.save(external_modules.Plain(), tmp_path / "w.pt")
         with pytest.raises(UnsupportedGenerator, match=r"holds pickled objects, which could run code .* state_dict"):
             self.load(tmp_path / "w.pt")
 
     def test_a_key_within(self, tmp_path: Path) -> None:
-        module = foreign_modules.Plain()
+        module = external_modules.Plain()
         path = weights_of(module, tmp_path / "w.pt", lambda state: {"models": {"netG": state}, "epoch": 3})
         assert torch.equal(self.load(path, "models.netG").main[0].weight, module.main[0].weight)
         with pytest.raises(UnsupportedGenerator, match="has no 'netD' there, but netG"):
@@ -140,18 +140,18 @@ class TestWeights:
 
     @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
     def test_a_prefix_of_wrappers(self, tmp_path: Path, prefix: str) -> None:
-        module = foreign_modules.Plain()
+        module = external_modules.Plain()
         path = weights_of(module, tmp_path / "w.pt", lambda state: {prefix + k: v for k, v in state.items()})
         assert torch.equal(self.load(path).main[0].weight, module.main[0].weight)
 
     def test_safetensors(self, tmp_path: Path) -> None:
-        module = foreign_modules.Plain()
+        module = external_modules.Plain()
         safetensors.torch.save_file(module.state_dict(), tmp_path / "w.safetensors")
         assert torch.equal(self.load(tmp_path / "w.safetensors").main[0].weight, module.main[0].weight)
 
     def test_weights_of_another_module(self, tmp_path: Path) -> None:
-        path = weights_of(foreign_modules.Dense(), tmp_path / "w.pt")
-        with pytest.raises(UnsupportedGenerator, match=r"do not fit foreign_modules:Plain: .*Missing key"):
+        path = weights_of(external_modules.Dense(), tmp_path / "w.pt")
+        with pytest.raises(UnsupportedGenerator, match=r"do not fit external_modules:Plain: .*Missing key"):
             self.load(path)
 
     def test_no_weights_at_all(self, tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ class TestWeights:
         ("spec", "message"),
         [
             ("no_such_package:X", "ModuleNotFoundError"),
-            ("foreign_modules:None_", "AttributeError"),
-            ("foreign_modules", ""),
+            ("external_modules:None_", "AttributeError"),
+            ("external_modules", ""),
         ],
     )
     def test_no_such_factory(self, tmp_path: Path, spec: str, message: str) -> None:
@@ -186,13 +186,13 @@ def test_everything_can_be_overridden(tmp_path: Path) -> None:
 
 class TestCommandLine:
     def test_it_says_what_it_inferred(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        weights = weights_of(foreign_modules.Plain(nz=7), tmp_path / "w.pt", lambda state: {"netG": state})
-        words = ["--module", "foreign_modules:Plain", "--arg", "nz=7", "--weights", str(weights), "--key", "netG"]
+        weights = weights_of(external_modules.Plain(nz=7), tmp_path / "w.pt", lambda state: {"netG": state})
+        words = ["--module", "external_modules:Plain", "--arg", "nz=7", "--weights", str(weights), "--key", "netG"]
         assert main(["export", *words, "--out", str(tmp_path / "x.gen")]) == 0
         out = capsys.readouterr().out
         assert "inferred the module is called with latents [batch, 7, 1, 1] (--latent, --label)" in out
         origin = read_bundle(tmp_path / "x.gen").training["origin"]
-        assert (origin["module"], origin["arguments"], origin["key"]) == ("foreign_modules:Plain", {"nz": 7}, "netG")
+        assert (origin["module"], origin["arguments"], origin["key"]) == ("external_modules:Plain", {"nz": 7}, "netG")
 
     @pytest.mark.parametrize(
         ("words", "message"),

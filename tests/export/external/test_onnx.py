@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from foreign_graphs import FLOAT, INT64, Sketch, noisy, one_hot, save, stuck_at, wave
+from external_graphs import FLOAT, INT64, Sketch, noisy, one_hot, save, stuck_at, wave
 from numpy.typing import NDArray
 from onnx import TensorProto
 
