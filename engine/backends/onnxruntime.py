@@ -6,6 +6,7 @@ else, and how many there are cannot change how a matrix product is cut up.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     import onnxruntime
 
     from gen_engine.engine.identity.variants import Graph
+
+_NO_FOLDER = f"{os.devnull}/none"
+"""A folder that cannot exist."""
 
 CPU_PRECISIONS = ("fp32", "int8")
 """Its processor kernels know no others; a graph in bf16 or fp16 would be cast back and forth at every node."""
@@ -154,6 +158,8 @@ def _open_session(
     options.inter_op_num_threads = 1
     options.add_free_dimension_override_by_name("batch", batch)
     options.log_severity_level = 4
+    # Graphs with external data are refused before; if one got here, it would find no file, not even a relative one.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
     if provider != "CPUExecutionProvider":
         # Without this, a GPU provider that cannot load is a session that quietly runs on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -21,6 +21,7 @@ from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, s
 from gen_engine.engine.base.durable import exchange, fsync_directory, write_file
 from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded, regular_size
 from gen_engine.engine.errors import BundleError, OutputError
+from gen_engine.engine.identity.confinement import check_confined
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
 from gen_engine.engine.sample.modalities import MODALITIES
 
@@ -145,12 +146,23 @@ class Bundle:
             raise BundleError(f"bundle {self.path}: {name} changed after the bundle was verified; export it again")
         return data
 
+    def load_graph(self, name: str) -> bytes:
+        """Return an ONNX file's bytes, checked again, and checked to depend on nothing but them.
+
+        Raises:
+            BundleError: as :meth:`load`, or the graph reaches outside of the bundle or draws random numbers.
+        """
+        data = self.load(name)
+        check_confined(data, f"bundle {self.path}: {name}", sha256=self.files[name].sha256)
+        return data
+
 
 def read_bundle(path: Path) -> Bundle:
-    """Read a bundle and verify every file in it.
+    """Read a bundle, verify every file in it, and check that its graph is confined to it.
 
     Raises:
-        BundleError: not there, not a bundle, of a newer schema, or damaged (naming the file).
+        BundleError: not there, not a bundle, of a newer schema, or damaged (naming the file); or its graph reaches
+            outside of it, or draws random numbers (:mod:`gen_engine.engine.identity.confinement`).
     """
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
@@ -161,6 +173,7 @@ def read_bundle(path: Path) -> Bundle:
     except (KeyError, TypeError, ValueError, AttributeError, BundleError) as error:
         raise BundleError(f"bundle {path}: {MANIFEST} lacks or mistypes a field ({error})") from error
     _verify_files(bundle)
+    bundle.load_graph(GENERATOR)
     return bundle
 
 
@@ -182,8 +195,10 @@ def write_bundle(
 
     Raises:
         OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
+        BundleError: the graph is refused by :mod:`gen_engine.engine.identity.confinement`.
     """
     refuse_existing(path, overwrite=overwrite)
+    check_confined(generator, f"the graph of bundle {path}")
     document = {
         "schema": SCHEMA,
         "name": name,

@@ -127,7 +127,7 @@ _BUILT_FOR: Mapping[str, type | tuple[type, ...]] = {
 def canonical_graph(bundle: Bundle) -> Graph:
     """Return the graph that the bundle was exported with."""
     return Graph(
-        onnx=bundle.load(GENERATOR),
+        onnx=bundle.load_graph(GENERATOR),
         sha256=bundle.files[GENERATOR].sha256,
         precision="fp32",
         origin=CANONICAL,
@@ -136,10 +136,14 @@ def canonical_graph(bundle: Bundle) -> Graph:
 
 
 def variant_graph(bundle: Bundle, variant: Variant) -> Graph:
-    """Return a variant's graph, its bytes checked against the bundle's digest."""
+    """Return a variant's graph, its bytes checked against the bundle's digest.
+
+    Raises:
+        BundleError: it changed, reaches outside of the bundle, or draws random numbers.
+    """
     file = f"{VARIANTS}/{variant.name}/{variant.model}"
     return Graph(
-        onnx=bundle.load(file),
+        onnx=bundle.load_graph(file),
         sha256=bundle.files[file].sha256,
         precision=variant.precision,
         origin=variant.name,

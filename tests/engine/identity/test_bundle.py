@@ -204,7 +204,7 @@ def write(path: Path, **changes) -> Bundle:
         "latent": LatentSpec(dim=1, distribution="uniform"),
         "labels": None,
         "output": OutputSpec(modality="image", shape=(1, 1, 1)),
-        "generator": b"graph",
+        "generator": b"\x3a\x00",  # a graph without a node
         "training": {},
         "parity": {},
     }
@@ -278,7 +278,7 @@ def test_what_a_sample_depends_on_is_in_the_generators_id_and_nothing_else(tmp_p
     base = write(tmp_path / "a.gen").generator_id
     same = [{"name": "b"}, {"training": {"epochs": 3}}, {"parity": {"error": 0}}, {"quality": {"accuracy": 1}}]
     other = [
-        {"generator": b"another graph"},
+        {"generator": b"\x08\x0a\x3a\x00"},
         {"latent": LatentSpec(dim=1, distribution="normal")},
         {"output": OutputSpec(modality="image", shape=(1, 1, 3))},
     ]
