@@ -11,6 +11,9 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from signals import default_sigint
+
+__all__ = ["default_sigint"]
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -95,6 +95,7 @@ def resident(process: subprocess.Popen[bytes]) -> int:
     return int(text.split("VmRSS:")[1].split()[0])
 
 
+@pytest.mark.usefixtures("default_sigint")
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_reader_that_stalls_holds_it_and_a_signal_ends_it(tiny: Bundle, number: int, code: int) -> None:

@@ -81,6 +81,7 @@ def assert_all_end(session: int) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize("to_all", [False, True], ids=["parent", "group"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_all_processes_in_order(
@@ -101,6 +102,7 @@ def test_a_signal_ends_all_processes_in_order(
     assert tree(tmp_path / "out") == whole
 
 
+@pytest.mark.usefixtures("default_sigint")
 @pytest.mark.slow
 def test_a_signal_while_the_processes_start(tiny: Bundle, tmp_path: Path) -> None:
     for delay in (0.0, 0.1, 0.2, 0.3):

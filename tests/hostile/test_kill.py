@@ -98,6 +98,7 @@ def test_sigkill_at_random_moments_costs_time_and_nothing_else(
     assert resumed, "no kill came while shards were being written: the test proves nothing"
 
 
+@pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_the_job_at_once_and_in_order(tiny: Bundle, tmp_path: Path, number: int, code: int) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"

@@ -183,6 +183,7 @@ def test_bf16_keeps_float32_weights(tmp_path: Path, images: str) -> None:
         assert np.isfinite(list(info.metrics.values())).all()
 
 
+@pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_continues(tmp_path: Path, images: str, signum: int) -> None:
     arguments = ["--data", images, "--out", str(tmp_path / "run"), *SMALL, "--epochs", "5000", "--preview-every", "0"]
@@ -201,6 +202,7 @@ def test_a_signal_saves_and_the_same_command_continues(tmp_path: Path, images: s
     assert f"resuming after step {reached}" in result.stderr
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_a_second_signal_does_not_wait() -> None:
     with stop_signals() as stop:
         assert stop() is None

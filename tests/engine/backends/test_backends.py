@@ -349,6 +349,7 @@ class TestOpenVino(BackendContract):
         assert done.stdout == "1 []\n"
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.usefixtures("default_sigint")
     def test_ctrl_c_after_backends_came_and_went_is_an_exception(self, tiny: Bundle) -> None:
         """With a Core for each of them it was a segmentation fault: see ``shared_core``."""
         program = (

@@ -85,6 +85,7 @@ def test_a_stopped_lane_is_no_error() -> None:
     run_lanes([lambda item: pytest.fail("stopped before the first item")], iter(range(3)), stop)
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_ctrl_c_stops_the_lanes_before_it_is_passed_on() -> None:
     stop = StopSignal()
     started = threading.Barrier(3)

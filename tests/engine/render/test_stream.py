@@ -174,6 +174,7 @@ def test_what_forbids_the_stream_to_go_on_ends_it_even_while_it_waits() -> None:
     assert not lanes_alive()
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_ctrl_c_ends_the_lanes_before_it_is_passed_on() -> None:
     entered, leave = threading.Event(), threading.Event()
 

@@ -115,6 +115,7 @@ class TestLanes:
             opened.lanes[0](["hang"], gives_up)
         assert time.monotonic() - began < 30, "it would sleep for a minute"
 
+    @pytest.mark.usefixtures("default_sigint")
     def test_ctrl_c_while_a_device_opens(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.5)
         before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
