@@ -10,21 +10,20 @@ expected one and becomes one line; anything else is a bug and keeps its tracebac
 
 from __future__ import annotations
 
+import errno
 import gc
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from types import FrameType
 from typing import Any, Final
 
 import click
 
+from gen_engine.cli.signals import INTERRUPTED, TERMINATED, Terminated, sigterm_raises
+from gen_engine.cli.streams import PRINTS, StandardStreams
+
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
-    "train": ("gen_engine.cli.train:train", "Train a generator on real pictures: data and config to checkpoint."),
+    "train": ("gen_engine.cli.train:train", "Train a generator on real data: data and config to checkpoint."),
     "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
     "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest faithful form on this machine."),
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
@@ -61,21 +60,20 @@ Exit codes:
   2    bad usage: an option, a value or a request that cannot be met
   3    bad input: a bundle, checkpoint, dataset or data file
   4    a backend, device or library is not available, or failed
-  5    output refused: another plan, locked, read-only or no space
+  5    output refused for good: another plan, read-only or no space
   6    a check failed: parity, verify or regression
   7    undecided: bench could not tell in its time
+  8    locked, or something is unavailable for now: try the same command again
   130  interrupted (Ctrl-C); the same command resumes
   143  terminated (SIGTERM); the same command resumes
 """
 
+PRINTING: Final = frozenset({"inspect", "doctor", "bench"})
+"""Commands whose result is what they print. The others have done their work when standard output fails."""
+
 UNAVAILABLE: Final = 4
-INTERRUPTED: Final = 128 + signal.SIGINT
-TERMINATED: Final = 128 + signal.SIGTERM
+UNWRITABLE: Final = 5
 BROKEN_PIPE: Final = 128 + 13  # as if SIGPIPE had ended it; Windows has no such signal to take the number from
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. A kind of Ctrl-C, so whatever stops in order for one does so for the other."""
 
 
 class LazyGroup(click.Group):
@@ -139,66 +137,61 @@ def cli() -> None:
     """
 
 
-def main(args: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None, streams: StandardStreams | None = None) -> int:
     """Run the command line and return its exit code; ``args`` defaults to the process's own.
 
-    A bug's exception passes through, with its traceback.
+    A bug's exception passes through, with its traceback. With ``streams``, output that could not be written fails a
+    command that only prints.
     """
-    stdout = sys.stdout
     try:
-        with _sigterm_raises():
-            result = cli.main(args=args, prog_name="gen-engine", standalone_mode=False)
-            sys.stdout.flush()  # here, where a closed pipe can still be told from a bug
-    except click.Abort as abort:  # click's name for KeyboardInterrupt
-        return _interrupted(isinstance(abort.__cause__, Terminated))
+        with sigterm_raises():
+            code, prints = _invoke(sys.argv[1:] if args is None else list(args))
+            failure = None if streams is None or code else streams.lost_output()
     except KeyboardInterrupt as interrupt:
         return _interrupted(isinstance(interrupt, Terminated))
+    except click.Abort:
+        return _interrupted(False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except SystemExit:
-        if sys.stdout is stdout:  # click has not met a closed pipe, which it muffles and leaves
-            raise
-        return _broken_pipe()
-    except BrokenPipeError:
-        return _broken_pipe()
     except Exception as error:
-        code = _missing_library(error) if isinstance(error, ModuleNotFoundError) else _expected_error(error)
-        if code is None:
+        expected = _known_error(error)
+        if expected is None:
             raise
-        return code
-    return result if isinstance(result, int) else 0  # an int is what ctx.exit() was given
+        return expected
+    return code if failure is None else _output_lost(failure, prints)
+
+
+def _invoke(args: list[str]) -> tuple[int, bool]:
+    """Run a command; return its exit code, and whether printing was all that it was asked for.
+
+    Not by click's own ``main``, which takes an EOFError for Ctrl-C and fails with standard error.
+    """
+    context = None
+    try:
+        with cli.make_context("gen-engine", args) as context:
+            cli.invoke(context)
+        code = 0
+    except click.exceptions.Exit as done:  # --help, --version and ctx.exit()
+        code = done.exit_code
+    return code, context is None or context.invoked_subcommand in PRINTING or PRINTS in context.meta
 
 
 def entry() -> int:
     """Run the command line as a process of its own: what the script ``gen-engine`` calls."""
-    code = main()
+    code = main(streams=StandardStreams())
     # At exit Python searches every object of every library for garbage, which takes as long as a third of importing
     # onnxruntime did. The process ends: there is nothing to find.
     gc.freeze()
     return code
 
 
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turn the first SIGTERM into `Terminated` in the main thread, and ignore the next ones while work stops in order.
-
-    A scheduler may send several, and one in the middle of a ``finally`` would leave worker threads behind. Ctrl-C still
-    gets through.
-    """
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _output_lost(failure: OSError, prints: bool) -> int:
+    """Return the exit code of a command that succeeded, and whose standard output could not be written."""
+    if failure.errno == errno.EPIPE:  # as in ``gen-engine inspect x | head -1``
+        return BROKEN_PIPE if prints else 0
+    click.echo(f"{'error' if prints else 'warning'}: standard output cannot be written ({failure.strerror})", err=True)
+    return UNWRITABLE if prints else 0
 
 
 def _interrupted(terminated: bool) -> int:
@@ -207,12 +200,24 @@ def _interrupted(terminated: bool) -> int:
     return TERMINATED if terminated else INTERRUPTED
 
 
-def _broken_pipe() -> int:
-    """The reader of our output has gone, as in ``gen-engine inspect x | head -1``. Say nothing, here or at exit."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 1)
-    os.close(devnull)
-    return BROKEN_PIPE
+def _known_error(error: Exception) -> int | None:
+    """Print an error that is no bug, and return its exit code; None for a bug."""
+    if isinstance(error, ModuleNotFoundError):
+        return _missing_library(error)
+    if isinstance(error, MemoryError):
+        return _limit_reached(f"memory ran out ({error})" if str(error) else "memory ran out", "ulimit -v")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):  # it has no class of its own
+        return _limit_reached("no more threads can be started", "ulimit -u")
+    return _expected_error(error)
+
+
+def _limit_reached(what: str, limit: str) -> int:
+    click.echo(
+        f"error: {what}: use fewer --workers or a smaller --batch, or raise the limit ({limit}, the container's); "
+        "the same command resumes",
+        err=True,
+    )
+    return UNAVAILABLE
 
 
 def _missing_library(error: ModuleNotFoundError) -> int | None:
@@ -229,6 +234,8 @@ def _expected_error(error: Exception) -> int | None:
     code = getattr(error, "exit_code", None)
     if not isinstance(code, int):
         return None
+    if code == BROKEN_PIPE:  # the reader of a stream has gone
+        return code
     message = str(error) or type(error).__name__
     stopped = code > 128  # by a signal, after saving: not an error
     click.echo(message if stopped else f"error: {message}", err=True)

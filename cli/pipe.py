@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from gen_engine.cli.progress import Progress
+from gen_engine.cli.streams import STDOUT, closed_at_start
 
 if TYPE_CHECKING:
     from gen_engine.engine.generator import Generator
@@ -24,6 +25,12 @@ PIPE: Final = "-"
 
 FORMAT: Final = "raw"
 """Its format: the C-order bytes of the samples, little-endian, in the order of their index."""
+
+
+class ReaderGone(Exception):
+    """The reader of the stream has left, which is no error."""
+
+    exit_code = 128 + 13  # as if SIGPIPE had ended it
 
 
 class StreamEnded(Exception):
@@ -50,7 +57,11 @@ def refuse_what_has_no_place(format_: str | None, given: Mapping[str, Any]) -> N
     for option, value in given.items():
         if value:
             raise click.UsageError(f"{option} has no place in a stream of bare samples: leave it out with --out -.")
-    if os.isatty(1):
+    if STDOUT in closed_at_start:
+        raise click.UsageError(
+            "Standard output is closed, so there is nowhere for the samples to go: open it, or give --out a directory."
+        )
+    if os.isatty(STDOUT):
         raise click.UsageError(
             "The samples are bytes and standard output is a terminal: send them into a pipe or a file, as in "
             "'gen-engine sample -n 10 --out - | xxd'."
@@ -71,7 +82,7 @@ def write_samples(
         opened: backend, device, precision and batch.
 
     Raises:
-        BrokenPipeError: the reader has gone.
+        ReaderGone: the reader has left.
         OutputError: standard output cannot be written.
         StreamEnded: a signal came.
         EngineError: as :meth:`gen_engine.engine.generator.Generator.open` and ``stream``.
@@ -135,7 +146,7 @@ def _write(output: int, data: memoryview) -> None:
                 data = data[os.write(output, data) :]
             except BlockingIOError:  # whoever started us made the pipe so
                 select.select([], [output], [])
-    except BrokenPipeError:
-        raise
+    except BrokenPipeError as error:
+        raise ReaderGone from error
     except OSError as error:
         raise OutputError(f"standard output cannot be written ({error.strerror}): no more samples go there") from error

@@ -13,6 +13,7 @@ import click
 from gen_engine.cli.pipe import FORMAT, PIPE, refuse_what_has_no_place, write_samples
 from gen_engine.cli.progress import Progress, duration
 from gen_engine.cli.size import parse_size
+from gen_engine.cli.streams import PRINTS
 
 if TYPE_CHECKING:
     from gen_engine.engine.run.estimate import Estimate
@@ -161,6 +162,7 @@ def sample(
     if dry_run:
         from gen_engine.engine.run.estimate import estimate
 
+        click.get_current_context().meta[PRINTS] = True
         _print_estimate(estimate(job, workers=workers), json_)
         return
     assert out is not None

@@ -16,7 +16,8 @@ import click
 import pytest
 
 from gen_engine.cli import main as main_module
-from gen_engine.cli.main import BROKEN_PIPE, COMMANDS, EXTRAS, Terminated, cli, main
+from gen_engine.cli.main import BROKEN_PIPE, COMMANDS, EXTRAS, cli, main
+from gen_engine.cli.signals import Terminated
 
 
 class Refused(Exception):
@@ -89,6 +90,18 @@ def test_a_bug_keeps_its_traceback(run) -> None:
         run(raiser(ModuleNotFoundError("No module named 'gen_engine.nowhere'", name="gen_engine.nowhere")))
 
 
+def test_an_end_of_file_is_no_interrupt(run) -> None:
+    with pytest.raises(EOFError, match="compressed file ended"):
+        run(raiser(EOFError("compressed file ended before the end-of-stream marker")))
+
+
+def test_memory_that_ran_out_is_said(run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(raiser(MemoryError("realloc of size 147456 failed"))) == 4
+    assert "error: memory ran out (realloc of size 147456 failed): use fewer --workers" in capsys.readouterr().err
+    assert run(raiser(RuntimeError("can't start new thread"))) == 4
+    assert "error: no more threads can be started: use fewer --workers" in capsys.readouterr().err
+
+
 def test_a_missing_extra_is_named(run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(raiser(ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"))) == 4
     assert capsys.readouterr().err == "error: torch is not installed: pip install 'gen-engine[train]'\n"
@@ -130,7 +143,7 @@ def test_help_states_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixtu
     for name, (_, line) in COMMANDS.items():
         assert f"  {name} " in shown
         assert line in shown, "a short help must fit on its line"
-    for code in ("0 ", "2 ", "3 ", "4 ", "5 ", "6 ", "130 ", "143 "):
+    for code in ("0 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", "130 ", "143 "):
         assert f"\n    {code}" in shown
 
 
@@ -156,6 +169,7 @@ def test_every_library_that_may_be_missing_is_in_the_extra_it_names() -> None:
 WORKER = """
 import sys, threading, click
 import gen_engine.cli.main as m
+import gen_engine.cli.signals as signals
 
 @click.command()
 def work():
@@ -176,16 +190,27 @@ def many():
     for i in range(1_000_000):
         click.echo(f"line {{i}}")
 
-m.cli.table = {{"work": ("__main__:work", ""), "many": ("__main__:many", "")}}
-sys.exit(m.main())
+@click.command()
+def stuck():
+    forever = threading.Thread(target=threading.Event().wait, daemon=True)
+    forever.start()
+    print("running", flush=True)
+    {stuck_in}
+
+m.cli.table = {{name: (f"__main__:{{name}}", "") for name in ("work", "many", "stuck")}}
+m.PRINTING = {{"many"}}
+signals.GRACE_S = 0.5
+sys.exit(m.entry())
 """
 
 
 @contextmanager
-def start(tmp_path: Path, command: str, in_finally: str = "pass") -> Iterator[subprocess.Popen[str]]:
+def start(
+    tmp_path: Path, command: str, in_finally: str = "pass", stuck_in: str = "pass"
+) -> Iterator[subprocess.Popen[str]]:
     """Run one of WORKER's commands; it does not outlive a test that fails."""
     script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(in_finally=in_finally))
+    script.write_text(WORKER.format(in_finally=in_finally, stuck_in=stuck_in))
     pipe = subprocess.PIPE
     with subprocess.Popen(
         [sys.executable, str(script), command], stdin=pipe, stdout=pipe, stderr=pipe, text=True
@@ -196,6 +221,7 @@ def start(tmp_path: Path, command: str, in_finally: str = "pass") -> Iterator[su
             process.kill()
 
 
+@pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_a_command_with_threads_in_order(tmp_path: Path, signum: int, code: int) -> None:
     with start(tmp_path, "work") as process:
@@ -221,6 +247,26 @@ def test_a_second_sigterm_does_not_break_off_the_stopping(tmp_path: Path) -> Non
     assert (process.returncode, out) == (143, "stopped in order\n")
 
 
+@pytest.mark.parametrize(
+    "stuck_in",
+    [
+        "forever.join()",
+        "import ctypes; libc = ctypes.CDLL(None); [libc.sleep(60) for _ in range(9)]",
+        "import time\n    try: forever.join()\n    finally: time.sleep(60)",
+    ],
+    ids=["join", "in C", "finally"],
+)
+def test_sigterm_ends_a_command_that_hangs(tmp_path: Path, stuck_in: str) -> None:
+    with start(tmp_path, "stuck", stuck_in=stuck_in) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert err.endswith("run the same command again and it resumes\n")
+
+
 def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     with start(tmp_path, "many") as process:
         assert process.stdout is not None
@@ -241,4 +287,5 @@ def test_help_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stderr))
     assert not loaded & {"numpy", "onnxruntime", "torch", "onnx", "PIL", "importlib.metadata", "multiprocessing"}
-    assert {name for name in loaded if name.startswith("gen_engine.")} == {"gen_engine.cli", "gen_engine.cli.main"}
+    ours = {name.removeprefix("gen_engine.") for name in loaded if name.startswith("gen_engine.")}
+    assert ours == {"cli", "cli.main", "cli.signals", "cli.streams"}

@@ -1,0 +1,86 @@
+"""Standard streams that may be closed, full or without a reader: telling the user never decides what is done.
+
+A program that starts with descriptor 0, 1 or 2 closed gives that number to the next file it opens, and whatever a C
+library prints to standard error then lands in a shard. So closed ones are opened on ``/dev/null`` first of all.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Final, TextIO
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+
+PRINTS: Final = "gen_engine.prints"
+"""Key of a click context's ``meta`` by which a command says that it only prints this time, as with ``--dry-run``."""
+
+closed_at_start: set[int] = set()
+"""Descriptors that were closed when the process started."""
+
+
+class Output(io.TextIOWrapper):
+    """A text stream to a descriptor, whose failed writes are remembered and not raised.
+
+    What its encoding lacks is escaped.
+    """
+
+    def __init__(self, descriptor: int, before: TextIO | None) -> None:
+        errors = getattr(before, "errors", None) or "strict"
+        super().__init__(
+            io.BufferedWriter(io.FileIO(descriptor, "w", closefd=False)),
+            encoding=getattr(before, "encoding", None) or "utf-8",
+            errors="backslashreplace" if errors == "strict" else errors,
+            line_buffering=descriptor == STDERR or os.isatty(descriptor),
+        )
+        self.failure: OSError | None = None
+        """The first error of a write."""
+
+    def write(self, text: str) -> int:
+        """Write ``text``, or lose it."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.failure = self.failure or error
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is buffered, if it can be written. A pipe that was made non-blocking is waited for."""
+        while True:
+            try:
+                return super().flush()
+            except BlockingIOError:
+                import select
+
+                select.select([], [self], [])
+            except OSError as error:
+                self.failure = self.failure or error
+                return None
+
+
+class StandardStreams:
+    """The standard streams of this process, made safe to write to. Made once, before any file is opened."""
+
+    def __init__(self) -> None:
+        closed_at_start.update(filter(_open_missing, (STDIN, STDOUT, STDERR)))
+        if sys.stdin is None:
+            sys.stdin = sys.__stdin__ = open(STDIN, closefd=False, encoding="utf-8")  # noqa: SIM115
+        self._out = sys.stdout = sys.__stdout__ = Output(STDOUT, sys.stdout)  # type: ignore[misc]
+        sys.stderr = sys.__stderr__ = Output(STDERR, sys.stderr)  # type: ignore[misc]
+
+    def lost_output(self) -> OSError | None:
+        """Flush standard output, and return why some of it could not be written; None if it was, or was closed."""
+        self._out.flush()
+        return self._out.failure
+
+
+def _open_missing(descriptor: int) -> bool:
+    """Open ``/dev/null`` as a descriptor if it is closed, and return whether it was."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+        os.set_inheritable(opened, True)
+        return True
+    return False
