@@ -288,7 +288,7 @@ def _shape(shape: Any) -> str:
 
 
 def _classes(names: Any) -> str:
-    from gen_engine.engine.identity.labels import describe_classes
+    from gen_engine.engine.identity.label_grammar import describe_classes
 
     return f"{len(names)}: {describe_classes(names)}"
 

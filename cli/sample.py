@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 @click.option(
     "--labels",
     metavar="LABELS",
-    help="balanced, a class by name or number, A=0.9,B=0.1, or file:labels.npy.  [default: balanced]",
+    help='balanced, NAME, "NAME", id:3, A=0.9,B=0.1 or file:labels.npy.  [default: balanced]',
 )
 @click.option(
     "--with-latents", is_flag=True, help="Store with each sample the seed and the latents that it was made from."

@@ -65,7 +65,7 @@ class StandardStreams:
     def __init__(self) -> None:
         closed_at_start.update(filter(_open_missing, (STDIN, STDOUT, STDERR)))
         if sys.stdin is None:
-            sys.stdin = sys.__stdin__ = open(STDIN, closefd=False, encoding="utf-8")  # noqa: SIM115
+            sys.stdin = open(STDIN, closefd=False, encoding="utf-8")  # noqa: SIM115
         self._out = sys.stdout = sys.__stdout__ = Output(STDOUT, sys.stdout)  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = Output(STDERR, sys.stderr)  # type: ignore[misc]
 

@@ -10,8 +10,7 @@ A plan is what ``--labels`` says, resolved against the bundle's classes and smal
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
@@ -23,6 +22,14 @@ from numpy.typing import NDArray
 from gen_engine.engine.base.digests import sha256_file
 from gen_engine.engine.base.npy import map_npy
 from gen_engine.engine.errors import RequestError
+from gen_engine.engine.identity.label_grammar import (
+    BALANCED,
+    FILE,
+    describe_classes,
+    has_weights,
+    parse_class,
+    parse_weights,
+)
 from gen_engine.engine.identity.latents import LABEL_STREAM, philox_words
 
 LabelsLike: TypeAlias = str | int | Sequence[int] | NDArray[np.integer[Any]] | None
@@ -104,7 +111,7 @@ class Labels:
 
 
 def parse_labels(text: str, names: Sequence[str], count: int) -> tuple[LabelPlan, NDArray[np.integer[Any]] | None]:
-    """Read a ``--labels`` value: ``balanced``, a class, ``A=0.9,B=0.1`` or ``file:labels.npy``.
+    """Read a ``--labels`` value: see :mod:`gen_engine.engine.identity.label_grammar`.
 
     Returns:
         The plan, and for a file its memory-mapped array.
@@ -113,13 +120,14 @@ def parse_labels(text: str, names: Sequence[str], count: int) -> tuple[LabelPlan
         RequestError: unknown class (with the nearest names), weights that are no weights, or a file that does
             not hold at least ``count`` valid class ids.
     """
-    if text == "balanced":
+    weighted = has_weights(text, names)  # refuses what has two readings
+    if text == BALANCED:
         return LabelPlan(kind="balanced"), None
-    if text.startswith("file:"):
-        return _read_label_file(Path(text.removeprefix("file:")), names, count)
-    if "=" in text and text not in names:
-        return LabelPlan(kind="weighted", weights=_parse_weights(text, names)), None
-    return LabelPlan(kind="constant", constant=class_id(text, names)), None
+    if text.startswith(FILE):
+        return _read_label_file(Path(text.removeprefix(FILE)), names, count)
+    if weighted:
+        return LabelPlan(kind="weighted", weights=parse_weights(text, names)), None
+    return LabelPlan(kind="constant", constant=parse_class(text, names)), None
 
 
 def open_labels(labels: LabelsLike, names: Sequence[str], *, seed: int, start: int, stop: int) -> Labels:
@@ -131,8 +139,10 @@ def open_labels(labels: LabelsLike, names: Sequence[str], *, seed: int, start: i
         RequestError: as :func:`parse_labels`; or a row that is no row of ids, of another length, or with an id that no
             class has.
     """
-    if labels is None or isinstance(labels, str):
-        plan, file = parse_labels("balanced" if labels is None else labels, names, stop)
+    if labels is None:
+        return Labels(LabelPlan(kind="balanced"), names, seed)
+    if isinstance(labels, str):
+        plan, file = parse_labels(labels, names, stop)
         return Labels(plan, names, seed, file)
     if np.ndim(labels) == 0:
         label = index(labels)  # type: ignore[arg-type]
@@ -147,68 +157,6 @@ def open_labels(labels: LabelsLike, names: Sequence[str], *, seed: int, start: i
         raise RequestError(f"labels: {ids.shape[0]} ids for {stop - start} samples; give one a sample")
     _refuse_bad_ids("labels", ids, names)
     return Labels(LabelPlan(kind="file"), names, seed, ids, start)
-
-
-def class_id(text: str, names: Sequence[str]) -> int:
-    """Return the id of a class given by name (in any case, if that is clear) or number.
-
-    Raises:
-        RequestError: no class or several have that name; names the nearest ones.
-    """
-    if text in names:
-        return list(names).index(text)
-    by_name = {name.casefold(): i for i, name in enumerate(names)}
-    alike = [name for name in names if name.casefold() == text.casefold()]
-    if len(alike) > 1:
-        raise RequestError(f"class {text!r}: it could be {' or '.join(map(repr, alike))}; write it as the bundle does")
-    if alike:
-        return by_name[text.casefold()]
-    if text.isascii() and text.isdigit() and int(text) < len(names):
-        return int(text)
-    from difflib import get_close_matches  # for a message alone: start-up does without it
-
-    near = get_close_matches(text.casefold(), by_name, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(repr(names[by_name[n]]) for n in near)}? " if near else ""
-    raise RequestError(f"unknown class {text!r}: {hint}the classes are {describe_classes(names)}")
-
-
-def describe_classes(names: Sequence[str], most: int = 20) -> str:
-    """Return ``0 = T-shirt, 1 = Trouser, …`` for a message."""
-    shown = ", ".join(f"{i} = {name}" for i, name in enumerate(names[:most]))
-    return shown + (f", … ({len(names)} in all)" if len(names) > most else "")
-
-
-def _parse_weights(text: str, names: Sequence[str]) -> tuple[float, ...]:
-    weights: dict[int, float] = {}
-    for part in text.split(","):
-        name, equals, value = part.rpartition("=")
-        if not equals:
-            raise RequestError(f"labels {text!r}: {part!r} is not CLASS=WEIGHT, as in 'A=0.9,B=0.1'")
-        label = class_id(name.strip(), names)
-        if label in weights:
-            raise RequestError(f"labels {text!r}: class {name.strip()!r} is given twice")
-        weights[label] = _parse_weight(value, text)
-    return _normalise(weights, len(names), text)
-
-
-def _parse_weight(value: str, text: str) -> float:
-    try:
-        weight = float(value)
-    except ValueError:
-        raise RequestError(f"labels {text!r}: the weight {value!r} is not a number") from None
-    if not (math.isfinite(weight) and weight >= 0):
-        raise RequestError(f"labels {text!r}: the weight {value!r} must be 0 or more")
-    return weight
-
-
-def _normalise(weights: Mapping[int, float], classes: int, text: str) -> tuple[float, ...]:
-    try:
-        total = math.fsum(weights.values())  # exact, so the order they are given in is no part of the plan
-    except OverflowError:
-        raise RequestError(f"labels {text!r}: the weights are too large to add up; give smaller ones") from None
-    if total <= 0:
-        raise RequestError(f"labels {text!r}: the weights add up to {total:g}; give at least one above 0")
-    return tuple(weights.get(i, 0.0) / total for i in range(classes))
 
 
 def _read_label_file(path: Path, names: Sequence[str], count: int) -> tuple[LabelPlan, NDArray[np.integer[Any]]]:

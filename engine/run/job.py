@@ -178,5 +178,8 @@ def _open_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | No
             raise RequestError(f"labels {request.labels!r}: bundle {bundle.name} has no classes; leave --labels out")
         return None, lambda: None
     names = bundle.labels.names
-    plan, file = parse_labels("balanced" if request.labels is None else request.labels, names, request.count)
+    if request.labels is None:
+        balanced = LabelPlan(kind="balanced")
+        return balanced, lambda: Labels(balanced, names, request.seed)
+    plan, file = parse_labels(request.labels, names, request.count)
     return plan, lambda: Labels(plan, names, request.seed, file)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gen_engine.engine.errors import RequestError
-from gen_engine.engine.identity.labels import LabelPlan, Labels, class_id, parse_labels
+from gen_engine.engine.identity.label_grammar import parse_class, quote
+from gen_engine.engine.identity.labels import LabelPlan, Labels, parse_labels
 
 NAMES = ("T-shirt/top", "Trouser", "Bag", "Ankle boot")
 WEIGHTED = LabelPlan(kind="weighted", weights=(0.6, 0.0, 0.3, 0.1))
@@ -121,15 +122,90 @@ def test_a_flag_that_is_wrong(text: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+HARD = ("a, b", "c=d", 'say "hi"', "x=1,y=2", "balanced", "id:0", "file:here.npy", "x", "y")
+"""Names that hold what the grammar is made of."""
+
+
+@pytest.mark.parametrize("label", range(len(HARD)))
+def test_every_class_can_be_named_in_quotes(label: int) -> None:
+    quoted = quote(HARD[label])
+    assert parse_labels(quoted, HARD, 1)[0] == LabelPlan(kind="constant", constant=label)
+    assert parse_labels(f"id:{label}" if label else '"a, b"', HARD, 1)[0].constant == label
+    weights = [0.0] * len(HARD)
+    weights[label] += 0.25
+    weights[7] += 0.75
+    if label != 7:
+        assert parse_labels(f"{quoted}=1,x=3", HARD, 1)[0].weights == tuple(weights)
+        assert parse_labels(f"x=3, {quoted} =1", HARD, 1)[0].weights == tuple(weights)
+
+
+@given(names=st.lists(st.text(min_size=1), min_size=2, max_size=5, unique_by=str.casefold), data=st.data())
+def test_quotes_hold_any_name(names: list[str], data: st.DataObject) -> None:
+    weights = data.draw(st.lists(st.integers(1, 9), min_size=len(names), max_size=len(names)))
+    text = ",".join(f"{quote(name)}={weight}" for name, weight in zip(names, weights, strict=True))
+    assert parse_labels(text, names, 1)[0].weights == tuple(weight / sum(weights) for weight in weights)
+    label = data.draw(st.sampled_from(range(len(names))))
+    assert parse_labels(quote(names[label]), names, 1)[0].constant == label
+
+
+@pytest.mark.parametrize("text", ["a, b", "c=d", 'say "hi"', "X", "ID:0"])
+def test_a_name_that_has_one_reading_needs_no_quotes(text: str) -> None:
+    plan, _ = parse_labels(text, HARD, 1)
+    assert plan.kind == "constant"
+    assert HARD[plan.constant or 0].casefold() == text.casefold()
+
+
+@pytest.mark.parametrize("text", ["x=1,y=2", "balanced", "id:0", "file:here.npy"])
+def test_what_has_two_readings_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="it is the name of a class and has a meaning of its own") as caught:
+        parse_labels(text, HARD, 1)
+    assert quote(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('"a, b', "unknown class '\"a, b'"),
+        ('"a, b=1', "a quote at '\"a, b=1' is not closed"),
+        ('x=1,"a, b', "a quote at '\"a, b' is not closed"),
+        ('"x"y=1', "not followed by =WEIGHT"),
+        ("a, b=0.5,x=1", "a class name with a comma goes in double quotes"),
+        ('"a, b",x=1', "is not CLASS=WEIGHT"),
+    ],
+)
+def test_quotes_that_are_wrong(text: str, said: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        parse_labels(text, HARD, 1)
+    assert said in str(caught.value)
+
+
+FOLDERS = tuple(sorted(map(str, range(1, 13))))  # 1, 10, 11, 12, 2, …
+
+
+def test_where_names_are_numbers_a_number_is_a_name() -> None:
+    for name in FOLDERS:
+        assert parse_labels(name, FOLDERS, 1)[0].constant == FOLDERS.index(name)
+    weights = parse_labels("1=0.5,2=0.5", FOLDERS, 1)[0].weights or ()
+    assert {FOLDERS[i]: weight for i, weight in enumerate(weights) if weight} == {"1": 0.5, "2": 0.5}
+    for label in range(12):
+        assert parse_labels(f"id:{label}", FOLDERS, 1)[0].constant == label
+    for text in ("0", "0=1,1=1"):
+        with pytest.raises(RequestError, match=r"numbers for names, so a class id is written id:0 \(class '1'\)"):
+            parse_labels(text, FOLDERS, 1)
+    for text in ("13", "id:12", "id:", "id:-1", "id:1e3", "id:" + "9" * 5000):
+        with pytest.raises(RequestError, match="unknown class"):
+            parse_labels(text, FOLDERS, 1)
+
+
 def test_names_that_differ_by_case_alone_are_told_apart() -> None:
-    assert [class_id(name, ("a", "A", "b")) for name in ("a", "A", "B")] == [0, 1, 2]
+    assert [parse_class(name, ("a", "A", "b")) for name in ("a", "A", "B")] == [0, 1, 2]
     with pytest.raises(RequestError, match="it could be 'ab' or 'AB'"):
-        class_id("Ab", ("ab", "AB"))
+        parse_class("Ab", ("ab", "AB"))
 
 
 def test_many_classes_are_not_all_listed() -> None:
     with pytest.raises(RequestError, match=r"19 = c19, … \(1000 in all\)"):
-        class_id("none", [f"c{i}" for i in range(1000)])
+        parse_class("none", [f"c{i}" for i in range(1000)])
 
 
 @pytest.mark.parametrize("dtype", ["i8", ">i4", "u1", "u8"])
