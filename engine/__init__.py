@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 __all__ = ["Generator", "SampleDataset", "Samples", "write_dataset"]
 
 if not TYPE_CHECKING:  # a type checker that saw this would take every misspelled name for one of ours
-    _HOMES = {"Generator": "generator", "SampleDataset": "dataset", "Samples": "render.stream", "write_dataset": "dataset"}
+    _HOMES = {
+        "Generator": "generator",
+        "SampleDataset": "dataset",
+        "Samples": "render.stream",
+        "write_dataset": "dataset",
+    }
 
     def __getattr__(name: str) -> Any:
         if name not in _HOMES:

@@ -15,6 +15,9 @@ from signals import default_sigint
 
 __all__ = ["default_sigint"]
 
+# Before any test imports them: what they assert should say its values.
+pytest.register_assert_rewrite("backend_contract", "format_contract", "sink_contract")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # A job that a shell started with & ignores SIGINT, and so would all that tests start and interrupt.

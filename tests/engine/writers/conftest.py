@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from format_contract import CLASS_NAMES
 
-pytest.register_assert_rewrite("format_contract")
-
-from format_contract import CLASS_NAMES  # noqa: E402 - after the line that makes its asserts speak
-
-from gen_engine.engine.writers import parquet  # noqa: E402
+from gen_engine.engine.writers import parquet
 
 
 @pytest.fixture(autouse=True)
