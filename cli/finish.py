@@ -14,8 +14,11 @@ import click
 def finish(directory: str, json_: bool, quiet: bool) -> None:
     """Write the manifest and the card of the job in DIRECTORY, once all its shards are there.
 
-    The part that makes the last shard does it by itself; this is for a part that was killed just then, and to see
-    what is missing: exits with 5 and names the shards. It needs neither the bundle nor what ran it.
+    The part that makes the last shard does this itself. Use it if that part was killed at that moment, or to see what
+    is missing: it exits with 5 and names the shards. It needs neither the bundle nor the runtime.
+
+    README.md and preview.png are written as they were settled when the job began, whatever happened to them since. Of
+    a dataset that was finished before, it checks them, and exits with 5 if the command that made it has to restore one.
 
     \b
     Examples:
@@ -26,7 +29,7 @@ def finish(directory: str, json_: bool, quiet: bool) -> None:
 
     manifest = finish_dataset(directory)
     if json_:
-        click.echo(json.dumps({"out": directory, "samples": manifest["samples"], "bytes": manifest["bytes"]}))
+        click.echo(json.dumps({"out": directory, "samples": manifest.samples, "bytes": manifest.bytes}))
     elif not quiet:
-        click.echo(f"{directory} is finished: {manifest['samples']:,} samples, {manifest['bytes'] / 1e6:,.1f} MB")
+        click.echo(f"{directory} is finished: {manifest.samples:,} samples, {manifest.bytes / 1e6:,.1f} MB")
         click.echo(f"preview: {directory}/preview.png")

@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Variant
+    from gen_engine.engine.plan.plan import Plan
 
 Findings = tuple[dict[str, Any], list[tuple[str, str]]]
 """The record for ``--json``, and what is shown: a title line first, then pairs of a name and its value."""
@@ -183,69 +184,74 @@ _PARITY_FIELDS = frozenset(
 
 
 def _dataset(path: Path) -> Findings:
-    from gen_engine.engine.commit.manifest import read_manifest
+    from gen_engine.engine.verify import open_dataset
 
-    manifest = read_manifest(path)
-    plan, shards = manifest["plan"], manifest["shards"]
-    files = [file for shard in shards for file in shard["files"]]
-    size = sum(file["bytes"] for file in files)
-    title = f"finished dataset of {manifest['samples']:,} samples in {len(shards):,} shards, {_size(size)}"
-    classes = manifest["classes"]
+    _, manifest = open_dataset(path)
+    plan = manifest.plan
+    title = f"finished dataset of {plan.count:,} samples in {plan.shards:,} shards, {_size(manifest.bytes)}"
+    classes = plan.layout.class_names
     shown = [
         ("", title),
-        ("sample", f"{_shape(manifest['shape'])}, {manifest.get('dtype', 'uint8')}"),
+        ("sample", f"{_shape(plan.layout.shape)}, {plan.layout.dtype.name}"),
         ("classes", "none" if classes is None else _classes(classes)),
         *_plan_lines(plan),
-        ("digest", manifest["digest"]),
+        ("digest", manifest.digest),
         ("check it", f"gen-engine verify {path}"),
     ]
-    record = {name: value for name, value in manifest.items() if name != "shards"}
-    return {"kind": "dataset", "finished": True, "shards": len(shards), "bytes": size} | record, shown
+    record = {"kind": "dataset", "finished": True, "samples": plan.count, "digest": manifest.digest}
+    return record | manifest.to_json() | {"shards": plan.shards}, shown
 
 
 def _unfinished_dataset(path: Path) -> Findings:
     """Read the plan of a job that is running or was interrupted. Its shards are looked at by the job itself."""
-    from gen_engine.engine.base.files import DOCUMENT, read_bounded
-    from gen_engine.engine.commit.journal import newest
+    from gen_engine.engine.base.strict_json import DocumentError
+    from gen_engine.engine.commit.journal import read_line
     from gen_engine.engine.plan.parts import WHOLE
-    from gen_engine.engine.plan.plan import shard_count
-    from gen_engine.engine.sinks.local import LocalSink
-    from gen_engine.engine.sinks.names import STATE
+    from gen_engine.engine.plan.plan import parse_plan
+    from gen_engine.engine.plan.shard_set import ShardSet
+    from gen_engine.engine.sinks import open_sink
+    from gen_engine.engine.sinks.names import PLAN
 
-    plan_file = path / STATE / "plan.json"
+    sink = open_sink(path, WHOLE)
     try:
-        plan = json.loads(read_bounded(plan_file, DOCUMENT))
-        total = shard_count(plan["count"], plan["shard_size"])
-        lines = _plan_lines(plan)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        plan = parse_plan(sink.read(PLAN), "")
+    except (OSError, DocumentError) as error:
         raise NothingKnownError(
-            f"{plan_file} cannot be read as a job's plan ({error}); that job cannot be resumed"
+            f"{path}/{PLAN} cannot be read as a job's plan ({error}); that job cannot be resumed"
         ) from error
-    done = sum(1 for _ in newest(LocalSink(path, WHOLE).lines(), range(total)))
+    done = ShardSet(WHOLE.shards(plan.shards))
+    for entry in map(read_line, sink.lines()):
+        if entry is not None and entry.shard < plan.shards:
+            done.add(entry.shard)
+    title = f"unfinished dataset: {len(done):,} of {plan.shards:,} shards are finished"
     shown = [
-        ("", f"unfinished dataset: {done:,} of {total:,} shards are finished; its command, run again, resumes it"),
-        ("samples", f"{plan['count']:,} wanted"),
-        *lines,
+        ("", f"{title}; its command, run again, resumes it"),
+        ("samples", f"{plan.count:,} wanted"),
+        *_plan_lines(plan),
     ]
-    return {"kind": "dataset", "finished": False, "shards_done": done, "shards": total, "plan": plan}, shown
+    record = {"kind": "dataset", "finished": False, "shards_done": len(done), "shards": plan.shards}
+    return record | {"plan": plan.to_json()}, shown
 
 
-def _plan_lines(plan: Mapping[str, Any]) -> list[tuple[str, str]]:
-    bundle, form, compute = plan["bundle"], plan["format"], plan["compute"]
+def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
+    compute = plan.compute
+    graph = "" if compute.graph is None else f", variant of graph {compute.graph[:12]}…"
+    latents = [plan.algorithm, plan.distribution]
+    latents += [] if plan.truncation is None else [f"truncation {plan.truncation:g}"]
+    latents += [] if plan.layout.origin is None else ["stored"]
     computed_by = (
-        f"{compute['backend']} {compute['version']} on {compute['device']}, {compute['precision']}, "
-        f"batch {compute['batch']}" + (f", variant of graph {compute['graph'][:12]}…" if "graph" in compute else "")
+        f"{compute.backend} {compute.version} on {compute.device}, {compute.precision}, batch {compute.batch}{graph}"
     )
     lines = [
-        ("generator", f"{bundle['name']} ({bundle['generator']})"),
-        ("seed", str(plan["seed"])),
-        ("latents", ", ".join(f"{name} {value}" for name, value in plan["latents"].items() if value is not None)),
-        ("format", f"{form['version']}, codec {form['codec']}" if form["codec"] else str(form["version"])),
-        ("shard size", f"{plan['shard_size']:,}"),
+        ("generator", f"{plan.bundle_name} ({plan.generator_id})"),
+        ("seed", str(plan.seed)),
+        ("latents", ", ".join(latents)),
+        ("format", f"{plan.format_id}, codec {plan.codec_id}" if plan.codec_id else plan.format_id),
+        ("shard size", f"{plan.shard_size:,}"),
         ("computed by", computed_by),
     ]
-    if plan["labels"] is not None:
-        lines.insert(3, ("labels", ", ".join(f"{name} {value}" for name, value in plan["labels"].items())))
+    if plan.labels is not None:
+        lines.insert(3, ("labels", ", ".join(f"{name} {value}" for name, value in plan.labels.to_json().items())))
     return lines
 
 

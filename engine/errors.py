@@ -13,6 +13,7 @@
     ├── OutputError           the output directory was refused                   exit 5
     │   ├── PlanMismatch      it holds a job with another plan                   exit 5
     │   ├── OutputLocked      another process is writing there                   exit 5
+    │   ├── JobUnfinished     shards went missing while it ran                   exit 8
     │   └── WriterError       a shard could not be written                       exit 5
     │       └── WriterUnavailable  the format's library is not installed         exit 4
     ├── VerifyError           a dataset is not what its manifest says            exit 6
@@ -84,6 +85,12 @@ class PlanMismatch(OutputError):
 
 class OutputLocked(OutputError):
     """Another process is writing to the directory."""
+
+
+class JobUnfinished(OutputError):
+    """A job made all of its shards, and some are not there at the end: the same command makes them again."""
+
+    exit_code = 8
 
 
 class WriterError(OutputError):

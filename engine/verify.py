@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends import open_backend
 from gen_engine.engine.base.digests import sha256_bytes
-from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.commit.manifest import parse_manifest, read_manifest
-from gen_engine.engine.errors import DatasetError, RequestError, VerifyError
+from gen_engine.engine.commit.manifest import Manifest, read_shards
+from gen_engine.engine.commit.records import FileRecord, ShardRecord
+from gen_engine.engine.commit.scan import read_manifest
+from gen_engine.engine.errors import DatasetError, VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels
-from gen_engine.engine.identity.latents import ALGORITHM, Latents
-from gen_engine.engine.identity.variants import Graph, find_graph
 from gen_engine.engine.plan.parts import WHOLE
+from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.run.job import Job, open_plan
 from gen_engine.engine.sample.schema import StoredSample
 from gen_engine.engine.sinks import is_url, open_sink
-from gen_engine.engine.sinks.contract import Seen, Sink
+from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.errors import output_errors
-from gen_engine.engine.sinks.names import MANIFEST
+from gen_engine.engine.sinks.names import MANIFEST, PLAN
 from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import Format
+
+LITTER = ("Thumbs.db", "desktop.ini")
+"""What file managers leave in a directory, besides files whose names begin with a dot. No reader of a format opens
+either: the formats' names begin with ``train``, ``shard`` or ``index``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,62 +41,68 @@ class Verified:
 
     shards: int
     files: int
+    """Of the shards and beside them, ``dataset.json`` apart."""
+
     bytes: int
+    """Of these files."""
 
 
-def hash_shards(out: str | Path, heard: Callable[[int], None]) -> Verified:
-    """Hash every file of a finished dataset and compare with the manifest.
+def open_dataset(out: str | Path) -> tuple[Sink, Manifest]:
+    """Open a finished dataset in a directory or under a URL, for reading.
+
+    Raises:
+        DatasetError: it is not there, or its manifest is damaged.
+        OutputError: the URL cannot be read.
+    """
+    sink = open_sink(out, WHOLE)
+    if not is_url(out) and not Path(out).is_dir():
+        raise DatasetError(f"{out} is not a directory" if Path(out).exists() else f"{out} does not exist")
+    with output_errors(sink.place):
+        manifest = read_manifest(sink)
+        if manifest is None:
+            unfinished = sink.exists(PLAN)
+            hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
+            raise DatasetError(f"{out} holds no {MANIFEST}; {hint}")
+    return sink, manifest
+
+
+def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
+    """Hash every file of a finished dataset and compare it with its record.
 
     Args:
         out: the dataset's directory or URL.
-        heard: called with the number of bytes after each file.
+        on_progress: called with the number of bytes after each file.
 
     Raises:
         DatasetError: no finished dataset is there.
-        VerifyError: names the first shard that differs, and how; or a file in ``data`` that is nobody's.
+        VerifyError: names the first file that differs, and how; or a file in ``data`` that belongs to no shard.
     """
-    sink = open_sink(out, WHOLE)
-    manifest = open_manifest(out)
-    shards = manifest["shards"]
-    listed = [(f"shard {shard['shard']}", shard["files"]) for shard in shards]
-    listed.append(("the index", manifest.get("index", [])))
-    _refuse_strangers(sink, {file["name"] for _, recorded in listed for file in recorded})
-    look = sink.look()
-    files = size = 0
-    for what, recorded in listed:
-        for file in recorded:
-            _check_file(sink, what, file, look(file["name"]))
-            files, size = files + 1, size + file["bytes"]
-            heard(file["bytes"])
-    return Verified(shards=len(shards), files=files, bytes=size)
-
-
-def open_manifest(out: str | Path) -> dict[str, Any]:
-    """Return the manifest of a finished dataset in a directory or under a URL.
-
-    Raises:
-        DatasetError: it is not there, or damaged.
-        OutputError: the URL cannot be read.
-    """
-    if not is_url(out):
-        return read_manifest(Path(out))
-    sink = open_sink(out, WHOLE)
+    sink, manifest = open_dataset(out)
     with output_errors(sink.place):
-        if not sink.exists(MANIFEST):
-            raise DatasetError(f"{out} holds no {MANIFEST}; it is not a gen-engine dataset, or its job is not finished")
-        return parse_manifest(sink.read(MANIFEST), sink.place)
+        beside = (manifest.shards, *manifest.files)
+        for file in beside:
+            _check_file(sink, "the dataset", file)
+            on_progress(file.bytes)
+        names = {file.name for shard in read_shards(sink, manifest) for file in shard.files}
+        _refuse_unlisted(sink, names | {file.name for file in beside})
+        for shard in read_shards(sink, manifest):
+            for file in shard.files:
+                _check_file(sink, f"shard {shard.shard}", file)
+                on_progress(file.bytes)
+        size = manifest.bytes + sum(file.bytes for file in beside)
+        return Verified(shards=manifest.plan.shards, files=len(names | {file.name for file in beside}), bytes=size)
 
 
-def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[[int], None]) -> int:
+def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progress: Callable[[int], None]) -> int:
     """Make randomly chosen samples of a dataset again and compare them with what is stored.
 
-    The choice is seeded by the dataset's own digest, so the same dataset is always asked for the same samples.
+    The choice is seeded by the dataset's own digest, so the same samples of the same dataset are always chosen.
 
     Args:
-        out: the dataset directory.
+        out: the dataset's directory or URL.
         bundle: the generator that made it.
         samples: how many to make again; at most all.
-        heard: called with the number of samples after each shard.
+        on_progress: called with 1 after each sample.
 
     Returns:
         How many were compared.
@@ -103,147 +112,137 @@ def regenerate_samples(out: Path, bundle: Bundle, samples: int, heard: Callable[
         RequestError: another generator made it, or a variant that the bundle no longer has.
         VerifyError: names the first sample that differs.
     """
-    manifest = read_manifest(out)
-    plan = manifest["plan"]
-    _check_generator(out, plan, bundle)
-    count: int = min(samples, manifest["samples"])
-    rng = np.random.default_rng(int(manifest["digest"], 16))
-    chosen = np.sort(rng.choice(manifest["samples"], size=count, replace=False))
-    compute = plan["compute"]
-    graph = _graph(out, compute, bundle)
-    backend = open_backend(compute["backend"], bundle, graph, device=compute["device"], batch=compute["batch"])
-    latents = Latents(
-        dim=bundle.latent.dim,
-        distribution=plan["latents"]["distribution"],
-        seed=plan["seed"],
-        truncation=plan["latents"]["truncation"],
+    sink, manifest = open_dataset(out)
+    dataset, plan = _Stored(out, sink, manifest), manifest.plan
+    chosen = np.random.default_rng(int(manifest.digest, 16)).choice(
+        plan.count, size=min(samples, plan.count), replace=False
     )
-    labels, label_file = _plan_labels(manifest, bundle)
-    form = open_format(plan["format"]["name"])
-    codec = open_codec("raw" if form.holds_arrays else plan["format"]["codec"].split("/")[0])
-    if label_file is not None:
-        _restore_labels(out, manifest, form, range(min(backend.batch, manifest["samples"])), label_file)
-    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels)) as renderer:
-        first_batch, _ = renderer.array(0, backend.batch)
-        excuse = _excuse(plan, sha256_bytes(first_batch.tobytes()), None if form.holds_arrays else codec.identity)
-        for number in np.unique(chosen // plan["shard_size"]).tolist():
-            wanted = chosen[chosen // plan["shard_size"] == number].tolist()
-            if label_file is not None:
-                _restore_labels(out, manifest, form, wanted, label_file)
-            for stored in _read(out, manifest, form, number, wanted):
-                pixels, label = renderer.array(stored.index, stored.index + 1)
-                payload = pixels.tobytes() if form.holds_arrays else codec.encode(pixels)[0]
-                again = StoredSample(stored.index, None if label is None else int(label[0]), payload)
-                if plan["latents"].get("stored"):
-                    z = renderer.latents(stored.index, stored.index + 1).astype("<f4", copy=False).tobytes()
-                    again = replace(again, seed=plan["seed"], latents=z)
-                if again != stored:
-                    raise VerifyError(_difference(out, manifest, number, stored, again) + excuse)
-            heard(len(wanted))
-    return count
+    labels = None
+    if plan.labels is not None and plan.labels.kind == "file":
+        first_batch = np.arange(min(plan.compute.batch, plan.count))  # which tells whether kernels round alike
+        labels = _StoredLabels(dataset.labels(np.union1d(chosen, first_batch)))
+    job = open_plan(plan, bundle, labels)
+    excuse = _excuse(job)
+    with contextlib.closing(job.renderer()) as renderer:
+        for shard, stored in dataset.read(chosen):
+            for sample in stored:
+                if (again := _make(job, renderer, sample.index)) != sample:
+                    raise VerifyError(f"{out}: {_difference(plan, shard, sample, again)}{excuse}")
+                on_progress(1)
+    return len(chosen)
 
 
-def _read(
-    out: Path, manifest: Mapping[str, Any], form: Format, number: int, indices: Sequence[int]
-) -> Iterator[StoredSample]:
-    return form.read([out / file["name"] for file in manifest["shards"][number]["files"]], indices)
+class _Stored:
+    """The samples of a dataset, wherever it is."""
+
+    def __init__(self, out: str | Path, sink: Sink, manifest: Manifest) -> None:
+        self._out, self._sink, self._manifest = out, sink, manifest
+        self._format = open_format(manifest.plan.format)
+
+    def read(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Iterator[StoredSample]]]:
+        """Yield, in order, the shards that hold these samples, each with them; to be read before the next shard."""
+        indices = np.sort(indices)
+        for record in read_shards(self._sink, self._manifest):
+            begin, end = np.searchsorted(indices, (record.first, record.first + record.count))
+            if begin < end:
+                with self._files(record) as paths:
+                    yield record.shard, self._format.read(paths, indices[begin:end].tolist())
+
+    def labels(self, indices: NDArray[np.int64]) -> dict[int, int]:
+        """Return the stored label of each of these samples."""
+        classes, found = self._manifest.plan.layout.class_names or (), {}
+        for shard, stored in self.read(indices):
+            for sample in stored:
+                if sample.label is None or not 0 <= sample.label < len(classes):
+                    raise VerifyError(
+                        f"{self._out}: sample {sample.index} in shard {shard} has no class: label {sample.label}"
+                    )
+                found[sample.index] = sample.label
+        return found
+
+    @contextlib.contextmanager
+    def _files(self, record: ShardRecord) -> Iterator[list[Path]]:
+        """Give a shard's files as local ones."""
+        if not is_url(self._out):
+            yield [Path(self._out) / file.name for file in record.files]
+            return
+        with tempfile.TemporaryDirectory(prefix="gen-engine-verify-") as scratch, output_errors(self._sink.place):
+            paths = [Path(scratch) / PurePosixPath(file.name).name for file in record.files]
+            for path, file in zip(paths, record.files, strict=True):
+                with self._sink.open(file.name) as source, path.open("wb") as target:
+                    shutil.copyfileobj(source, target)
+            yield paths
 
 
-def _restore_labels(
-    out: Path, manifest: Mapping[str, Any], form: Format, indices: Sequence[int], label_file: NDArray[np.int64]
-) -> None:
-    """Put the stored labels of these samples, in ascending order, into the array that stands for the label file."""
-    classes, size = len(manifest["classes"]), manifest["plan"]["shard_size"]
-    for number, group in itertools.groupby(indices, key=lambda index: index // size):
-        for stored in _read(out, manifest, form, number, list(group)):
-            if stored.label is None or not 0 <= stored.label < classes:
-                raise VerifyError(f"{out}: sample {stored.index} in shard {number} has no class: label {stored.label}")
-            label_file[stored.index] = stored.label
+class _StoredLabels(Labels):
+    """The labels of a label file that is not at hand.
+
+    A sample depends on its own label alone, so only the stored labels of the samples that are made again are needed.
+    """
+
+    def __init__(self, known: Mapping[int, int]) -> None:
+        super().__init__(LabelPlan(kind="file"), (), seed=0)
+        self._known = known
+
+    def draw(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the labels of samples ``[start, stop)``, class 0 for those that are not known."""
+        return np.array([self._known.get(index, 0) for index in range(start, stop)], np.int64)
 
 
-def _difference(out: Path, manifest: Mapping[str, Any], shard: int, stored: StoredSample, again: StoredSample) -> str:
-    what = "values" if "modality" in manifest else "pixels"
+def _make(job: Job, renderer: Renderer, index: int) -> StoredSample:
+    """Make one sample, as its shard holds it."""
+    pixels, labels = renderer.array(index, index + 1)
+    payload = pixels.tobytes() if job.format.holds_arrays else job.codec.encode(pixels)[0]
+    label = None if labels is None else int(labels[0])
+    if job.plan.layout.origin is None:
+        return StoredSample(index, label, payload)
+    latents = renderer.latents(index, index + 1).astype("<f4", copy=False).tobytes()
+    return StoredSample(index, label, payload, job.plan.seed, latents)
+
+
+def _difference(plan: Plan, shard: int, stored: StoredSample, again: StoredSample) -> str:
+    what = "pixels" if plan.layout.modality == "image" else "values"
     if stored.label != again.label:
         what = f"label ({stored.label} stored, {again.label} generated)"
     elif (stored.seed, stored.latents) != (again.seed, again.latents):
         what = "seed or latents"
-    return f"{out}: sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ"
+    return f"sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ"
 
 
-def _excuse(plan: Mapping[str, Any], first_batch_sha256: str, codec: str | None) -> str:
+def _excuse(job: Job) -> str:
     """Say why this machine may make other bytes of a dataset that is sound, if it may."""
-    if first_batch_sha256 != plan["compute"]["fingerprint"]:
+    if sha256_bytes(job.first_batch.tobytes()) != job.plan.compute.fingerprint:
         return (
             "; this machine's kernels round differently from those of the machine that wrote it (another processor or "
             "runtime version), so compare there"
         )
-    if codec != plan["format"]["codec"]:
-        return f"; it was encoded by {plan['format']['codec']} and this machine has {codec}, so compare there"
+    codec = None if job.format.holds_arrays else job.codec.identity
+    if codec != job.plan.codec_id:
+        return f"; it was encoded by {job.plan.codec_id} and this machine has {codec}, so compare there"
     return ""
 
 
-def _refuse_strangers(sink: Sink, names: Set[str]) -> None:
-    """Readers take all that is in ``data``, so a file there that no shard owns is a difference."""
+def _refuse_unlisted(sink: Sink, names: Collection[str]) -> None:
+    """Readers take all that is in ``data``, so a file there that no shard has is a difference."""
     for name in sink.shard_files():
-        if name not in names:
+        parts = PurePosixPath(name).parts
+        if name not in names and parts[-1] not in LITTER and not any(part.startswith(".") for part in parts):
             raise VerifyError(f"{sink.place}: {name} belongs to no shard, and readers would read it; remove it")
 
 
-def _check_file(sink: Sink, what: str, file: Mapping[str, Any], seen: Seen | None) -> None:
-    differs = f"{sink.place}: {what} differs: {file['name']}"
+def _check_file(sink: Sink, what: str, file: FileRecord) -> None:
+    differs = f"{sink.place}: {what} differs: {file.name}"
+    again = "the command that made the dataset makes it again"
     try:
-        digest = sink.blake3(file["name"])
+        seen = sink.stat(file.name)
+        if seen is None:
+            raise VerifyError(f"{differs} cannot be found; {again}")
+        if seen.bytes != file.bytes:
+            raise VerifyError(f"{differs} has {seen.bytes} bytes, {file.bytes} were written; {again}")
+        found = sink.blake3(file.name)
     except OSError as error:
-        raise VerifyError(f"{differs} cannot be read ({error.strerror})") from error
-    if seen is None or seen.bytes != file["bytes"]:
+        raise VerifyError(f"{differs} cannot be read ({error.strerror or error})") from error
+    if found != file.blake3:
         raise VerifyError(
-            f"{differs} has {0 if seen is None else seen.bytes} bytes, {file['bytes']} were written; "
-            "the command that made the dataset makes it again"
+            f"{differs} has BLAKE3 {found[:12]}…, {file.blake3[:12]}… was written; remove the file, and {again}"
         )
-    if digest != file["blake3"]:
-        raise VerifyError(
-            f"{differs} has BLAKE3 {digest[:12]}…, {file['blake3'][:12]}… was written; remove the file, and the "
-            "command that made the dataset makes it again"
-        )
-
-
-def _check_generator(out: Path, plan: Mapping[str, Any], bundle: Bundle) -> None:
-    if plan["latents"]["algorithm"] != ALGORITHM:
-        raise DatasetError(
-            f"{out}: its latents are {plan['latents']['algorithm']}, this gen-engine draws {ALGORITHM}; "
-            "verify it with the version that made it"
-        )
-    if plan["bundle"]["generator"] != bundle.generator_id:
-        raise RequestError(
-            f"{out} was made by generator {plan['bundle']['name']} ({plan['bundle']['generator'][:12]}…), and "
-            f"{bundle.path} holds {bundle.name} ({bundle.generator_id[:12]}…); give the right one with --bundle"
-        )
-
-
-def _graph(out: Path, compute: Mapping[str, Any], bundle: Bundle) -> Graph:
-    """Return the very graph that made the dataset: the canonical one, or the variant that its plan names."""
-    graph = find_graph(bundle, compute.get("graph"))
-    if graph is None:
-        name = f"{compute['backend']}-{compute['precision']}"
-        raise RequestError(
-            f"{out} was made by variant {name} (sha256 {compute['graph'][:12]}…), and {bundle.path} no longer has it: "
-            "it was compiled again or never there; give a copy of the bundle that has it with --bundle"
-        )
-    return graph
-
-
-def _plan_labels(manifest: Mapping[str, Any], bundle: Bundle) -> tuple[Labels | None, NDArray[np.int64] | None]:
-    """Return the labels of the dataset's plan; for those of a file, also the array to put stored labels into.
-
-    The file itself is not at hand. A sample depends on its own label alone, so the stored ones stand for it; the
-    array is as long as the dataset, but memory is used only where it is written.
-    """
-    plan = manifest["plan"]["labels"]
-    if plan is None or bundle.labels is None:
-        return None, None
-    weights = tuple(plan["weights"]) if "weights" in plan else None
-    label_plan = LabelPlan(
-        kind=plan["kind"], constant=plan.get("constant"), weights=weights, file_sha256=plan.get("file_sha256")
-    )
-    file = np.zeros(manifest["samples"], np.int64) if plan["kind"] == "file" else None
-    return Labels(label_plan, bundle.labels.names, manifest["plan"]["seed"], file), file

@@ -23,6 +23,9 @@ from gen_engine.engine.base.strict_json import DocumentError, show
 T = TypeVar("T")
 Reader: TypeAlias = Callable[[Any, str], T]
 
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, line ends, and what turns the direction of the text after it."""
+
 
 class Fields:
     """The fields of a JSON object, each to be taken once; one that is left over when the block ends is refused.
@@ -79,21 +82,24 @@ def one_of(*choices: str) -> Reader[str]:
     return _checked(lambda value: value in choices, f"one of {', '.join(choices)}")
 
 
-def text(longest: int = 500, pattern: str = ".*") -> Reader[str]:
-    """Return a reader of printable text on one line, 1 to ``longest`` characters, all of which match ``pattern``."""
-    form = re.compile(pattern, re.ASCII)
+def text(longest: int = 500) -> Reader[str]:
+    """Return a reader of printable text on one line, 1 to ``longest`` characters."""
     return _checked(
-        lambda value: (
-            isinstance(value, str)
-            and 1 <= len(value) <= longest
-            and value.isprintable()
-            and form.fullmatch(value) is not None
-        ),
-        f"printable text of 1 to {longest:,} characters" + ("" if pattern == ".*" else f" of the form {pattern}"),
+        lambda value: isinstance(value, str) and 0 < len(value) <= longest and _UNPRINTABLE.search(value) is None,
+        f"printable text of 1 to {longest:,} characters",
     )
 
 
-digest: Reader[str] = text(64, "[0-9a-f]{64}")
+def matching(pattern: str, longest: int = 500) -> Reader[str]:
+    """Return a reader of text of at most ``longest`` characters, all of which match ``pattern``, an ASCII one."""
+    form = re.compile(pattern, re.ASCII)
+    return _checked(
+        lambda value: isinstance(value, str) and len(value) <= longest and form.fullmatch(value) is not None,
+        f"text of at most {longest:,} characters that matches {pattern}",
+    )
+
+
+digest: Reader[str] = matching("[0-9a-f]{64}", 64)
 """Reads 256 bits in hexadecimal."""
 
 prose: Reader[str] = _checked(lambda value: isinstance(value, str), "text")

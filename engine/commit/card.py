@@ -1,4 +1,4 @@
-"""What a finished dataset says of itself: the manifest's totals and the dataset card."""
+"""The dataset card: what a finished dataset says of itself to people and to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -26,21 +26,6 @@ _SHOWN = {
     "vector": "The first samples, a row each and a column a feature, from its least value in black to its greatest",
 }
 """Modality → what the preview shows."""
-
-
-def manifest(plan: Plan) -> dict[str, Any]:
-    """Return what ``dataset.json`` says besides its schema, the plan and the shards, which the ledger adds.
-
-    ``modality`` and ``dtype`` are there for samples that are no images only, as in datasets from before there were any.
-    """
-    layout = plan.layout
-    document = {
-        "samples": plan.count,
-        "shape": list(layout.shape),
-        "classes": None if layout.class_names is None else list(layout.class_names),
-    }
-    kind = {} if layout.modality == "image" else {"modality": layout.modality, "dtype": layout.dtype.name}
-    return document | kind
 
 
 TOTAL_BYTES = "\0"
@@ -80,7 +65,8 @@ def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
 
 _PROVENANCE = (
     "Every sample in this dataset is synthetic: drawn from a trained generative model by gen-engine. "
-    "`dataset.json` lists each file with its digest and everything needed to make the same bytes again."
+    "`dataset.json` and `shards.jsonl` list every file with its digest, and everything needed to make the same bytes "
+    "again."
 )
 
 _CHECK = (

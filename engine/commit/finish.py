@@ -1,4 +1,4 @@
-"""What makes a job's shards a dataset: all are found whole, then the card and the manifest are written.
+"""What makes a job's shards a dataset: all of them are found whole, then the card and the manifest are written.
 
 Done by the process that makes the last shard, or by ``gen-engine finish``, which needs neither the bundle nor what
 computed the samples.
@@ -7,73 +7,64 @@ computed the samples.
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain, groupby
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from gen_engine.engine.base.digests import blake3_bytes, unseal
+from gen_engine.engine.base.digests import blake3_bytes, blake3_stream
+from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.commit.card import TOTAL_BYTES
-from gen_engine.engine.commit.journal import Entry, newest, to_line
-from gen_engine.engine.commit.manifest import Manifest, write_manifest
+from gen_engine.engine.commit.draft import Draft, read_draft, restore_preview
+from gen_engine.engine.commit.manifest import Manifest, seal_manifest, shard_line, write_shard_list
+from gen_engine.engine.commit.records import FileRecord, ShardRecord
+from gen_engine.engine.commit.scan import has_shard_list, read_manifest, scan_shards, side_damage
 from gen_engine.engine.errors import DatasetError, OutputError
 from gen_engine.engine.plan.parts import WHOLE
-from gen_engine.engine.plan.plan import shard_count
+from gen_engine.engine.plan.plan import Plan, parse_plan
+from gen_engine.engine.plan.shard_set import MissingShards, ShardSet
 from gen_engine.engine.sample.shard import FinishedShard, WrittenFile
 from gen_engine.engine.sinks import open_sink
-from gen_engine.engine.sinks.contract import Seen, Sink
+from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.errors import output_errors
-from gen_engine.engine.sinks.names import DRAFT, MANIFEST, PLAN
-from gen_engine.engine.writers import open_format
+from gen_engine.engine.sinks.names import CARD, DRAFT, MANIFEST, PLAN, SHARDS
+from gen_engine.engine.writers import find_format
 
-_NAMED = 12
-"""Ranges of missing shards that a message names."""
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """Why a job's manifest cannot be written yet."""
-
-    shards: int
-    """Of the whole job."""
-
-    missing: list[int]
-    """The shards that are not finished or no longer whole."""
-
-    def __str__(self) -> str:
-        """Return ``3 of 12 shards are not finished: 2, 5-6``."""
-        runs = [list(run) for _, run in groupby(enumerate(self.missing), lambda pair: pair[1] - pair[0])]
-        named = [f"{run[0][1]}" if len(run) == 1 else f"{run[0][1]}-{run[-1][1]}" for run in runs[:_NAMED]]
-        rest = ", …" if len(runs) > _NAMED else ""
-        return f"{len(self.missing):,} of {self.shards:,} shards are not finished: {', '.join(named)}{rest}"
+_IN_MEMORY = 16 << 20
+"""Bytes of shard records that are held without a temporary file."""
 
 
-def finish_dataset(out: str | Path) -> Mapping[str, Any]:
+def finish_dataset(out: str | Path) -> Manifest:
     """Finish the job whose shards are all there, if it is not finished already.
 
     Args:
         out: the dataset's directory or URL.
 
-    Returns:
-        The manifest without its shards.
-
     Raises:
         DatasetError: there is no job, or its manifest is damaged.
-        OutputError: shards are missing, which the message names; or it cannot be written.
+        OutputError: shards are missing, which the message names; or the plan is damaged or of another version; or it
+            cannot be written; or the dataset was finished before and a file beside its shards was changed since.
     """
     sink = open_sink(out, WHOLE)
     with contextlib.closing(sink), output_errors(sink.place):
-        if not sink.exists(MANIFEST) and not sink.exists(PLAN):
+        # What cannot be finished is refused before anything is written.
+        if read_manifest(sink) is None and not sink.exists(PLAN):
             raise DatasetError(f"{sink.place} holds neither a gen-engine job nor a dataset; give the --out of a job")
-        unfinished = finish(sink)
-        if unfinished is not None:
-            raise OutputError(f"{sink.place}: {unfinished}; run their part, or the job, again")
-        return Manifest(sink.read(MANIFEST), sink.place).head
+        if sink.exists(PLAN):
+            read_plan(sink)
+        if (missing := finish(sink)) is not None:
+            raise OutputError(f"{sink.place}: {missing}; run their part, or the job, again")
+        manifest = read_manifest(sink)
+        if manifest is None:
+            raise OutputError(f"{sink.place}: {MANIFEST} was removed just now; run the job's command again")
+        if damage := side_damage(sink, manifest):
+            raise OutputError(
+                f"{sink.place}: {damage[0].reason}; run the command that made it again, which restores it"
+            )
+        return manifest
 
 
-def finish(sink: Sink) -> Unfinished | None:
+def finish(sink: Sink) -> MissingShards | None:
     """Write the card and the manifest and remove the job's state, if all shards are there; else say which are not.
 
     Raises:
@@ -81,131 +72,103 @@ def finish(sink: Sink) -> Unfinished | None:
     """
     with output_errors(sink.place), sink.gate():
         try:
-            unfinished = None if _another_has(sink) else _finish(sink)
+            missing = None if _another_has(sink) else _finish(sink)
         except (FileNotFoundError, OutputError):
-            if not _another_has(sink):  # where the gate keeps nobody away, it may just have done so
+            if not _another_has(sink):  # on a store without locks, another process may just have finished
                 raise
-            unfinished = None
-        if unfinished is not None and not _another_has(sink):
-            return unfinished
+            missing = None
+        if missing is not None and not _another_has(sink):
+            return missing
         sink.clear()
     return None
 
 
-def _put_index(
-    sink: Sink, plan: Mapping[str, Any], head: Mapping[str, Any], shards: Iterator[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Write the files in which the format lists its shards, and return their records."""
-    records = []
-    listed = (FinishedShard(shard["count"], shard["files"]) for shard in shards)
-    for name, content in open_format(plan["format"]["name"]).index(head, listed).items():
-        sink.write(name, content)
-        records.append({"name": name, "bytes": len(content), "blake3": blake3_bytes(content)})
-    return records
-
-
 def _another_has(sink: Sink) -> bool:
-    """Return whether the job was finished by another part: its plan is the first that goes."""
+    """Return whether the job was finished by another part: its plan is removed first."""
     return not sink.exists(PLAN) and sink.exists(MANIFEST)
 
 
-def _finish(sink: Sink) -> Unfinished | None:
-    plan = read_plan(sink)
-    count, size = plan["count"], plan["shard_size"]
-    shards = range(shard_count(count, size))
-    whole = {entry.shard: to_line(entry) for entry, reason in survey(sink, shards) if reason is None}
-    if len(whole) < len(shards):
-        return Unfinished(len(shards), [shard for shard in shards if shard not in whole])
-    draft = read_draft(sink)
-    if draft is None:
-        raise OutputError(f"{sink.place}: {DRAFT} is gone; run the job's command again, which writes it anew")
-    total = sum(file["bytes"] for entry in newest(whole.values(), shards) for file in entry.files)
-    sink.write("README.md", draft["card"].replace(TOTAL_BYTES, f"{total:,}").encode())
-    document = draft["manifest"] | {"bytes": total, "plan": plan}
+def read_plan(sink: Sink) -> Plan:
+    """Return the plan of the job that is under way.
 
-    def finished() -> Iterator[dict[str, Any]]:
-        return (_shard(entry, count, size) for entry in newest(whole.values(), shards))
+    Raises:
+        OutputError: it is damaged, was edited, or is of another version.
+    """
+    try:
+        return parse_plan(sink.read(PLAN), f"{sink.place}/{PLAN}")
+    except DocumentError as error:
+        raise OutputError(
+            f"{error}; the job there cannot be resumed: remove {sink.place} or choose another --out"
+        ) from error
 
-    if "index" in draft:
-        document["index"] = _put_index(sink, plan, draft["index"], finished())
-    _put_manifest(sink, document, finished())
+
+def _finish(sink: Sink) -> MissingShards | None:
+    plan, manifest = read_plan(sink), read_manifest(sink)
+    if manifest is not None and manifest.plan != plan:
+        raise OutputError(f"{sink.place}: {PLAN} and {MANIFEST} are of two jobs; remove {sink.place}/{PLAN}")
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-shards-") as spool:
+        finished, size = _collect(sink, plan, manifest if has_shard_list(sink, manifest) else None, spool)
+        if len(finished) < plan.shards:
+            return MissingShards(finished)
+        if manifest is not None and not side_damage(sink, manifest) and _digest(spool) == manifest.shards.blake3:
+            return None
+        draft = read_draft(sink, plan)
+        if draft is None:
+            raise OutputError(f"{sink.place}: {DRAFT} is gone; run the job's command again, which writes it anew")
+        files = [_put(sink, CARD, draft.card.replace(TOTAL_BYTES, f"{size:,}").encode()), draft.preview]
+        restore_preview(sink, draft)
+        files += _put_index(sink, plan, draft, spool)
+        shards = _put_shard_list(sink, spool)
+        manifest = Manifest(plan=plan, bytes=size, shards=shards, files=tuple(files))
+        sink.write(MANIFEST, seal_manifest(manifest))
     return None
 
 
-def _put_manifest(sink: Sink, document: Mapping[str, Any], shards: Iterator[dict[str, Any]]) -> None:
-    path = sink.scratch / "dataset.json.tmp"
+def _collect(sink: Sink, plan: Plan, manifest: Manifest | None, spool: IO[bytes]) -> tuple[ShardSet, int]:
+    """Write the lines of the shards that are whole to ``spool``; return which they are, and their bytes."""
+    shards = WHOLE.shards(plan.shards)
+    finished, size = ShardSet(shards), 0
+    for record, fault in scan_shards(sink, plan, shards, manifest):
+        if fault is None:
+            finished.add(record.shard)
+            size += record.bytes
+            spool.write(shard_line(record))
+    return finished, size
+
+
+def _digest(spool: IO[bytes]) -> str:
+    spool.seek(0)
+    return blake3_stream(spool)
+
+
+def _put(sink: Sink, name: str, content: bytes) -> FileRecord:
+    sink.write(name, content)
+    return FileRecord(name, len(content), blake3_bytes(content))
+
+
+def _put_index(sink: Sink, plan: Plan, draft: Draft, spool: IO[bytes]) -> list[FileRecord]:
+    """Write the files in which the format lists its shards, and return their records."""
+    if draft.index is None:
+        return []
+
+    def finished() -> Iterator[FinishedShard]:
+        spool.seek(0)
+        for line in spool:
+            record = ShardRecord.from_json(parse_json(line), SHARDS)
+            yield FinishedShard(record.count, [file.to_json() for file in record.files])
+
+    index = find_format(plan.format).index(draft.index, finished())
+    return [_put(sink, name, content) for name, content in index.items()]
+
+
+def _put_shard_list(sink: Sink, spool: IO[bytes]) -> FileRecord:
+    spool.seek(0)
+    path = sink.scratch / "shards.jsonl.tmp"
     try:
-        write_manifest(path, document, shards)
-        sink.store([WrittenFile(MANIFEST, path, path.stat().st_size, "")])
+        record = write_shard_list(path, spool)
+        sink.store([WrittenFile(SHARDS, path, record.bytes, record.blake3)])
     except OSError:
         with contextlib.suppress(OSError):
             path.unlink()
         raise
-
-
-def _shard(entry: Entry, count: int, size: int) -> dict[str, Any]:
-    first = entry.shard * size
-    return {"shard": entry.shard, "first": first, "count": min(size, count - first), "files": entry.files}
-
-
-def survey(sink: Sink, shards: range, manifest: Manifest | None = None) -> Iterator[tuple[Entry, str | None]]:
-    """Yield what is recorded of these shards, in order, each with what is wrong with its files or None.
-
-    ``manifest`` is that of the dataset, if it stands and was read before.
-    """
-    if manifest is None and sink.exists(MANIFEST):
-        manifest = Manifest(sink.read(MANIFEST), sink.place)
-    look = sink.look()
-    for entry in newest(chain(_lines(manifest), sink.lines()), shards):
-        faults = (_fault(sink, file, look) for file in entry.files)
-        yield entry, next(filter(None, faults), None)
-
-
-def index_fault(sink: Sink, manifest: Manifest) -> str | None:
-    """Return what is wrong with the files in which the format of a finished dataset lists its shards, or None."""
-    look = sink.look()
-    faults = (_fault(sink, {**file, "stamp": None}, look) for file in manifest.head.get("index", []))
-    return next(filter(None, faults), None)
-
-
-def _lines(manifest: Manifest | None) -> Iterator[bytes]:
-    """Yield the shards of a dataset that is repaired as lines of a journal, older than any."""
-    for shard in () if manifest is None else manifest.shards():
-        yield to_line(Entry(shard["shard"], [{**file, "stamp": None} for file in shard["files"]]))
-
-
-def _fault(sink: Sink, file: Mapping[str, Any], look: Callable[[str], Seen | None]) -> str | None:
-    seen = look(file["name"])
-    if seen is None:
-        return f"{file['name']} cannot be found"
-    if seen.bytes != file["bytes"]:
-        return f"{file['name']} has {seen.bytes} bytes where {file['bytes']} were written"
-    if file["stamp"] not in (None, seen.stamp) and sink.blake3(file["name"]) != file["blake3"]:
-        return f"{file['name']} was changed since it was written"
-    return None
-
-
-def read_plan(sink: Sink) -> dict[str, Any]:
-    """Return the plan of the job that is under way.
-
-    Raises:
-        OutputError: it is damaged.
-    """
-    try:
-        plan = json.loads(sink.read(PLAN))
-        if not isinstance(plan, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise OutputError(
-            f"{sink.place}/{PLAN} is damaged ({error}), so the job there cannot be resumed; remove {sink.place} "
-            "or choose another --out"
-        ) from error
-    return plan
-
-
-def read_draft(sink: Sink) -> dict[str, Any] | None:
-    """Return what the card and the manifest will say, None if it is not settled or damaged."""
-    try:
-        return unseal(sink.read(DRAFT))
-    except (FileNotFoundError, ValueError):
-        return None
+    return record

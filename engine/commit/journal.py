@@ -1,55 +1,113 @@
-"""The lines in which finished shards are recorded. Each stands for itself; a damaged one is as if it were not there.
+"""The lines in which finished shards are recorded. Each is complete by itself; a damaged one counts as missing.
 
-A line begins with a line end of its own. So what a full disk or a power cut left of the line before it can spoil no
-other, and several processes may append to one file.
+A line begins with a line end of its own, so half a line, left by a full disk or a power cut, spoils no other, and
+several processes may append to one file.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import tempfile
+from array import array
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gen_engine.engine.base.digests import sha256_bytes
+from gen_engine.engine.base.parse import Fields, list_of, text
+from gen_engine.engine.base.strict_json import DocumentError, parse_json
+from gen_engine.engine.commit.records import MAX_FILES, FileRecord, index_number
 
 _DIGITS = 16
-"""Hexadecimal digits of the SHA-256 that leads a line: more than enough to tell damage."""
+"""Hexadecimal digits of the SHA-256 that leads a line: more than enough to detect damage."""
+
+_SHARD = re.compile(rb'"shard":([0-9]{1,12})}$')
+"""The end of a line, whose keys are sorted."""
+
+_IN_MEMORY = 16 << 20
+"""Bytes of lines that are sorted without a temporary file."""
+
+
+class JournaledFile(NamedTuple):
+    """A file of a finished shard, and which version of it was recorded."""
+
+    file: FileRecord
+
+    version: str | None
+    """That of the file's :class:`~gen_engine.engine.sinks.contract.Seen`; None in records of a manifest."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the file's fields and ``version``."""
+        return self.file.to_json() | {"version": self.version}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> JournaledFile:
+        """Read what :meth:`to_json` returned; raises DocumentError."""
+        with Fields(value, where) as fields:
+            return cls(FileRecord.take(fields), fields.take("version", text()))
 
 
 class Entry(NamedTuple):
     """A finished shard."""
 
     shard: int
+    files: tuple[JournaledFile, ...]
 
-    files: list[dict[str, Any]]
-    """``{"name": …, "bytes": …, "blake3": …, "stamp": …}`` for each of its files, with ``"sha256"`` if it was taken.
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields."""
+        return {"shard": self.shard, "files": [file.to_json() for file in self.files]}
 
-    The stamp is that of :class:`gen_engine.engine.sinks.contract.Seen`, or None if it is not known.
-    """
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Entry:
+        """Read what :meth:`to_json` returned; raises DocumentError."""
+        with Fields(value, where) as fields:
+            return cls(
+                fields.take("shard", index_number),
+                fields.take("files", list_of(JournaledFile.from_json, 1, MAX_FILES)),
+            )
 
 
 def to_line(entry: Entry) -> bytes:
     """Return the line to append for a finished shard."""
-    body = json.dumps(entry._asdict(), sort_keys=True, separators=(",", ":")).encode()
+    body = json.dumps(entry.to_json(), sort_keys=True, separators=(",", ":")).encode()
     return b"\n%s %s\n" % (sha256_bytes(body)[:_DIGITS].encode(), body)
 
 
 def read_line(line: bytes) -> Entry | None:
-    """Return what a line records, or None if it is damaged."""
-    digest, _, body = line.strip(b"\n").partition(b" ")
-    if not body or sha256_bytes(body)[:_DIGITS].encode() != digest:
+    """Return what a line records, or None if it is damaged or makes no sense."""
+    body = _whole(line)
+    if body is None:
         return None
-    return Entry(**json.loads(body))
+    try:
+        return Entry.from_json(parse_json(body), "")
+    except DocumentError:
+        return None
 
 
-def newest(lines: Iterable[bytes], shards: range) -> Iterator[Entry]:
-    """Yield what whole lines record of these shards, in order, and of a shard's lines what the last one says."""
-    found: dict[int, bytes] = {}  # as bytes: of 100,000 shards, dicts would take four times the memory
-    for line in lines:
-        entry = read_line(line)
-        if entry is not None and entry.shard in shards:
-            found[entry.shard] = line
-    for shard in sorted(found):
-        entry = read_line(found[shard])
-        assert entry is not None
-        yield entry
+def _whole(line: bytes) -> bytes | None:
+    """Return the JSON of a line that is not damaged."""
+    digest, _, body = line.strip(b"\n").partition(b" ")
+    return body if body and sha256_bytes(body)[:_DIGITS].encode() == digest else None
+
+
+def sorted_entries(lines: Iterable[bytes], shards: range) -> Iterator[Entry]:
+    """Yield what the lines record of these shards, in the order of the shards, and of one shard the last line first.
+
+    Of each line 16 bytes are held in memory; the lines themselves are, too, as long as they are few.
+    """
+    numbers, offsets = array("q"), array("q")
+    with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-journal-") as spool:
+        for line in lines:
+            number = _SHARD.search(_whole(line) or b"")
+            if number is not None and int(number[1]) in shards:
+                numbers.append(int(number[1]))
+                offsets.append(spool.tell())
+                spool.write(line.strip(b"\n") + b"\n")
+        latest_first = -np.arange(len(numbers))
+        for at in np.lexsort((latest_first, np.array(numbers, np.int64))):
+            spool.seek(offsets[at])
+            entry = read_line(spool.readline())
+            if entry is not None and entry.shard == numbers[at]:
+                yield entry

@@ -1,4 +1,4 @@
-"""The dataset's ledger: which shards are there, and the protocol that makes that true at every instant.
+"""The dataset's ledger: which shards are finished, and the protocol that makes that true at every instant.
 
 ::
 
@@ -6,59 +6,118 @@
     ├── data/…                 finished shards, in the format's own names
     ├── preview.png            the first samples, from the beginning on
     ├── data/index.json        or what else the format lists its shards in  ┐
-    ├── README.md              the dataset card                             ├ written at the end, the manifest last
+    ├── README.md              the dataset card                             │ written at the end, in this order
+    ├── shards.jsonl           every shard with its files                   │
     ├── dataset.json           the manifest                                 ┘
     └── .gen-engine/           while the job runs
         ├── lock               held for a moment by a process that begins or finishes
         ├── plan.json          what the job is
-        ├── draft.json         what the card, the manifest and the format's index will say
+        ├── draft.json         what the card, the preview and the format's index will be
+        ├── preview.png        what the preview is restored from
         └── parts/K-of-N/      of each part of the job; without --part, 1-of-1
             ├── lock           held by the process that makes the part
-            ├── journal        one line a finished shard
+            ├── journal        one line per finished shard
             └── scratch/       files under construction
 
-A shard is finished when its line is in a journal. Its files are written to ``scratch``, fsynced, renamed into
-``data``, ``data`` is fsynced, and then the line is appended and fsynced. A job is finished when ``dataset.json`` is
-there. Whatever is not finished is made again, with the same bytes; so a kill at any instant costs time and nothing
-else. Where the files are is a sink's matter: :mod:`gen_engine.engine.sinks.contract`.
+A shard is finished when its line is in a journal, whichever, and its files are as the line says. They are written to
+``scratch``, fsynced, renamed into ``data``, ``data`` is fsynced, and then the line is appended and fsynced. A job is
+finished when ``dataset.json`` is there. Whatever is not finished is made again, with the same bytes; so a kill at any
+instant costs time and nothing else. Where the files are is up to a sink: :mod:`gen_engine.engine.sinks.contract`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from gen_engine.engine.base.diff import differences
-from gen_engine.engine.base.digests import canonical_json, seal
-from gen_engine.engine.commit.finish import Unfinished, finish, index_fault, read_draft, read_plan, survey
-from gen_engine.engine.commit.journal import Entry, to_line
+from gen_engine.engine.base.strict_json import DocumentError, show
+from gen_engine.engine.commit.draft import read_draft, write_draft
+from gen_engine.engine.commit.finish import finish, read_plan
+from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.manifest import Manifest
-from gen_engine.engine.errors import PlanMismatch, WriterError
+from gen_engine.engine.commit.records import FileRecord
+from gen_engine.engine.commit.scan import Damage, has_shard_list, read_manifest, scan_shards, side_damage
+from gen_engine.engine.errors import JobUnfinished, PlanMismatch, RequestError, WriterError
 from gen_engine.engine.plan.parts import WHOLE, Part
-from gen_engine.engine.plan.plan import shard_count
+from gen_engine.engine.plan.plan import Plan, parse_plan
+from gen_engine.engine.plan.shard_set import MissingShards, ShardSet
 from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks import open_sink
 from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.errors import output_errors
-from gen_engine.engine.sinks.names import DRAFT, MANIFEST, PLAN
+from gen_engine.engine.sinks.names import PLAN
+
+
+class Phase(Enum):
+    """How far a job is."""
+
+    NEW = "nothing is there"
+    UNDERWAY = "it was begun and is not finished"
+    DAMAGED = "it was finished, and a file is not as it was recorded"
+    FINISHED = "every file is as it was recorded"
 
 
 @dataclass(frozen=True)
-class Damage:
-    """A finished shard whose files are not as they were recorded, or the format's index."""
+class State:
+    """What is there of a job, and of one part of it."""
 
-    shard: int | None
-    reason: str
+    phase: Phase
+    done: ShardSet
+    """The finished shards of the part."""
+    bytes: int
+    """Of these shards."""
+    damage: tuple[Damage, ...]
+    """What was finished and is not as recorded: of the part, and of the files beside the shards."""
 
-    def __str__(self) -> str:
-        """Return what will be done about it."""
-        what = "the index" if self.shard is None else f"shard {self.shard}"
-        return f"{what} is made again: {self.reason}"
+
+def read_phase(sink: Sink, plan: Plan) -> tuple[Phase, Manifest | None]:
+    """Return how far the documents say that a job is, :data:`Phase.FINISHED` with the manifest; writes nothing.
+
+    Raises:
+        PlanMismatch: another job is there.
+        DatasetError, OutputError: its documents are damaged or of another version.
+    """
+    manifest = read_manifest(sink)
+    if manifest is not None:
+        _refuse_other_plan(sink.place, manifest.plan, plan)
+        return Phase.FINISHED, manifest
+    if not sink.exists(PLAN):
+        return Phase.NEW, None
+    _refuse_other_plan(sink.place, read_plan(sink), plan)
+    return Phase.UNDERWAY, None
+
+
+def read_state(sink: Sink, plan: Plan, part: Part) -> State:
+    """Return what is there of a job and of one part of it; looks at every finished shard, and writes nothing.
+
+    Raises:
+        PlanMismatch, DatasetError, OutputError: as :func:`read_phase`.
+    """
+    phase, manifest = read_phase(sink, plan)
+    own, every = part.shards(plan.shards), WHOLE.shards(plan.shards)
+    done, size, damage = ShardSet(own), 0, [] if manifest is None else side_damage(sink, manifest)
+    whole = 0
+    listed = manifest if has_shard_list(sink, manifest) else None
+    for record, fault in scan_shards(sink, plan, own if manifest is None else every, listed):
+        whole += fault is None
+        if record.shard not in own:
+            continue
+        if fault is not None:
+            damage.append(Damage(f"shard {record.shard}", fault))
+        else:
+            done.add(record.shard)
+            size += record.bytes
+    if manifest is not None and (damage or whole < plan.shards):
+        phase = Phase.DAMAGED
+    return State(phase, done, size, tuple(damage))
 
 
 @dataclass(frozen=True)
@@ -80,12 +139,12 @@ class Committer:
         """
         try:
             seen = self.sink.store(files)
-            records = [_record(file, there.stamp) for file, there in zip(files, seen, strict=True)]
-            self.sink.record(to_line(Entry(shard, records)))
+            records = [JournaledFile(_record(file), there.stamp) for file, there in zip(files, seen, strict=True)]
+            self.sink.record(to_line(Entry(shard, tuple(records))))
         except OSError as error:
             for file in files:
                 with contextlib.suppress(OSError):
-                    file.temporary.unlink(missing_ok=True)  # on a full disk, what is lost should not take room
+                    file.temporary.unlink(missing_ok=True)  # on a full disk, what is lost should not take space
             raise WriterError(
                 f"shard {shard} cannot be put in place in {self.sink.place} ({error.strerror or error}); "
                 "see to it and run the same command again: finished shards are kept"
@@ -97,37 +156,34 @@ class Ledger:
 
     Args:
         out: the dataset's directory or URL; made if it is not there.
-        plan: the job, in JSON form.
+        plan: the job.
         part: which shards this process makes.
 
     Raises:
+        RequestError: the plan has a name that cannot be recorded.
         OutputError: something else is there, or it cannot be written.
         OutputLocked: another process writes this part, or parts that are cut otherwise.
         PlanMismatch: it holds another job.
     """
 
-    def __init__(self, out: str | Path, plan: Mapping[str, Any], part: Part = WHOLE) -> None:
-        self.plan = dict(plan)
-        self._total = shard_count(plan["count"], plan["shard_size"])
-        self.shards = part.shards(self._total)
-        """The shards of this part."""
-        self.damage: list[Damage] = []
-        """What was finished of this part and found damaged, and will be made again."""
-        self._done: dict[int, int] = {}
+    def __init__(self, out: str | Path, plan: Plan, part: Part = WHOLE) -> None:
+        self.plan, self.part = plan, part
+        self._sealed = _sealed(plan)
         self._sink = sink = open_sink(out, part)
+        self._adding = threading.Lock()
         self.committer = Committer(sink)
         self._release: Callable[[], None] | None = None
-        self._complete = False
         with output_errors(sink.place):
             sink.refuse_strangers()
+            read_phase(sink, plan)  # what is refused is not touched: no lock is made there
             try:
                 with sink.gate():
-                    self._open()
-                if not self._complete:
-                    self._look()
+                    state = self._open()
+                self._state = state or read_state(sink, plan, part)
             except BaseException:
                 self.close()
                 raise
+        self._bytes = self._state.bytes
 
     def __enter__(self) -> Ledger:
         return self
@@ -144,38 +200,49 @@ class Ledger:
 
     @property
     def complete(self) -> bool:
-        """True if the manifest stands and every shard in it is whole."""
-        return self._complete
+        """True if the job was finished when it was opened, and every file is as recorded."""
+        return self._state.phase is Phase.FINISHED
 
     @property
-    def done(self) -> Collection[int]:
-        """The numbers of the finished shards of this part."""
-        return self._done.keys()
+    def damage(self) -> Sequence[Damage]:
+        """What was finished and found damaged, and will be made again."""
+        return self._state.damage
+
+    @property
+    def done(self) -> ShardSet:
+        """The finished shards of this part."""
+        return self._state.done
+
+    @property
+    def left(self) -> int:
+        """How many shards of this part are not finished."""
+        return len(self.done.universe) - len(self.done)
+
+    def todo(self) -> Iterator[int]:
+        """Return the shards of this part that are not finished now, in order."""
+        return chain.from_iterable(list(self.done.missing()))
 
     @property
     def bytes_done(self) -> int:
         """Bytes of the finished shards of this part."""
-        return sum(self._done.values())
+        return self._bytes
 
     @property
     def prepared(self) -> bool:
         """True if what the job ends with has been settled, by this process or another."""
         with output_errors(self._sink.place):
-            return read_draft(self._sink) is not None
+            return read_draft(self._sink, self.plan) is not None
 
-    def prepare(self, manifest: Mapping[str, Any], card: str, preview: bytes, index: Mapping[str, Any] | None) -> None:
-        """Write the preview, and settle what the job ends with, so that anybody can finish it.
+    def prepare(self, card: str, preview: bytes, index: Mapping[str, Any] | None) -> None:
+        """Write the preview, and settle what the job ends with, so that any process can finish it.
 
         Args:
-            manifest: what ``dataset.json`` says besides its schema, the plan and the shards.
             card: the dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` where the size goes.
             preview: a PNG.
             index: what the format's index says besides the shards; None if there is none.
         """
-        draft = {"manifest": dict(manifest), "card": card} | ({} if index is None else {"index": dict(index)})
         with output_errors(self._sink.place):
-            self._sink.write("preview.png", preview)
-            self._sink.write(DRAFT, seal(draft))
+            write_draft(self._sink, self.plan, card, preview, index)
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
         """Put a shard's finished files in place, then record it. Threads may commit different shards at once.
@@ -187,14 +254,24 @@ class Ledger:
         self.note_commit(shard, sum(file.bytes for file in files))
 
     def note_commit(self, shard: int, size: int) -> None:
-        """Know of a shard of so many bytes that another process committed through :attr:`committer`."""
-        self._done[shard] = size
+        """Count a shard of so many bytes that was committed through :attr:`committer`."""
+        with self._adding:
+            self.done.add(shard)
+            self._bytes += size
 
-    def finish(self) -> Unfinished | None:
-        """Write the card and the manifest if all parts are there; else say what is not."""
-        unfinished = finish(self._sink)
-        self._complete = unfinished is None
-        return unfinished
+    def finish(self) -> MissingShards | None:
+        """Write the card and the manifest if all parts are there; else return what is not.
+
+        Raises:
+            JobUnfinished: shards of a whole job are missing: they were damaged or removed while it ran.
+        """
+        missing = finish(self._sink)
+        if missing is not None and self.part == WHOLE:
+            raise JobUnfinished(
+                f"{self._sink.place}: {missing}: their files were changed or removed while the job ran; run the same "
+                "command again, which makes them anew"
+            )
+        return missing
 
     def close(self) -> None:
         """Let go of the part."""
@@ -203,74 +280,50 @@ class Ledger:
             self._release = None
         self._sink.close()
 
-    def _open(self) -> None:
-        """Settle that this is our job, and take the part."""
-        sink = self._sink
-        if sink.exists(MANIFEST):
-            manifest = Manifest(sink.read(MANIFEST), sink.place)
-            self._refuse_other_plan(manifest.head["plan"])
-            if self._is_whole(manifest):
-                self._complete = True
-                sink.clear()  # a kill may have come before the last one was through
-                return
-        elif sink.exists(PLAN):
-            self._refuse_other_plan(read_plan(sink))
+    def _open(self) -> State | None:
+        """Take the part, unless the job is finished; return its state if that was read on the way."""
+        sink, state = self._sink, None
+        if read_phase(sink, self.plan)[0] is Phase.FINISHED:
+            state = read_state(sink, self.plan, self.part)
+            if state.phase is Phase.FINISHED:
+                sink.clear()  # a kill may have come before the last process was through
+                return state
         self._release = sink.hold()
-        if not sink.create(PLAN, canonical_json(self.plan)):
-            self._refuse_other_plan(read_plan(sink))  # of a job that began just now
+        if not sink.create(PLAN, self._sealed):
+            _refuse_other_plan(sink.place, read_plan(sink), self.plan)  # of a job that began just now
+        return state
 
-    def _is_whole(self, manifest: Manifest) -> bool:
-        """Return whether no shard of a finished dataset is damaged, nor its index; note the shards of this part."""
-        for entry, reason in survey(self._sink, range(self._total), manifest):
-            if reason is not None:
-                self._done.clear()
-                return False
-            if entry.shard in self.shards:
-                self._done[entry.shard] = _bytes(entry)
-        if (reason := index_fault(self._sink, manifest)) is not None:
-            self._done.clear()
-            self.damage.append(Damage(None, reason))
-            return False
-        return True
 
-    def _look(self) -> None:
-        """Find which shards of this part are done."""
-        for entry, reason in survey(self._sink, self.shards):
-            if reason is None:
-                self._done[entry.shard] = _bytes(entry)
-            else:
-                self.damage.append(Damage(entry.shard, reason))
+def _sealed(plan: Plan) -> bytes:
+    """Return ``plan.json``, which will be read back as it is."""
+    sealed = plan.seal()
+    try:
+        parse_plan(sealed, "plan")
+    except DocumentError as error:
+        raise RequestError(
+            f"{error}, so the job cannot be recorded; export the bundle with another name there"
+        ) from error
+    return sealed
 
-    def _refuse_other_plan(self, other: Mapping[str, Any]) -> None:
-        found = differences(other, self.plan)
-        if not found:
-            return
-        place = self._sink.place
-        if [name for name, _, _ in found] == ["compute.fingerprint"]:
-            raise PlanMismatch(
-                f"{place} holds this job, begun on a machine whose kernels round differently (another processor or "
-                f"another build of {self.plan['compute']['backend']}): the first batch has sha256 "
-                f"{found[0][1][:12]}… there, {found[0][2][:12]}… here; resume it on a machine like the first, or "
-                "choose another --out"
-            )
-        # Where another field differs the fingerprint only follows it.
-        causes = [difference for difference in found if difference[0] != "compute.fingerprint"]
-        lines = "\n".join(f"  {name}: {_show(old)} there, {_show(new)} asked for" for name, old, new in causes)
+
+def _refuse_other_plan(place: str, there: Plan, requested: Plan) -> None:
+    different = differences(there.to_json(), requested.to_json())
+    if not different:
+        return
+    if [name for name, _, _ in different] == ["compute.fingerprint"]:
         raise PlanMismatch(
-            f"{place} holds a job with another plan:\n{lines}\nrepeat its command to resume it, or choose another --out"
+            f"{place} holds this job, begun on a machine whose kernels round differently (another processor or "
+            f"another build of {requested.compute.backend}): the first batch has sha256 "
+            f"{there.compute.fingerprint[:12]}… there, {requested.compute.fingerprint[:12]}… here; resume it on a "
+            "machine like the first, or choose another --out"
         )
+    # Where another field differs the fingerprint only follows it.
+    causes = [difference for difference in different if difference[0] != "compute.fingerprint"]
+    lines = "\n".join(f"  {name}: {show(old)} there, {show(new)} asked for" for name, old, new in causes)
+    raise PlanMismatch(
+        f"{place} holds a job with another plan:\n{lines}\nrepeat its command to resume it, or choose another --out"
+    )
 
 
-def _bytes(entry: Entry) -> int:
-    return sum(file["bytes"] for file in entry.files)
-
-
-def _record(file: WrittenFile, stamp: str | None) -> dict[str, Any]:
-    """Return what the journal keeps of a file."""
-    record = {"name": file.name, "bytes": file.bytes, "blake3": file.blake3, "stamp": stamp}
-    return record if file.sha256 is None else record | {"sha256": file.sha256}
-
-
-def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "…"
+def _record(file: WrittenFile) -> FileRecord:
+    return FileRecord(file.name, file.bytes, file.blake3, file.sha256)

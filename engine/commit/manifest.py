@@ -1,151 +1,185 @@
-"""``dataset.json``, which makes a directory a finished dataset: everything about it, and every file with its digest."""
+"""The manifest: ``dataset.json``, which makes a directory a finished dataset, and ``shards.jsonl``, which it lists.
+
+``dataset.json`` is small: the plan, the total, and the files beside the shards, each with its size and BLAKE3. One of
+them is ``shards.jsonl``, with one line of canonical JSON per shard. So a dataset of any size is read and written one
+shard at a time, and there is only one way to read either file.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from gen_engine.engine.base.digests import check_seal, stated_schema, write_sealed
-from gen_engine.engine.base.files import LISTING, read_bounded
+from blake3 import blake3 as new_blake3
+
+from gen_engine.engine.base.digests import seal, unseal
+from gen_engine.engine.base.parse import Fields, Reader, digest, integer, list_of, one_of
+from gen_engine.engine.base.strict_json import DocumentError, parse_json
+from gen_engine.engine.commit.records import MAX_BYTES, MAX_FILES, FileRecord, ShardRecord, data_file
 from gen_engine.engine.errors import DatasetError
-from gen_engine.engine.plan.plan import shard_count
-from gen_engine.engine.sinks.names import MANIFEST, STATE
+from gen_engine.engine.plan.plan import Plan
+from gen_engine.engine.sinks.contract import Sink
+from gen_engine.engine.sinks.names import CARD, MANIFEST, PREVIEW, SHARDS
 
-SCHEMA = 2
+SCHEMA = 3
+MAX_LINE = 1 << 20
+"""Bytes of a line of ``shards.jsonl``."""
 
-_SHARD = re.compile(rb"^    \{\n.*?^    \}", re.MULTILINE | re.DOTALL)
-_SHARD_FILE = re.compile(r"data/[A-Za-z0-9][A-Za-z0-9._-]*")
-"""All that a manifest may name: a file right inside ``data``."""
-
-
-def write_manifest(path: Path, document: Mapping[str, Any], shards: Iterable[Mapping[str, Any]]) -> None:
-    """Write and fsync a manifest.
-
-    Args:
-        path: the file to write.
-        document: all but the shards.
-        shards: in order: ``shard``, ``first``, ``count`` and ``files`` of each. Taken one at a time.
-    """
-    write_sealed(path, {**document, "schema": SCHEMA}, "shards", map(_shard_text, shards))
+_OLDER = "read it with the version that made it, or sample it again into another --out"
 
 
-def _shard_text(shard: Mapping[str, Any]) -> str:
-    """Return a shard as canonical JSON has it in its place; by hand, since ``json`` indents ten times as slowly."""
-    files = ",\n".join(map(_file_text, shard["files"]))
-    return (
-        f'    {{\n      "count": {shard["count"]},\n      "files": [\n{files}\n      ],\n'
-        f'      "first": {shard["first"]},\n      "shard": {shard["shard"]}\n    }}'
-    )
-
-
-def _file_text(file: Mapping[str, Any]) -> str:
-    sha256 = f',\n          "sha256": "{file["sha256"]}"' if "sha256" in file else ""
-    return (
-        f'        {{\n          "blake3": "{file["blake3"]}",\n          "bytes": {file["bytes"]},\n'
-        f'          "name": {json.dumps(file["name"])}{sha256}\n        }}'
-    )
-
-
-def read_manifest(out: Path) -> dict[str, Any]:
-    """Return a finished dataset's manifest.
-
-    Raises:
-        DatasetError: it is not there, damaged, of another schema, or names files outside of the dataset.
-    """
-    path = out / MANIFEST
-    try:
-        data = read_bounded(path, LISTING)
-    except FileNotFoundError:
-        if not out.exists():
-            raise DatasetError(f"{out} does not exist") from None
-        unfinished = (out / STATE).is_dir()
-        hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
-        raise DatasetError(f"{out} holds no {MANIFEST}; {hint}") from None
-    except NotADirectoryError:
-        raise DatasetError(f"{out} is not a directory") from None
-    except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror})") from error
-    return parse_manifest(data, str(out))
-
-
-def parse_manifest(data: bytes, place: str) -> dict[str, Any]:
-    """Return the manifest of the dataset at ``place`` from its bytes; raises like :func:`read_manifest`."""
-    manifest = Manifest(data, place)
-    return {**manifest.head, "shards": list(manifest.shards())}
-
-
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A manifest whose shards are taken one at a time: as objects, 100,000 of them take 200 MB.
+    """What ``dataset.json`` says."""
 
-    Args:
-        data: the bytes of ``dataset.json``.
-        place: where it lies, for messages.
+    plan: Plan
 
-    Raises:
-        DatasetError: it is damaged, of another schema, or makes no sense.
-    """
+    bytes: int
+    """Of all shards."""
 
-    def __init__(self, data: bytes, place: str) -> None:
-        self._data, self._path = data, f"{place}/{MANIFEST}"
-        try:
-            check_seal(data)
-        except ValueError as error:
-            # Another schema may be sealed in another way: then that is what is wrong with it.
-            self._refuse_other(stated_schema(data))
-            raise DatasetError(
-                f"{self._path}: {error}; restore it, or remove {place} and run the command that made it again"
-            ) from error
-        with self._sense():
-            self._begin = data.index(b'\n  "shards": [\n')
-            self._end = data.index(b"\n  ]", self._begin)
-            self.head: dict[str, Any] = json.loads(data[: self._begin] + b'"shards": 0' + data[self._end + 4 :])
-            """All but the shards."""
-            del self.head["shards"]
-        self._refuse_other(self.head.get("schema"))
-        with self._sense():
-            if self.head["samples"] != self.head["plan"]["count"]:
-                raise ValueError(f"{self.head['samples']} samples, of a plan for {self.head['plan']['count']}")
-            for file in self.head.get("index", []):
-                _check_file(file)
+    shards: FileRecord
+    """``shards.jsonl``."""
 
-    def shards(self) -> Iterator[dict[str, Any]]:
-        """Yield each shard, in order: ``shard``, ``first``, ``count`` and ``files``.
+    files: tuple[FileRecord, ...]
+    """The other files beside the shards: the card, the preview, and those in which the format lists its shards."""
+
+    digest: str = ""
+    """SHA-256 of ``dataset.json`` without this field; empty before it is sealed."""
+
+    @property
+    def samples(self) -> int:
+        """How many samples the dataset has."""
+        return self.plan.count
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields, without ``digest``."""
+        return {
+            "schema": SCHEMA,
+            "plan": self.plan.to_json(),
+            "bytes": self.bytes,
+            "shards": self.shards.to_json(),
+            "files": [file.to_json() for file in self.files],
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Manifest:
+        """Read what :meth:`to_json` returned, with a ``digest``.
 
         Raises:
-            DatasetError: they are not those of the plan, or one has a file outside of ``data``: a seal only shows
-                that nothing was damaged.
+            DocumentError: it is something else.
         """
-        with self._sense():
-            plan, number = self.head["plan"], -1
-            for number, found in enumerate(_SHARD.finditer(self._data, self._begin, self._end + 1)):
-                shard = json.loads(found[0])
-                if shard["shard"] != number:
-                    raise ValueError(f"shard {shard['shard']} stands where {number} is due")
-                for file in shard["files"]:
-                    _check_file(file)
-                yield shard
-            if number + 1 != shard_count(plan["count"], plan["shard_size"]):
-                raise ValueError(f"its {number + 1} shards are not those of its plan")
-
-    def _refuse_other(self, schema: Any) -> None:
-        if isinstance(schema, int | float) and schema != SCHEMA:
-            fix = "update gen-engine" if schema > SCHEMA else "make the dataset again, or read it with the one before"
-            raise DatasetError(f"{self._path}: schema {schema}, and this gen-engine reads {SCHEMA}; {fix}")
-
-    @contextlib.contextmanager
-    def _sense(self) -> Iterator[None]:
-        try:
-            yield
-        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-            raise DatasetError(f"{self._path}: it was edited and sealed again, and makes no sense: {error}") from error
+        with Fields(value, where) as fields:
+            fields.take("schema", integer(SCHEMA, SCHEMA))
+            files = fields.take("files", list_of(_record_of(_side_file), 2, MAX_FILES))
+            if [file.name for file in files[:2]] != [CARD, PREVIEW] or len({file.name for file in files}) < len(files):
+                raise DocumentError(where, f"files: they have to be {CARD}, {PREVIEW} and others, each once")
+            return cls(
+                plan=fields.take("plan", Plan.from_json),
+                bytes=fields.take("bytes", integer(0, MAX_BYTES)),
+                shards=fields.take("shards", _record_of(one_of(SHARDS))),
+                files=files,
+                digest=fields.take("digest", digest),
+            )
 
 
-def _check_file(file: Mapping[str, Any]) -> None:
-    if not _SHARD_FILE.fullmatch(file["name"]):
-        raise ValueError(f"the file name {file['name']!r} leads outside of the dataset")
-    if type(file["bytes"]) is not int or type(file["blake3"]) is not str or type(file.get("sha256", "")) is not str:
-        raise TypeError(f"the size or digest of {file['name']}")
+def seal_manifest(manifest: Manifest) -> bytes:
+    """Return the bytes of ``dataset.json``."""
+    return seal(manifest.to_json())
+
+
+def _record_of(name: Reader[str]) -> Reader[FileRecord]:
+    def read(value: Any, where: str) -> FileRecord:
+        with Fields(value, where) as fields:
+            return FileRecord.take(fields, name)
+
+    return read
+
+
+def _side_file(value: Any, where: str) -> str:
+    return value if value in (CARD, PREVIEW) else data_file(value, where)
+
+
+def parse_manifest(data: bytes, place: str) -> Manifest:
+    """Return the manifest of the dataset at ``place`` from the bytes of its ``dataset.json``.
+
+    Raises:
+        DatasetError: it is damaged, was edited, is of another schema, or makes no sense.
+    """
+    where = f"{place}/{MANIFEST}"
+    try:
+        return Manifest.from_json(unseal(data, where, schema=SCHEMA, older=_OLDER), where)
+    except DocumentError as error:
+        raise DatasetError(f"{error}; restore it, or remove {place} and run the command that made it again") from error
+
+
+def shard_line(record: ShardRecord) -> bytes:
+    """Return the line of ``shards.jsonl`` for a shard, its line end included."""
+    return json.dumps(record.to_json(), sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+def write_shard_list(path: Path, lines: Iterable[bytes]) -> FileRecord:
+    """Write and fsync ``shards.jsonl`` at ``path``, and return its record."""
+    size, blake3 = 0, new_blake3()
+    with path.open("wb") as file:
+        for line in lines:
+            size += file.write(line)
+            blake3.update(line)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileRecord(SHARDS, size, blake3.hexdigest())
+
+
+def file_fault(sink: Sink, file: FileRecord) -> str | None:
+    """Return how a file differs from its record, or None; reads all of it."""
+    seen = sink.stat(file.name)
+    if seen is None:
+        return f"{file.name} cannot be found"
+    if seen.bytes != file.bytes:
+        return f"{file.name} has {seen.bytes} bytes where {file.bytes} were written"
+    if sink.blake3(file.name) != file.blake3:
+        return f"{file.name} was changed since it was written"
+    return None
+
+
+def read_shards(sink: Sink, manifest: Manifest) -> Iterator[ShardRecord]:
+    """Yield the shards of a finished dataset, in order.
+
+    Raises:
+        DatasetError: ``shards.jsonl`` is not what the manifest says, or its lines are not the shards of the plan.
+    """
+    where = f"{sink.place}/{SHARDS}"
+    if (fault := file_fault(sink, manifest.shards)) is not None:
+        raise DatasetError(f"{sink.place}: {fault}; the command that made the dataset makes it again")
+    try:
+        with sink.open(SHARDS) as file:
+            yield from _parse_shards(file, manifest, where)
+    except DocumentError as error:
+        raise DatasetError(
+            f"{error}: its digest is valid but its contents are inconsistent; remove {where}, and the command that "
+            "made the dataset makes it again"
+        ) from error
+
+
+def _parse_shards(file: BinaryIO, manifest: Manifest, where: str) -> Iterator[ShardRecord]:
+    plan, size = manifest.plan, 0
+    for number in range(plan.shards):
+        line = file.readline(MAX_LINE)
+        at = f"{where}: line {number + 1}"
+        if not line:
+            raise DocumentError(where, f"it ends after {number:,} of {plan.shards:,} shards")
+        record = ShardRecord.from_json(parse_json(line, at), at)
+        shard = plan.shard(number)
+        if (record.shard, record.first, record.count) != (number, shard.start, shard.stop - shard.start):
+            raise DocumentError(at, f"it is not shard {number} of the plan")
+        if shard_line(record) != line:
+            raise DocumentError(at, "it is not in canonical form")
+        size += record.bytes
+        yield record
+    if file.read(1):
+        raise DocumentError(where, f"it goes on after the {plan.shards:,} shards of the plan")
+    if size != manifest.bytes:
+        raise DocumentError(where, f"its shards have {size:,} bytes where the manifest says {manifest.bytes:,}")

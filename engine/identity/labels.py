@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.base.digests import sha256_file
 from gen_engine.engine.base.npy import map_npy
+from gen_engine.engine.base.parse import Fields, digest, integer, list_of, number, one_of
+from gen_engine.engine.base.strict_json import DocumentError, show
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.label_grammar import (
     BALANCED,
@@ -36,6 +38,7 @@ LabelsLike: TypeAlias = str | int | Sequence[int] | NDArray[np.integer[Any]] | N
 """What a program may ask for: what ``--labels`` says, a class id, or an id for each sample; None is ``balanced``."""
 
 _ROWS_A_CHECK = 1 << 20
+_MAX_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,29 @@ class LabelPlan:
         fields = {"constant": self.constant, "weights": self.weights, "file_sha256": self.file_sha256}
         values = {name: value for name, value in fields.items() if value is not None}
         return {"kind": self.kind} | {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> LabelPlan:
+        """Read what :meth:`to_json` returned: the kind, and the one field that it has.
+
+        Raises:
+            DocumentError: it is something else.
+        """
+        with Fields(value, where) as fields:
+            kind = fields.take("kind", one_of("balanced", "constant", "weighted", "file"))
+            return cls(
+                kind=kind,
+                constant=fields.take("constant", integer(0, _MAX_CLASSES - 1)) if kind == "constant" else None,
+                weights=fields.take("weights", _read_weights) if kind == "weighted" else None,
+                file_sha256=fields.take("file_sha256", digest) if kind == "file" else None,
+            )
+
+
+def _read_weights(value: Any, where: str) -> tuple[float, ...]:
+    weights = list_of(number(0, 1), 1, _MAX_CLASSES)(value, where)
+    if abs(math.fsum(weights) - 1) > 1e-6:
+        raise DocumentError(where, f"{show(value)} does not add up to 1")
+    return weights
 
 
 class Labels:

@@ -5,15 +5,26 @@ Pure functions, no I/O. How many workers run it, where it is written and how oft
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from gen_engine.engine.base.digests import seal, unseal
+from gen_engine.engine.base.parse import Fields, digest, integer, list_of, matching, nullable, number, one_of, text
+from gen_engine.engine.base.strict_json import DocumentError
+from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.labels import LabelPlan
-from gen_engine.engine.identity.latents import ALGORITHM
-from gen_engine.engine.sample.schema import Layout
+from gen_engine.engine.identity.latents import ALGORITHM, DISTRIBUTIONS, check_truncation
+from gen_engine.engine.plan.parts import WHOLE, Part
+from gen_engine.engine.plan.request import MAX_BATCH, MAX_COUNT, MAX_SHARD_BYTES
+from gen_engine.engine.plan.shard_set import ShardSet
+from gen_engine.engine.sample.modalities import MODALITIES
+from gen_engine.engine.sample.schema import Layout, Origin
 from gen_engine.engine.sample.shard import Shard
 
-PLAN_SCHEMA = 2
+PLAN_SCHEMA = 3
+_OLDER = "finish the job with the version that began it, or choose another --out"
+_MAX_SIZE = 2**31
+_MAX_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,17 +56,27 @@ class Compute:
         return f"{self.backend} {self.version}, {self.device}, {self.precision}, batch {self.batch}{variant}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as JSON; ``graph`` and ``engine`` are there only where there is one, as in older plans."""
-        document = {
-            "backend": self.backend,
-            "version": self.version,
-            "device": self.device,
-            "precision": self.precision,
-            "batch": self.batch,
-            "fingerprint": self.fingerprint,
-        }
-        digests = {"graph": self.graph, "engine": self.engine}
-        return document | {name: digest for name, digest in digests.items() if digest is not None}
+        """Return its fields."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Compute:
+        """Read what :meth:`to_json` returned.
+
+        Raises:
+            DocumentError: it is something else.
+        """
+        with Fields(value, where) as fields:
+            return cls(
+                backend=fields.take("backend", text(100)),
+                version=fields.take("version", text()),
+                device=fields.take("device", matching("[a-z]+", 20)),
+                precision=fields.take("precision", matching("[a-z0-9]+", 20)),
+                batch=fields.take("batch", integer(1, MAX_BATCH)),
+                fingerprint=fields.take("fingerprint", digest),
+                graph=fields.take("graph", nullable(digest)),
+                engine=fields.take("engine", nullable(digest)),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +91,9 @@ class Plan:
 
     count: int
     seed: int
+    algorithm: str = ALGORITHM
+    """How latents are drawn: :data:`gen_engine.engine.identity.latents.ALGORITHM`."""
+
     distribution: str
     truncation: float | None
 
@@ -101,27 +125,154 @@ class Plan:
         start = number * self.shard_size
         return Shard(number=number, start=start, stop=min(start + self.shard_size, self.count))
 
+    @property
+    def shards(self) -> int:
+        """Shards of the whole job."""
+        return shard_count(self.count, self.shard_size)
+
+    def samples(self, part: Part = WHOLE) -> int:
+        """Return how many samples the shards of a part hold."""
+        return self._samples(len(part.shards(self.shards)), last=self.shards - 1 in part.shards(self.shards))
+
+    def samples_in(self, shards: ShardSet) -> int:
+        """Return how many samples these shards hold."""
+        return self._samples(len(shards), last=self.shards - 1 in shards)
+
+    def _samples(self, shards: int, *, last: bool) -> int:
+        return shards * self.shard_size - (self.shards * self.shard_size - self.count if last else 0)
+
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON: equal for equal plans, and what few ask for is there for them only."""
+        """Return the plan as JSON: equal for equal plans."""
         return {
             "schema": PLAN_SCHEMA,
             "bundle": {"name": self.bundle_name, "digest": self.bundle_digest, "generator": self.generator_id},
             "count": self.count,
             "seed": self.seed,
             "latents": {
-                "algorithm": ALGORITHM,
+                "algorithm": self.algorithm,
                 "distribution": self.distribution,
                 "truncation": self.truncation,
-                **({} if self.layout.origin is None else {"stored": True}),
             },
             "labels": None if self.labels is None else self.labels.to_json(),
+            "sample": _layout_json(self.layout),
             "format": {"name": self.format, "version": self.format_id, "codec": self.codec_id},
             "shard_size": self.shard_size,
-            **({} if self.shard_bytes is None else {"shard_bytes": self.shard_bytes}),
+            "shard_bytes": self.shard_bytes,
             "compute": self.compute.to_json(),
         }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Plan:
+        """Read what :meth:`to_json` returned.
+
+        Raises:
+            DocumentError: it is something else, or its fields do not fit each other.
+        """
+        with Fields(value, where) as fields:
+            fields.take("schema", integer(PLAN_SCHEMA, PLAN_SCHEMA))
+            seed = fields.take("seed", integer(0, 2**64 - 1))
+            count = fields.take("count", integer(1, MAX_COUNT))
+            shard_size = fields.take("shard_size", integer(1, MAX_COUNT))
+            layout = fields.take(
+                "sample", lambda value, at: _read_layout(value, at, seed, shard_count(count, shard_size))
+            )
+            labels = fields.take("labels", nullable(LabelPlan.from_json))
+            _check_labels(labels, layout, where)
+            return cls(
+                **fields.take("bundle", _read_bundle),
+                **fields.take("latents", _read_latents),
+                **fields.take("format", _read_format),
+                count=count,
+                seed=seed,
+                labels=labels,
+                layout=layout,
+                shard_size=shard_size,
+                shard_bytes=fields.take("shard_bytes", nullable(integer(1, MAX_SHARD_BYTES))),
+                compute=fields.take("compute", Compute.from_json),
+            )
+
+    def seal(self) -> bytes:
+        """Return ``plan.json``: the plan with its own digest."""
+        return seal(self.to_json())
+
+
+def parse_plan(data: bytes, where: str) -> Plan:
+    """Return the plan that :meth:`Plan.seal` made.
+
+    Raises:
+        DocumentError: it is damaged, was edited, is of another schema, or makes no sense.
+    """
+    document = unseal(data, where, schema=PLAN_SCHEMA, older=_OLDER)
+    del document["digest"]
+    return Plan.from_json(document, where)
 
 
 def shard_count(count: int, shard_size: int) -> int:
     """Return how many shards of at most ``shard_size`` samples hold ``count`` samples."""
     return -(-count // shard_size)
+
+
+def _read_bundle(value: Any, where: str) -> dict[str, Any]:
+    with Fields(value, where) as fields:
+        return {
+            "bundle_name": fields.take("name", text()),
+            "bundle_digest": fields.take("digest", digest),
+            "generator_id": fields.take("generator", digest),
+        }
+
+
+def _read_latents(value: Any, where: str) -> dict[str, Any]:
+    with Fields(value, where) as fields:
+        distribution = fields.take("distribution", one_of(*DISTRIBUTIONS))
+        truncation = fields.take("truncation", nullable(number(0, 10)))
+        try:
+            check_truncation(distribution, truncation)
+        except RequestError as error:
+            raise DocumentError(where, str(error)) from None
+        algorithm = fields.take("algorithm", text(100))
+        return {"algorithm": algorithm, "distribution": distribution, "truncation": truncation}
+
+
+def _read_format(value: Any, where: str) -> dict[str, Any]:
+    with Fields(value, where) as fields:
+        return {
+            "format": fields.take("name", text(100)),
+            "format_id": fields.take("version", text()),
+            "codec_id": fields.take("codec", nullable(text())),
+        }
+
+
+def _layout_json(layout: Layout) -> dict[str, Any]:
+    return {
+        "modality": layout.modality,
+        "shape": list(layout.shape),
+        "dtype": layout.dtype.name,
+        "classes": None if layout.class_names is None else list(layout.class_names),
+        "stored_latents": None if layout.origin is None else layout.origin.latent_dim,
+    }
+
+
+def _read_layout(value: Any, where: str, seed: int, shards: int) -> Layout:
+    with Fields(value, where) as fields:
+        modality = fields.take("modality", one_of(*MODALITIES))
+        axes = len(MODALITIES[modality].axes)
+        stored = fields.take("stored_latents", nullable(integer(1, _MAX_SIZE)))
+        layout = Layout(
+            shape=fields.take("shape", list_of(integer(1, _MAX_SIZE), axes, axes)),
+            class_names=fields.take("classes", nullable(list_of(text(), 1, _MAX_CLASSES))),
+            shards=shards,
+            modality=modality,
+            origin=None if stored is None else Origin(seed=seed, latent_dim=stored),
+        )
+        fields.take("dtype", one_of(layout.dtype.name))
+        return layout
+
+
+def _check_labels(labels: LabelPlan | None, layout: Layout, where: str) -> None:
+    classes = 0 if layout.class_names is None else len(layout.class_names)
+    if (labels is None) != (classes == 0):
+        raise DocumentError(where, f"a plan has labels where its samples have classes, and these have {classes:,}")
+    if labels is not None and labels.constant is not None and labels.constant >= classes:
+        raise DocumentError(where, f"labels.constant: {labels.constant} is not one of {classes:,} classes")
+    if labels is not None and labels.weights is not None and len(labels.weights) != classes:
+        raise DocumentError(where, f"labels.weights: {len(labels.weights):,} for {classes:,} classes")

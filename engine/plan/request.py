@@ -11,6 +11,7 @@ MAX_COUNT = 10**12
 """Sample indices are written with twelve digits."""
 
 MAX_SHARD_BYTES = 2**50
+MAX_BATCH = 1 << 20
 DEFAULT_SHARD_SIZE = 10_000
 DEFAULT_BATCH = 50
 """Divides the default shard. Larger ones are no faster on a CPU (benchmarks/test_backends.py), and start later."""
@@ -75,9 +76,9 @@ class SampleRequest:
         if self.shard_bytes is not None:
             _check_range("shard bytes", self.shard_bytes, MAX_SHARD_BYTES)
         if self.batch is not None:
-            _check_range("batch", self.batch, 1 << 20)
+            _check_range("batch", self.batch, MAX_BATCH)
 
 
-def _check_range(what: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
-        raise RequestError(f"{what} {value}: it must be between 1 and {most:,}")
+def _check_range(what: str, value: int, maximum: int) -> None:
+    if not 1 <= value <= maximum:
+        raise RequestError(f"{what} {value}: it must be between 1 and {maximum:,}")

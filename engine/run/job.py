@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,11 +13,11 @@ from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.errors import RequestError
+from gen_engine.engine.errors import DatasetError, RequestError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels, parse_labels
-from gen_engine.engine.identity.latents import Latents, check_truncation
-from gen_engine.engine.identity.variants import CANONICAL, Graph
+from gen_engine.engine.identity.latents import ALGORITHM, Latents, check_truncation
+from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
 from gen_engine.engine.plan.shard_size import settle_shard_size
@@ -114,6 +115,72 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         new_labels=new_labels,
         first_batch=first_batch,
     )
+
+
+def open_plan(plan: Plan, bundle: Bundle, labels: Labels | None = None) -> Job:
+    """Open a job by its plan, on a machine that may round differently, to make samples of it again.
+
+    Args:
+        plan: that of the dataset.
+        bundle: the generator that made it.
+        labels: what draws its labels, if the plan's are those of a file.
+
+    Raises:
+        DatasetError: the plan is of another version, or does not fit the generator.
+        RequestError: another generator made the dataset, or a variant that the bundle no longer has.
+        BackendUnavailable, WriterUnavailable: something that it needs does not work here.
+    """
+    _check_generator(plan, bundle)
+    compute, form = plan.compute, open_format(plan.format)
+    codec = open_codec("raw" if plan.codec_id is None else plan.codec_id.partition("/")[0])
+    if codec.pictures_only and plan.layout.modality != "image":
+        raise DatasetError(f"its plan is inconsistent: codec {codec.name} of {plan.layout.modality} samples")
+    graph = find_graph(bundle, compute.graph)
+    if graph is None:
+        raise RequestError(
+            f"the dataset was made by variant {compute.backend}-{compute.precision} (sha256 "
+            f"{(compute.graph or '')[:12]}…), and {bundle.path} no longer has it: it was compiled again or never "
+            "there; give a copy of the bundle that has it with --bundle"
+        )
+    backend = open_backend(compute.backend, bundle, graph, device=compute.device, batch=compute.batch)
+    names = plan.layout.class_names or ()
+
+    def new_labels() -> Labels | None:
+        return labels if plan.labels is None or labels is not None else Labels(plan.labels, names, plan.seed)
+
+    latents = _latents(bundle, plan.seed, plan.truncation)
+    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, new_labels())) as renderer:
+        first_batch, _ = renderer.array(0, backend.batch)
+    return Job(
+        request=SampleRequest(count=plan.count, seed=plan.seed),
+        plan=plan,
+        bundle=bundle,
+        backend=backend,
+        format=form,
+        codec=codec,
+        new_labels=new_labels,
+        first_batch=first_batch,
+    )
+
+
+def _check_generator(plan: Plan, bundle: Bundle) -> None:
+    if plan.algorithm != ALGORITHM:
+        raise DatasetError(
+            f"its latents are {plan.algorithm}, this gen-engine draws {ALGORITHM}; verify it with the version that "
+            "made it"
+        )
+    if plan.generator_id != bundle.generator_id:
+        raise RequestError(
+            f"the dataset was made by generator {plan.bundle_name} ({plan.generator_id[:12]}…), and {bundle.path} "
+            f"holds {bundle.name} ({bundle.generator_id[:12]}…); give the right one with --bundle"
+        )
+    classes = None if bundle.labels is None else bundle.labels.names
+    if (plan.layout.modality, plan.layout.shape, plan.layout.class_names) != (
+        bundle.output.modality,
+        bundle.output.shape,
+        classes,
+    ):
+        raise DatasetError("its plan is inconsistent: its samples are not those of its generator")
 
 
 def _layout_of_one_shard(request: SampleRequest, bundle: Bundle) -> Layout:

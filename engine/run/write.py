@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.commit import card
-from gen_engine.engine.commit.finish import Unfinished
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.commit.preview import SAMPLES, preview
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Plan
+from gen_engine.engine.plan.shard_set import MissingShards
 from gen_engine.engine.render.lanes import Behind, StopSignal, run_lanes
 from gen_engine.engine.run.job import Job
 from gen_engine.engine.run.shards import Render, Rendered, aborted_on_error, shard_renderers
@@ -65,7 +65,7 @@ class Outcome:
     plan: Plan
     part: Part
 
-    unfinished: Unfinished | None
+    unfinished: MissingShards | None
     """What the dataset still waits for; None if it is finished."""
 
 
@@ -97,11 +97,11 @@ def write_dataset(
     """
     began = time.monotonic()
     lanes = lane_count(workers, len(part.shards(job.plan.layout.shards)))
-    with Ledger(out, job.plan.to_json(), part) as ledger:
+    with Ledger(out, job.plan, part) as ledger:
         for damage in ledger.damage:
             monitor.note(str(damage))
-        total = _samples(job, ledger.shards)
-        left = 0 if ledger.complete else total - _samples(job, ledger.done)
+        total = job.plan.samples(part)
+        left = 0 if ledger.complete else total - job.plan.samples_in(ledger.done)
         monitor.started(total, total - left, lanes)
         unfinished = None if ledger.complete else _go_on(job, ledger, lanes, monitor, devices)
         return Outcome(
@@ -116,7 +116,7 @@ def write_dataset(
         )
 
 
-def _go_on(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> Unfinished | None:
+def _go_on(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> MissingShards | None:
     if not ledger.prepared:
         _prepare(job, ledger)
     _write_shards(job, ledger, lanes, monitor, devices)
@@ -125,8 +125,6 @@ def _go_on(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequ
 
 def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> None:
     stop = StopSignal()
-    done = frozenset(ledger.done)
-    todo = [number for number in ledger.shards if number not in done]
 
     def work_on(render: Render, behind: Behind) -> Callable[[int], None]:
         def heard(samples: int) -> None:
@@ -148,13 +146,13 @@ def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, device
         return work
 
     with (
-        shard_renderers(job, ledger.scratch, min(lanes, len(todo)), devices) as opened,
+        shard_renderers(job, ledger.scratch, min(lanes, ledger.left), devices) as opened,
         contextlib.ExitStack() as commits,
     ):
         behinds = [Behind(stop) for _ in opened]
         for behind in behinds:
             commits.callback(behind.wait)  # whatever becomes of the lanes, no commit outlives the job
-        run_lanes([work_on(*pair) for pair in zip(opened, behinds, strict=True)], iter(todo), stop)
+        run_lanes([work_on(*pair) for pair in zip(opened, behinds, strict=True)], ledger.todo(), stop)
 
 
 def _prepare(job: Job, ledger: Ledger) -> None:
@@ -163,7 +161,7 @@ def _prepare(job: Job, ledger: Ledger) -> None:
     with contextlib.closing(job.renderer()) as renderer:
         picture = preview((batch.pixels_BHWC for batch in renderer.render(0, shown)), job.plan.layout.modality)
     index = job.format.index_head(job.plan.layout, job.codec)
-    ledger.prepare(card.manifest(job.plan), card.readme(job.plan, job.bundle, job.format), picture, index)
+    ledger.prepare(card.readme(job.plan, job.bundle, job.format), picture, index)
 
 
 def lane_count(workers: int | None, shards: int) -> int:
@@ -177,7 +175,3 @@ def lane_count(workers: int | None, shards: int) -> int:
 
 def _size(shard: Shard) -> int:
     return shard.stop - shard.start
-
-
-def _samples(job: Job, shards: Iterable[int]) -> int:
-    return sum(_size(job.plan.shard(number)) for number in shards)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from gen_engine.engine.sample.shard import WrittenFile
 
@@ -68,6 +68,18 @@ class Sink(Protocol):
         Raises:
             FileNotFoundError: it is not there.
         """
+        ...
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file of any size for reading; it can be read twice, by seeking back.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+        ...
+
+    def stat(self, name: str) -> Seen | None:
+        """Return how a file is there now, None if it is not."""
         ...
 
     def create(self, name: str, data: bytes) -> bool:

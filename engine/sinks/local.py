@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from gen_engine.engine.base.digests import blake3_file
 from gen_engine.engine.base.durable import fsync_directory, replace_file
@@ -116,6 +117,14 @@ class LocalSink:
         """Return a file's bytes."""
         return read_bounded(self._out / name, LISTING)
 
+    def open(self, name: str) -> BinaryIO:
+        """Open a file."""
+        return open_regular(self._out / name)
+
+    def stat(self, name: str) -> Seen | None:
+        """Return a file's size and time of its last change."""
+        return self.look()(name)
+
     def create(self, name: str, data: bytes) -> bool:
         """Write it, unless it is there: in the gate, nobody comes between."""
         if self.exists(name):
@@ -125,7 +134,8 @@ class LocalSink:
 
     def write(self, name: str, data: bytes) -> None:
         """Write by way of scratch."""
-        self.scratch.mkdir(parents=True, exist_ok=True)  # whoever only finishes a job holds no part
+        if not self.scratch.is_dir():
+            self.scratch.mkdir(parents=True, exist_ok=True)  # whoever only finishes a job holds no part
         replace_file(self._out / name, data, self.scratch)
 
     def store(self, files: Sequence[WrittenFile]) -> list[Seen]:
@@ -176,7 +186,7 @@ class LocalSink:
     def clear(self) -> None:
         """Remove the rooms, then the plan; the gate removes the rest."""
         _remove_tree(self._rooms)
-        for name in ("draft.json", "plan.json"):
+        for name in ("preview.png", "draft.json", "plan.json"):
             (self._state / name).unlink(missing_ok=True)
         fsync_directory(self._state)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gen_engine.engine.base.digests import blake3_stream, sha256_bytes
 from gen_engine.engine.base.files import read_text
@@ -120,6 +121,18 @@ class RemoteSink:
         if data is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self._url}/{name}")
         return data
+
+    def open(self, name: str) -> BinaryIO:
+        """Open an object."""
+        file = self._call("read", self._store.open, self._at(name), "rb")
+        if file is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), f"{self._url}/{name}")
+        return io.BufferedReader(file)
+
+    def stat(self, name: str) -> Seen | None:
+        """Return an object's size and ETag."""
+        info = self._call("look for", self._store.info, self._at(name))
+        return None if info is None else _seen(info)
 
     def create(self, name: str, data: bytes) -> bool:
         """Put an object on the condition that there is none, where the store knows such; else look first."""

@@ -32,6 +32,16 @@ def open_format(name: str) -> Format:
         RequestError: no format has this name.
         WriterUnavailable: its library is not installed.
     """
-    chosen: Format = FORMATS.load(name)()
+    chosen = find_format(name)
     chosen.check_available()
+    return chosen
+
+
+def find_format(name: str) -> Format:
+    """Make a format for what needs no library: the names of its files and its index.
+
+    Raises:
+        RequestError: no format has this name.
+    """
+    chosen: Format = FORMATS.load(name)()
     return chosen

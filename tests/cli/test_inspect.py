@@ -15,8 +15,10 @@ from tiny_run import make_tiny_run
 from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
-from gen_engine.engine.commit.journal import Entry, to_line
+from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
+from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.identity.bundle import read_bundle
+from gen_engine.engine.verify import open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +150,12 @@ def test_a_damaged_dataset_ends_with_3(inspect, dataset: Path, tmp_path: Path) -
 
 def unfinished(dataset: Path, to: Path, done: int) -> Path:
     """The state of a job that was killed after ``done`` shards."""
-    manifest = json.loads((dataset / "dataset.json").read_text())
+    plan = open_dataset(dataset)[1].plan
     room = to / ".gen-engine" / "parts" / "1-of-1"
     room.mkdir(parents=True)
-    (to / ".gen-engine" / "plan.json").write_text(json.dumps(manifest["plan"]))
-    (room / "journal").write_bytes(b"".join(to_line(Entry(number, [])) for number in range(done)))
+    (to / ".gen-engine" / "plan.json").write_bytes(plan.seal())
+    files = (JournaledFile(FileRecord("data/a", 1, "0" * 64), "1"),)
+    (room / "journal").write_bytes(b"".join(to_line(Entry(number, files)) for number in range(done)))
     return to
 
 

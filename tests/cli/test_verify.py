@@ -34,15 +34,16 @@ def test_a_sound_dataset(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[
     assert f"{out}: all 3 shards are as written" in said
     assert "--regenerate K does that" in said
     assert verify(out, "--regenerate", 10, "--bundle", tiny.path) == 0
-    assert "10 samples made again are the same" in capsys.readouterr().out
+    assert "10 regenerated samples are identical" in capsys.readouterr().out
 
 
 def test_json(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(out, "--regenerate", 100, "--bundle", tiny.path, "--json") == 0
     said = capsys.readouterr()
     assert said.out.count("\n") == 1
-    size = sum(path.stat().st_size for path in (out / "data").iterdir())
-    assert json.loads(said.out) == {"out": str(out), "shards": 3, "files": 9, "bytes": size, "regenerated": 25}
+    listed = [*(out / "data").iterdir(), *(out / name for name in ("README.md", "preview.png", "shards.jsonl"))]
+    size = sum(path.stat().st_size for path in listed)
+    assert json.loads(said.out) == {"out": str(out), "shards": 3, "files": 12, "bytes": size, "regenerated": 25}
     assert verify(out, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
 

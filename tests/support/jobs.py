@@ -7,24 +7,26 @@ import json
 import os
 import pickle
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.digests import seal
-from gen_engine.engine.commit.journal import Entry, newest
+from gen_engine.engine.base.digests import blake3_bytes, seal
+from gen_engine.engine.commit.journal import Entry, sorted_entries
 from gen_engine.engine.commit.ledger import Committer
-from gen_engine.engine.commit.manifest import read_manifest
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
+from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Outcome, write_dataset
+from gen_engine.engine.sample.schema import Layout
 from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks.local import LocalSink
-from gen_engine.engine.writers import open_format
+from gen_engine.engine.writers import find_format, open_format
 
 
 class Heard:
@@ -66,7 +68,51 @@ def run_job(
 
 def recorded(out: Path) -> list[Entry]:
     """Return what the journals of an unfinished job say."""
-    return list(newest(LocalSink(out, WHOLE).lines(), range(10**6)))
+    return list(sorted_entries(LocalSink(out, WHOLE).lines(), range(10**6)))
+
+
+def tiny_plan(count: int = 4, shard_size: int = 2, **changes: Any) -> Plan:
+    """Return the plan of a job whose shards hold one file each of a byte or two: see :func:`stage`."""
+    plan = Plan(
+        bundle_name="tiny",
+        bundle_digest="d" * 64,
+        generator_id="e" * 64,
+        count=count,
+        seed=0,
+        distribution="normal",
+        truncation=None,
+        labels=None,
+        layout=Layout(shape=(1, 1, 1), class_names=None, shards=shard_count(count, shard_size)),
+        format="webdataset",
+        format_id="webdataset/1",
+        codec_id="raw/npy-1.0",
+        shard_size=shard_size,
+        compute=Compute(backend="x", version="1", device="cpu", precision="fp32", batch=4, fingerprint="0" * 64),
+    )
+    return replace(plan, **changes)
+
+
+def stage(plan: Plan, scratch: Path, shard: int) -> list[WrittenFile]:
+    """Write the file of a shard of :func:`tiny_plan`, ready to be committed."""
+    (name,) = find_format(plan.format).file_names(plan.layout, shard)
+    path = scratch / f"{shard}"
+    path.write_bytes(b"%d" % shard)
+    return [WrittenFile(name, path, path.stat().st_size, blake3_bytes(b"%d" % shard))]
+
+
+def read_manifest(out: Path) -> dict[str, Any]:
+    """Return ``dataset.json`` as JSON, with the lines of ``shards.jsonl`` as ``shards``."""
+    manifest: dict[str, Any] = json.loads((out / "dataset.json").read_bytes())
+    return manifest | {"shards": [json.loads(line) for line in (out / "shards.jsonl").read_bytes().splitlines()]}
+
+
+def write_manifest(out: Path, manifest: Mapping[str, Any]) -> None:
+    """Write what :func:`read_manifest` returned, changed, and seal it, as someone who wants to deceive would."""
+    lines = [json.dumps(shard, sort_keys=True, separators=(",", ":")) + "\n" for shard in manifest["shards"]]
+    data = "".join(lines).encode()
+    (out / "shards.jsonl").write_bytes(data)
+    shards = {"name": "shards.jsonl", "bytes": len(data), "blake3": blake3_bytes(data)}
+    (out / "dataset.json").write_bytes(seal({k: v for k, v in manifest.items() if k != "digest"} | {"shards": shards}))
 
 
 def scratch_files(out: Path) -> list[Path]:
@@ -90,7 +136,7 @@ def samples(out: Path) -> list[tuple[int, int | None, bytes]]:
     """Return (index, label, pixels) of every sample of a dataset with a lossless codec, in the order of its shards."""
     manifest = read_manifest(out)
     form = open_format(manifest["plan"]["format"]["name"])
-    shape = tuple(manifest["shape"])
+    shape = tuple(manifest["plan"]["sample"]["shape"])
     found = []
     for shard in manifest["shards"]:
         indices = range(shard["first"], shard["first"] + shard["count"])
@@ -116,11 +162,9 @@ def reseal(path: Path, changes: Mapping[str, Any]) -> None:
     path.write_bytes(seal(document | dict(changes)))
 
 
-def commit_shards(committer: bytes, shards: list[int]) -> int:
-    """Commit shards of a byte or two from a process of their own, and return its number. Here, so that it is found."""
+def commit_shards(committer: bytes, plan: Plan, shards: list[int]) -> int:
+    """Commit shards of :func:`tiny_plan` in a process of its own, and return its number; here, so that it is found."""
     own: Committer = pickle.loads(committer)
     for shard in shards:
-        path = own.scratch / f"{shard}"
-        path.write_bytes(b"%d" % shard)
-        own.commit(shard, [WrittenFile(f"data/{shard}.bin", path, path.stat().st_size, f"{shard:064d}")])
+        own.commit(shard, stage(plan, own.scratch, shard))
     return os.getpid()

@@ -14,7 +14,8 @@ from jobs import Heard, run_job, tree
 
 from gen_engine.engine.base.digests import blake3_bytes
 from gen_engine.engine.commit.finish import finish_dataset
-from gen_engine.engine.commit.journal import Entry, newest, to_line
+from gen_engine.engine.commit.journal import Entry, JournaledFile, sorted_entries, to_line
+from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.errors import OutputError, OutputLocked, PlanMismatch
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
@@ -22,7 +23,14 @@ from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks import open_sink
 from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.names import MANIFEST, PLAN, STATE
-from gen_engine.engine.verify import hash_shards
+from gen_engine.engine.verify import hash_files
+
+
+def line(shard: int) -> bytes:
+    """A line of a journal."""
+    file = FileRecord(f"data/{shard}.bin", 1, "0" * 64)
+    return to_line(Entry(shard, (JournaledFile(file, "1"),)))
+
 
 REQUEST: dict[str, Any] = {"count": 30, "shard_size": 8, "batch": 4}
 
@@ -120,11 +128,13 @@ class SinkContract:
 
         def record(share: int) -> None:
             for shard in range(share, 280, 4):
-                sinks[share].record(to_line(Entry(shard, [])))
+                sinks[share].record(line(shard))
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(record, range(4)))
-        assert [entry.shard for entry in newest(open_sink(place, WHOLE).lines(), range(999))] == list(range(280))
+        assert [entry.shard for entry in sorted_entries(open_sink(place, WHOLE).lines(), range(999))] == list(
+            range(280)
+        )
 
     def test_somebody_elses_files_are_refused(self, begin: Any) -> None:
         place = self.place()
@@ -146,7 +156,7 @@ class SinkContract:
         place = self.place()
         sink: Sink = begin(place)
         sink.store([self.stage(sink, "data/a.bin", b"a"), self.stage(sink, MANIFEST, b"{}")])
-        sink.record(to_line(Entry(0, [])))
+        sink.record(line(0))
         with sink.gate():
             sink.clear()
         assert self.fetch(place) == {"data/a.bin": b"a", MANIFEST: b"{}"}
@@ -160,7 +170,7 @@ class SinkContract:
         assert (outcome.rendered, outcome.unfinished) == (30, None)
         assert self.fetch(place) == tree(tmp_path / "whole")
         assert run_job(tiny, place, **REQUEST).rendered == 0
-        assert hash_shards(place, lambda size: None).files == 12
+        assert hash_files(place, lambda size: None).files == 15
         with pytest.raises(PlanMismatch, match="seed: 0 there, 1 asked for"):
             run_job(tiny, place, seed=1, **REQUEST)
 
@@ -191,6 +201,6 @@ class SinkContract:
 
         with ThreadPoolExecutor(3) as pool:
             list(pool.map(make, (1, 2, 3)))
-        assert finish_dataset(place)["samples"] == 30
+        assert finish_dataset(place).samples == 30
         assert self.fetch(place) == tree(tmp_path / "whole")
         assert not any(name.startswith(STATE) for name in self.fetch(place))

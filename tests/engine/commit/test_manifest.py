@@ -1,92 +1,202 @@
-"""The manifest is written and read shard by shard; its bytes are those of the whole document."""
+"""``dataset.json`` and ``shards.jsonl`` can be read in one way, and nothing that makes no sense passes."""
 
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobs import reseal
+from jobs import read_manifest, tiny_plan, write_manifest
 
-from gen_engine.engine.base.digests import canonical_json, check_seal, seal, unseal
-from gen_engine.engine.commit.manifest import Manifest, parse_manifest, read_manifest, write_manifest
+from gen_engine.engine.base.digests import blake3_bytes, seal
+from gen_engine.engine.commit.manifest import (
+    Manifest,
+    parse_manifest,
+    read_shards,
+    seal_manifest,
+    shard_line,
+    write_shard_list,
+)
+from gen_engine.engine.commit.records import FileRecord, ShardRecord
 from gen_engine.engine.errors import DatasetError
-from gen_engine.engine.sinks.names import MANIFEST
+from gen_engine.engine.plan.parts import WHOLE
+from gen_engine.engine.sinks import open_sink
+from gen_engine.engine.verify import open_dataset
 
 DIGESTS = st.integers(0, 2**256 - 1).map("{:064x}".format)
-FILES = st.fixed_dictionaries(
-    {
-        "name": st.from_regex(r"data/[a-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
-        "bytes": st.integers(0, 2**50),
-        "blake3": DIGESTS,
-    },
-    optional={"sha256": DIGESTS},  # of formats whose own index wants it
+FILES = st.builds(
+    FileRecord,
+    name=st.from_regex(r"data/[a-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True),
+    bytes=st.integers(0, 2**50),
+    blake3=DIGESTS,
+    sha256=st.none() | DIGESTS,
 )
+BESIDE = (FileRecord("README.md", 1, "a" * 64), FileRecord("preview.png", 2, "b" * 64))
 
 
-def document(files: list[list[dict[str, Any]]], extra: dict[str, Any]) -> dict[str, Any]:
-    shards = [{"shard": n, "first": n, "count": 1, "files": own} for n, own in enumerate(files)]
-    plan = {"count": len(files), "shard_size": 1, "bundle": {"digest": "0" * 64}}
-    return {"extra": extra, "schema": 2, "samples": len(files), "plan": plan, "shards": shards}
+def write(out: Path, files: list[list[FileRecord]], **changes: Any) -> Manifest:
+    """Write the manifest of a dataset of one sample per shard, and return it."""
+    records = [ShardRecord(n, n, 1, tuple(own)) for n, own in enumerate(files)]
+    listed = write_shard_list(out / "shards.jsonl", map(shard_line, records))
+    size = sum(record.bytes for record in records)
+    manifest = Manifest(plan=tiny_plan(len(files), 1), bytes=size, shards=listed, files=BESIDE)
+    manifest = replace(manifest, **changes)
+    (out / "dataset.json").write_bytes(seal_manifest(manifest))
+    return manifest
 
 
-@given(
-    files=st.lists(st.lists(FILES, min_size=1, max_size=3), min_size=1, max_size=5),
-    extra=st.dictionaries(st.text(max_size=9), st.one_of(st.text(max_size=20), st.integers(), st.none()), max_size=3),
-)
-def test_the_bytes_are_those_of_the_sealed_document(
-    tmp_path_factory: pytest.TempPathFactory, files: list[list[dict[str, Any]]], extra: dict[str, Any]
-) -> None:
-    whole = document(files, extra)
-    path = tmp_path_factory.mktemp("manifest") / MANIFEST
-    write_manifest(path, {name: value for name, value in whole.items() if name != "shards"}, whole["shards"])
-    data = path.read_bytes()
-    assert data == seal(whole)
-    read = parse_manifest(data, "here")
-    assert {name: value for name, value in read.items() if name != "digest"} == whole
-    assert read["digest"] == unseal(data)["digest"]
-    assert "shards" not in Manifest(data, "here").head
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files=st.lists(st.lists(FILES, min_size=1, max_size=3), min_size=1, max_size=5))
+def test_it_is_read_as_it_was_written(tmp_path: Path, files: list[list[FileRecord]]) -> None:
+    written = write(tmp_path, files)
+    sink, read = open_dataset(tmp_path)
+    assert replace(read, digest="") == written
+    assert seal_manifest(read) == (tmp_path / "dataset.json").read_bytes()
+    shards = list(read_shards(sink, read))
+    assert [list(shard.files) for shard in shards] == files
+    assert b"".join(map(shard_line, shards)) == (tmp_path / "shards.jsonl").read_bytes()
 
 
 @given(data=st.data())
-def test_no_byte_of_a_sealed_document_can_change(data: st.DataObject) -> None:
-    keys = st.sampled_from(["a", "digest_", "zz"])
-    sealed = seal(data.draw(st.dictionaries(keys, st.one_of(st.integers(), st.text(max_size=5)), min_size=1)))
-    check_seal(sealed)
+def test_no_byte_of_dataset_json_can_change(data: st.DataObject) -> None:
+    plan, listed = tiny_plan(3, 1), FileRecord("shards.jsonl", 5, "c" * 64)
+    sealed = seal_manifest(Manifest(plan=plan, bytes=3, shards=listed, files=BESIDE))
+    assert parse_manifest(sealed, "here").plan == plan
     at = data.draw(st.integers(0, len(sealed) - 1))
     other = data.draw(st.integers(0, 255).filter(lambda byte: byte != sealed[at]))
-    with pytest.raises(ValueError, match="does not match its own digest"):
-        check_seal(sealed[:at] + bytes([other]) + sealed[at + 1 :])
+    with pytest.raises(DatasetError, match=r"^here/dataset.json: .* restore it, or remove here"):
+        parse_manifest(sealed[:at] + bytes([other]) + sealed[at + 1 :], "here")
 
 
-def test_a_digest_further_in_is_not_the_documents() -> None:
-    inner = {"nested": {"digest": "0" * 64}}
-    with pytest.raises(ValueError, match="does not match"):
-        unseal(canonical_json(inner))
-
-
-FILE = {"name": "data/a", "bytes": 1, "blake3": "0" * 64}
-CHANGES = {
-    "a shard is missing": (lambda shards: shards[:1], "its 1 shards are not those of its plan"),
-    "one is twice": (lambda shards: [shards[0], shards[0]], "shard 0 stands where 1 is due"),
-    "out of order": (lambda shards: shards[::-1], "shard 1 stands where 0 is due"),
-    "no list": (lambda shards: 5, "makes no sense"),
-    "no shards": (lambda shards: [5, 6], "its 0 shards are not those of its plan"),
-    "empty": (lambda shards: [], "makes no sense"),
-    "leads out": (lambda s: [s[0], s[1] | {"files": [FILE | {"name": "data/../a"}]}], "leads outside of the dataset"),
-    "a size in words": (lambda s: [s[0], s[1] | {"files": [FILE | {"bytes": "1"}]}], "the size or digest of data/a"),
+TWO_WAYS = {
+    "a second key": lambda data: data.replace(b'  "bytes"', b'  "bytes": 7,\n  "bytes"', 1),
+    "a second digest": lambda data: data.replace(b'  "bytes"', b'  "digest": "0",\n  "bytes"', 1),
+    "a second list": lambda data: data.replace(b'  "plan"', b'  "shards": [],\n  "plan"', 1),
+    "other white space": lambda data: data.replace(b'": ', b'":  ', 1),
+    "bytes after the end": lambda data: data + b"\n",
+    "an escaped letter": lambda data: data.replace(b'"plan"', b'"\\u0070lan"', 1),
+    "a byte order mark": lambda data: b"\xef\xbb\xbf" + data,
+    "UTF-16": lambda data: data.decode().encode("utf-16"),
+    "a float": lambda data: data.replace(b'"bytes": 2,', b'"bytes": 2.0,', 1),
+    "NaN": lambda data: data.replace(b'"bytes": 2,', b'"bytes": NaN,', 1),
 }
 
 
-@pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=list(CHANGES))
-def test_a_manifest_that_was_sealed_again_must_make_sense(tmp_path: Path, change: Any, said: str) -> None:
-    path = tmp_path / MANIFEST
-    whole = document([[FILE], [FILE]], {})
-    path.write_bytes(seal(whole))
-    assert len(read_manifest(tmp_path)["shards"]) == 2
-    reseal(path, {"shards": change(json.loads(path.read_bytes())["shards"])})
-    with pytest.raises(DatasetError, match=said):
-        read_manifest(tmp_path)
+@pytest.mark.parametrize("change", TWO_WAYS.values(), ids=list(TWO_WAYS))
+def test_what_another_parser_might_read_otherwise_is_refused(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    write(tmp_path, [[FileRecord("data/a", 1, "0" * 64)], [FileRecord("data/b", 1, "0" * 64)]])
+    path = tmp_path / "dataset.json"
+    changed = change(path.read_bytes())
+    assert changed != path.read_bytes()
+    path.write_bytes(changed)
+    with pytest.raises(DatasetError, match=r"dataset.json: it "):
+        open_dataset(tmp_path)
+
+
+def list_shards(out: Path) -> list[ShardRecord]:
+    sink, manifest = open_dataset(out)
+    return list(read_shards(sink, manifest))
+
+
+FILE = {"name": "data/a", "bytes": 1, "blake3": "0" * 64}
+LISTS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
+    "a shard is missing": (lambda shards: shards[:1], "ends after 1 of 2 shards"),
+    "one too many": (lambda shards: [*shards, shards[0]], "goes on after the 2 shards of the plan"),
+    "one is there twice": (lambda shards: [shards[0], shards[0]], "line 2: it is not shard 1 of the plan"),
+    "out of order": (lambda shards: shards[::-1], "line 1: it is not shard 0 of the plan"),
+    "not objects": (lambda shards: [5, 6], "line 1: 5 is not a JSON object"),
+    "empty": (lambda shards: [], "ends after 0 of 2 shards"),
+    "another count": (lambda s: [s[0] | {"count": 2}, s[1]], "line 1: it is not shard 0 of the plan"),
+    "leads outside": (lambda s: [s[0], s[1] | {"files": [FILE | {"name": "data/../a"}]}], r"line 2.files\[0\].name"),
+    "a size in words": (lambda s: [s[0], s[1] | {"files": [FILE | {"bytes": "1"}]}], r"line 2.files\[0\].bytes"),
+    "no digest": (lambda s: [s[0], s[1] | {"files": [FILE | {"blake3": ""}]}], r"line 2.files\[0\].blake3"),
+    "no files": (lambda s: [s[0], s[1] | {"files": []}], r"line 2.files: \[\] is not a list"),
+    "another total": (lambda s: [s[0], s[1] | {"files": [FILE]}], "have 2 bytes where the manifest says 4"),
+}
+
+
+@pytest.mark.parametrize(("change", "problem"), LISTS.values(), ids=list(LISTS))
+def test_a_sealed_list_must_make_sense(tmp_path: Path, change: Any, problem: str) -> None:
+    write(tmp_path, [[FileRecord("data/a", 1, "0" * 64)], [FileRecord("data/b", 3, "0" * 64)]])
+    assert len(list_shards(tmp_path)) == 2
+    manifest = read_manifest(tmp_path)
+    write_manifest(tmp_path, manifest | {"shards": change(manifest["shards"])})
+    with pytest.raises(DatasetError, match=rf"shards.jsonl: .*{problem}.* its digest is valid but its contents"):
+        list_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"count":1,"files":[{"blake3":"%s","bytes":1,"name":"data/a"}],"first":0,"shard":0 }\n' % (b"0" * 64),
+        b'{"shard":0,"count":1,"files":[{"blake3":"%s","bytes":1,"name":"data/a"}],"first":0}\n' % (b"0" * 64),
+        b'{"count":1,"count":1,"files":[{"blake3":"%s","bytes":1,"name":"data/a"}],"first":0,"shard":0}\n'
+        % (b"0" * 64),
+        b'{"count":1,"files":[{"blake3":"%s","bytes":1,"name":"data/a"}],"first":0,"shard":0}' % (b"0" * 64),
+        b"\n",
+        b"\xff\n",
+        b"{" * 100_000,
+        b" " * (2 << 20),
+    ],
+)
+def test_a_line_has_one_form(tmp_path: Path, line: bytes) -> None:
+    manifest = write(tmp_path, [[FileRecord("data/a", 1, "0" * 64)]])
+    (tmp_path / "shards.jsonl").write_bytes(line)
+    listed = FileRecord("shards.jsonl", len(line), blake3_bytes(line))
+    (tmp_path / "dataset.json").write_bytes(seal_manifest(replace(manifest, shards=listed)))
+    with pytest.raises(DatasetError, match=r"shards.jsonl: line 1: it is not"):
+        list_shards(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (lambda path: path.unlink(), "shards.jsonl cannot be found"),
+        (lambda path: path.write_bytes(b""), "shards.jsonl has 0 bytes where"),
+        (
+            lambda path: path.write_bytes(path.read_bytes().replace(b'"bytes":1', b'"bytes":2')),
+            "shards.jsonl was changed",
+        ),
+    ],
+)
+def test_a_list_that_is_not_the_manifests_is_refused_before_any_of_it_is_used(
+    tmp_path: Path, harm: Callable[[Path], object], problem: str
+) -> None:
+    write(tmp_path, [[FileRecord("data/a", 1, "0" * 64)]])
+    harm(tmp_path / "shards.jsonl")
+    sink, manifest = open_dataset(tmp_path)
+    with pytest.raises(DatasetError, match=problem):
+        next(read_shards(sink, manifest))
+
+
+HEADS = [None, 5, [], {}, "x", -1, True, 2**64 - 1, [FILE], [FILE, FILE], {"name": "shards.jsonl"}]
+
+
+@pytest.mark.parametrize("field", ["plan", "bytes", "shards", "files", "schema"])
+@pytest.mark.parametrize("value", HEADS)
+def test_every_field_of_a_sealed_head_is_checked(tmp_path: Path, field: str, value: Any) -> None:
+    write(tmp_path, [[FileRecord("data/a", 1, "0" * 64)]])
+    document = json.loads((tmp_path / "dataset.json").read_bytes())
+    del document["digest"]
+    (tmp_path / "dataset.json").write_bytes(seal(document | {field: value}))
+    with pytest.raises(DatasetError, match=r"(dataset.json|shards.jsonl): "):
+        list_shards(tmp_path)
+
+
+def test_reading_and_writing_take_one_line_at_a_time(tmp_path: Path) -> None:
+    count = 5_000
+    tracemalloc.start()
+    records = (ShardRecord(n, n, 1, (FileRecord(f"data/{n}", 1, "0" * 64),)) for n in range(count))
+    listed = write_shard_list(tmp_path / "shards.jsonl", map(shard_line, records))
+    manifest = Manifest(plan=tiny_plan(count, 1), bytes=count, shards=listed, files=BESIDE)
+    assert sum(1 for _ in read_shards(open_sink(tmp_path, WHOLE), manifest)) == count
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert listed.bytes > 500_000
+    assert peak < 3_500_000  # hashing takes blocks of 1 MiB

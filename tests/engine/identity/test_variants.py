@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobs import Heard, run_job, samples, tree
+from jobs import Heard, read_manifest, run_job, samples, tree
 from tiny_bundle import tiny_generator
 from tiny_variant import graph_in, make_variant, with_variant
 
 from gen_engine.engine.backends import choose as choose_module
 from gen_engine.engine.backends.choose import choose
 from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, unseal
-from gen_engine.engine.commit.manifest import read_manifest
 from gen_engine.engine.errors import BackendUnavailable, BundleError, OutputError, PlanMismatch, RequestError
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, read_bundle
 from gen_engine.engine.identity.variants import (
@@ -320,7 +319,7 @@ class TestJobs:
         graph = bundle.files["variants/openvino-fp32/generator.onnx"].sha256
         assert read_manifest(tmp_path / "variant")["plan"]["compute"]["graph"] == graph
         # As before there were variants, so that datasets of that time are still finished ones.
-        assert "graph" not in read_manifest(tmp_path / "canonical")["plan"]["compute"]
+        assert read_manifest(tmp_path / "canonical")["plan"]["compute"]["graph"] is None
 
     def test_an_interrupted_job_goes_on_with_its_variant(self, bundle: Bundle, tmp_path: Path) -> None:
         bundle = with_variant(bundle)

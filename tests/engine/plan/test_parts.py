@@ -13,16 +13,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import Heard, commit_shards, recorded, run_job, tree
+from jobs import Heard, commit_shards, recorded, run_job, tiny_plan, tree
 
-from gen_engine.engine.commit.finish import Unfinished, finish_dataset
+from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, RequestError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.parts import MAX_PARTS, WHOLE, Part, parse_part
+from gen_engine.engine.plan.shard_set import MissingShards, ShardSet
 
 REQUEST = {"count": 50, "shard_size": 8, "batch": 4}
-PLAN = {"count": 40, "shard_size": 2, "seed": 0, "compute": {"backend": "x", "fingerprint": "0" * 64}}
+PLAN = tiny_plan(40, 2)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_a_part_is_one_processs_and_a_job_is_cut_up_in_one_way(tmp_path: Path) -
             with pytest.raises(OutputLocked, match=rf"part [12]/2, process {os.getpid()} on .*; wait for it"):
                 Ledger(tmp_path, PLAN, part)
         with pytest.raises(PlanMismatch, match="seed: 0 there, 1 asked for"):
-            Ledger(tmp_path, PLAN | {"seed": 1}, Part(1, 2))
+            Ledger(tmp_path, tiny_plan(40, 2, seed=1), Part(1, 2))
     with Ledger(tmp_path, PLAN), pytest.raises(OutputLocked, match="part 1/1"):
         Ledger(tmp_path, PLAN, Part(2, 2))
 
@@ -143,13 +144,17 @@ def test_finish_says_what_is_missing(tiny: Bundle, tmp_path: Path, expected: dic
     before[".gen-engine/lock"] = tree(out)[".gen-engine/lock"]
     assert tree(out) == before
     run_job(tiny, out, **REQUEST)
-    assert finish_dataset(out)["samples"] == 50
+    assert finish_dataset(out).samples == 50
     assert tree(out) == expected
 
 
 def test_many_missing_shards_are_not_all_named() -> None:
-    assert str(Unfinished(100, list(range(0, 100, 3)))).endswith(
-        "not finished: 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, …"
+    finished = ShardSet(range(100))
+    for shard in range(100):
+        if shard % 3:
+            finished.add(shard)
+    assert str(MissingShards(finished)) == (
+        "34 of 100 shards are not finished: 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 33, …"
     )
 
 
@@ -166,7 +171,7 @@ def test_finish_needs_neither_bundle_nor_backend(
 ) -> None:
     out = tmp_path / "out"
     with monkeypatch.context() as patch:  # as if each part were killed after its last shard
-        patch.setattr(Ledger, "finish", lambda ledger: Unfinished(7, [0]))
+        patch.setattr(Ledger, "finish", lambda ledger: MissingShards(ShardSet(range(7))))
         for number in (1, 2):
             run_job(tiny, out, part=Part(number, 2), **REQUEST)
     subprocess.run([sys.executable, "-c", FINISH, str(out)], check=True)
@@ -179,7 +184,7 @@ def test_finish_finds_a_shard_that_was_damaged_since(tiny: Bundle, tmp_path: Pat
     harmed = sorted((out / "data").glob("*.images.npy"))[0]
     harmed.write_bytes(bytes(harmed.stat().st_size))
     outcome = run_job(tiny, out, part=Part(2, 2), **REQUEST)
-    assert outcome.unfinished == Unfinished(7, [0])
+    assert str(outcome.unfinished) == "1 of 7 shards are not finished: 0"
     run_job(tiny, out, part=Part(1, 2), monitor=(heard := Heard()), **REQUEST)
     assert heard.notes == [f"shard 0 is made again: data/{harmed.name} was changed since it was written"]
     assert tree(out) == expected
@@ -204,10 +209,10 @@ def test_finish_of_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_processes_of_one_part_commit_side_by_side(tmp_path: Path) -> None:
     with Ledger(tmp_path / "out", PLAN) as ledger, ProcessPoolExecutor(4, get_context("spawn")) as pool:
-        ledger.prepare({"samples": 40}, "card", b"preview", None)
+        ledger.prepare("card", b"preview", None)
         committer = pickle.dumps(ledger.committer)
         shares = [list(range(first, 20, 5)) for first in range(5)]
-        pids = list(pool.map(commit_shards, [committer] * 5, shares))
+        pids = list(pool.map(commit_shards, [committer] * 5, [PLAN] * 5, shares))
         assert os.getpid() not in pids
         assert [entry.shard for entry in recorded(tmp_path / "out")] == list(range(20))
         assert ledger.finish() is None

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from jobs import Heard, run_job, tree
+from jobs import Heard, read_manifest, run_job, tree
 
 from gen_engine.engine import writers
-from gen_engine.engine.commit.manifest import read_manifest
 from gen_engine.engine.errors import PlanMismatch, RequestError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.request import SampleRequest
@@ -68,10 +67,10 @@ def test_the_same_command_resumes_to_the_same_bytes(tiny: Bundle, tmp_path: Path
         run_job(tiny, tmp_path / "out", **(request | {"shard_bytes": 60_000}))
 
 
-def test_without_it_the_plan_is_as_it_always_was(tiny: Bundle) -> None:
+def test_without_it_shards_have_the_default_size(tiny: Bundle) -> None:
     document = open_job(SampleRequest(count=3), tiny).plan.to_json()
     assert document["shard_size"] == 10_000
-    assert "shard_bytes" not in document
+    assert document["shard_bytes"] is None
 
 
 @pytest.mark.parametrize(

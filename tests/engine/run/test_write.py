@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobs import Heard, run_job, samples, scratch_files, tree
+from jobs import Heard, read_manifest, run_job, samples, scratch_files, tree
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine.commit.manifest import read_manifest
 from gen_engine.engine.errors import BackendError, RequestError, VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.latents import Latents
@@ -89,7 +88,7 @@ def test_latents_and_seed_are_stored_if_asked_for_and_made_again(
     run_job(tiny, tmp_path / "o", workers=2, **request)
     assert samples(tmp_path / "o") == reference
     manifest = read_manifest(tmp_path / "o")
-    assert manifest["plan"]["latents"]["stored"] is True
+    assert manifest["plan"]["sample"]["stored_latents"] == 8
     found = [
         stored
         for shard in manifest["shards"]

@@ -22,7 +22,7 @@ from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.run import write as run
 from gen_engine.engine.sample.modalities import MODALITIES
-from gen_engine.engine.verify import hash_shards, regenerate_samples
+from gen_engine.engine.verify import hash_files, regenerate_samples
 
 SHAPES = {"audio": (40, 2), "volume": (3, 5, 4, 2), "vector": (7,)}
 FORMATS = ["npy", "webdataset", "parquet", "mds", "tfrecord"]
@@ -139,7 +139,7 @@ def test_every_format_holds_the_same_samples_however_the_job_is_cut(
                 backend=backend,
             )
             found.append(samples(out))
-            hash_shards(out, lambda _: None)
+            hash_files(out, lambda _: None)
             assert regenerate_samples(out, generator, COUNT, lambda _: None) == COUNT
     size = 4 * int(np.prod(generator.output.shape))
     assert all(len(payload) == size for _, _, payload in found[0])
@@ -292,14 +292,15 @@ def test_the_card_and_the_manifest_say_what_the_samples_are(generator: Bundle, t
     tasks = {"audio": ["audio-classification"], "vector": ["tabular-classification"]}
     assert yaml.safe_load(text.split("---\n")[1]).get("task_categories") == tasks.get(modality)
     manifest = unseal((tmp_path / "out" / "dataset.json").read_bytes())
-    assert (manifest["modality"], manifest["dtype"]) == (modality, "float32")
-    assert (manifest["shape"], manifest["classes"]) == (list(generator.output.shape), list(CLASSES))
+    sample = manifest["plan"]["sample"]
+    assert (sample["modality"], sample["dtype"]) == (modality, "float32")
+    assert (sample["shape"], sample["classes"]) == (list(generator.output.shape), list(CLASSES))
 
 
-def test_the_manifest_of_pictures_is_as_it_always_was(tiny: Bundle, tmp_path: Path) -> None:
+def test_the_manifest_of_images(tiny: Bundle, tmp_path: Path) -> None:
     run_job(tiny, tmp_path / "out", count=3)
     manifest = unseal((tmp_path / "out" / "dataset.json").read_bytes())
-    assert set(manifest) == {"samples", "shape", "classes", "schema", "bytes", "plan", "shards", "digest"}
+    assert set(manifest) == {"schema", "plan", "bytes", "shards", "files", "digest"}
     assert "| Shape (height × width × channels, uint8) | 6 × 6 × 1 |" in (tmp_path / "out" / "README.md").read_text()
 
 

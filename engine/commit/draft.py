@@ -1,0 +1,98 @@
+"""What a job ends with, settled when it begins: ``draft.json``, while bundle and backend are at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gen_engine.engine.base.digests import blake3_bytes, seal, sha256_bytes, unseal
+from gen_engine.engine.base.parse import Fields, Reader, digest, integer, mapping_of, nullable, one_of, prose
+from gen_engine.engine.base.strict_json import DocumentError
+from gen_engine.engine.commit.manifest import file_fault
+from gen_engine.engine.commit.records import FileRecord
+from gen_engine.engine.plan.plan import Plan
+from gen_engine.engine.sinks.contract import Sink
+from gen_engine.engine.sinks.names import DRAFT, PREVIEW, PREVIEW_COPY
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What the card, the preview and the format's index will be."""
+
+    plan: str
+    """SHA-256 of the job's ``plan.json``."""
+
+    card: str
+    """The dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` in the place of the size."""
+
+    preview: FileRecord
+
+    index: Mapping[str, Any] | None
+    """What the format's index says besides the shards; None if it has none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields."""
+        return {
+            "schema": SCHEMA,
+            "plan": self.plan,
+            "card": self.card,
+            "preview": self.preview.to_json(),
+            "index": None if self.index is None else dict(self.index),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Draft:
+        """Read what :meth:`to_json` returned; raises DocumentError."""
+        with Fields(value, where) as fields:
+            fields.take("schema", integer(SCHEMA, SCHEMA))
+            return cls(
+                plan=fields.take("plan", digest),
+                card=fields.take("card", prose),
+                preview=fields.take("preview", _read_preview),
+                index=fields.take("index", nullable(_read_index)),
+            )
+
+
+def _read_preview(value: Any, where: str) -> FileRecord:
+    with Fields(value, where) as fields:
+        return FileRecord.take(fields, one_of(PREVIEW))
+
+
+_read_index: Reader[Mapping[str, Any]] = mapping_of(lambda value, where: value)
+
+
+def plan_digest(plan: Plan) -> str:
+    """Return the SHA-256 of a job's ``plan.json``."""
+    return sha256_bytes(plan.seal())
+
+
+def write_draft(sink: Sink, plan: Plan, card: str, preview: bytes, index: Mapping[str, Any] | None) -> None:
+    """Write the preview, a copy to restore it from, and then the draft; see :class:`Draft`."""
+    record = FileRecord(PREVIEW, len(preview), blake3_bytes(preview))
+    draft = Draft(plan=plan_digest(plan), card=card, preview=record, index=index)
+    sink.write(PREVIEW, preview)
+    sink.write(PREVIEW_COPY, preview)
+    sink.write(DRAFT, seal(draft.to_json()))
+
+
+def read_draft(sink: Sink, plan: Plan) -> Draft | None:
+    """Return the draft of a job; None if it, or the preview's copy, is missing, damaged or that of another plan."""
+    try:
+        document = unseal(sink.read(DRAFT), DRAFT)
+        del document["digest"]
+        draft = Draft.from_json(document, DRAFT)
+    except (FileNotFoundError, DocumentError):
+        return None
+    if draft.plan != plan_digest(plan):
+        return None
+    return None if file_fault(sink, draft.preview._replace(name=PREVIEW_COPY)) else draft
+
+
+def restore_preview(sink: Sink, draft: Draft) -> None:
+    """Put the preview back in place if it is not there, or is not what was drawn."""
+    if file_fault(sink, draft.preview) is not None:
+        with sink.open(PREVIEW_COPY) as copy:
+            sink.write(PREVIEW, copy.read())

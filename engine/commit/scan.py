@@ -1,0 +1,115 @@
+"""Which shards are finished: those with a record that names their files, and whose files are as it says."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from gen_engine.engine.commit.journal import Entry, JournaledFile, sorted_entries
+from gen_engine.engine.commit.manifest import Manifest, file_fault, parse_manifest, read_shards
+from gen_engine.engine.commit.records import ShardRecord
+from gen_engine.engine.plan.plan import Plan
+from gen_engine.engine.sinks.contract import Seen, Sink
+from gen_engine.engine.sinks.names import MANIFEST
+from gen_engine.engine.writers import find_format
+
+
+class Scanned(NamedTuple):
+    """A shard of which there is a record."""
+
+    record: ShardRecord
+
+    fault: str | None
+    """How its files differ from every record of it, or None if they are as one says."""
+
+
+class Damage(NamedTuple):
+    """What was finished and is not as it was recorded, and so is made again."""
+
+    what: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Return what will be done about it."""
+        return f"{self.what} is made again: {self.reason}"
+
+
+def read_manifest(sink: Sink) -> Manifest | None:
+    """Return the manifest of a finished dataset, or None if there is none.
+
+    Raises:
+        DatasetError: it is damaged, of another schema, or makes no sense.
+    """
+    try:
+        data = sink.read(MANIFEST)
+    except FileNotFoundError:
+        return None
+    return parse_manifest(data, sink.place)
+
+
+def side_damage(sink: Sink, manifest: Manifest) -> list[Damage]:
+    """Return which files beside the shards of a finished dataset are not as recorded; ``shards.jsonl`` comes first."""
+    faults = ((file, file_fault(sink, file)) for file in (manifest.shards, *manifest.files))
+    return [Damage(file.name, fault) for file, fault in faults if fault is not None]
+
+
+def has_shard_list(sink: Sink, manifest: Manifest | None) -> bool:
+    """Return whether a finished dataset still lists its shards; without the list, all of them are made again."""
+    return manifest is not None and file_fault(sink, manifest.shards) is None
+
+
+def scan_shards(sink: Sink, plan: Plan, shards: range, manifest: Manifest | None) -> Iterator[Scanned]:
+    """Yield, in order, those of these shards of which there is a record.
+
+    It does not matter whose journal a record is in, nor how many there are of a shard: a record that the files match
+    makes the shard finished, and one that names other files than the shard's is ignored.
+
+    Args:
+        sink: the dataset.
+        plan: its job.
+        shards: which shards to look at.
+        manifest: that of a dataset that is made whole again, if it lists its shards.
+    """
+    form, look = find_format(plan.format), sink.look()
+    listed = () if manifest is None else (_entry(record) for record in read_shards(sink, manifest))
+    journaled = sorted_entries(sink.lines(), shards)
+    for number, entries in groupby(heapq.merge(journaled, listed, key=_number), key=_number):
+        if number not in shards:
+            continue
+        names = sorted(form.file_names(plan.layout, number))
+        known = [entry for entry in entries if sorted(file.file.name for file in entry.files) == names]
+        if known:
+            yield _scan(sink, plan, known, look)
+
+
+def _scan(sink: Sink, plan: Plan, known: Sequence[Entry], look: Callable[[str], Seen | None]) -> Scanned:
+    shard = plan.shard(known[0].shard)
+    reason = None
+    for entry in known:
+        record = ShardRecord(shard.number, shard.start, shard.stop - shard.start, tuple(f.file for f in entry.files))
+        fault = next(filter(None, (_fault(sink, file, look(file.file.name)) for file in entry.files)), None)
+        if fault is None:
+            return Scanned(record, None)
+        reason = reason or fault
+    return Scanned(record, reason)
+
+
+def _fault(sink: Sink, recorded: JournaledFile, seen: Seen | None) -> str | None:
+    file = recorded.file
+    if seen is None:
+        return f"{file.name} cannot be found"
+    if seen.bytes != file.bytes:
+        return f"{file.name} has {seen.bytes} bytes where {file.bytes} were written"
+    if recorded.version not in (None, seen.stamp) and sink.blake3(file.name) != file.blake3:
+        return f"{file.name} was changed since it was written"
+    return None
+
+
+def _entry(record: ShardRecord) -> Entry:
+    return Entry(record.shard, tuple(JournaledFile(file, None) for file in record.files))
+
+
+def _number(entry: Entry) -> int:
+    return entry.shard
