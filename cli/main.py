@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import click
 
+from gen_engine.cli.options import raise_limits
 from gen_engine.cli.signals import INTERRUPTED, TERMINATED, Terminated, sigterm_raises
 from gen_engine.cli.streams import PRINTS, StandardStreams
 
@@ -124,6 +125,14 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="gen-engine", prog_name="gen-engine", message="%(prog)s %(version)s")
+@click.option(
+    "--limit",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=raise_limits,
+    expose_value=False,
+    help="Raise a limit, as an error message that names one says.",
+)
 def cli() -> None:
     """From a folder of real data to a verified dataset of synthetic samples.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 
@@ -15,3 +17,20 @@ def seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
     if not 0 < found < 1e6:
         raise click.BadParameter(f"{text!r} must be above 0", ctx, param)
     return found
+
+
+def raise_limits(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> None:
+    """Set limits for this command, and for the processes that it starts."""
+    if not pairs:
+        return
+    from gen_engine.engine.base.limits import VARIABLE, parse_limits
+    from gen_engine.engine.errors import RequestError
+
+    before = os.environ.get(VARIABLE)
+    text = ",".join(filter(None, (before, *pairs)))
+    try:
+        parse_limits(text)
+    except RequestError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    os.environ[VARIABLE] = text
+    ctx.call_on_close(lambda: os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before}))

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 ENGINES: Final = ("tensorrt", "tensorrt-rtx")
 """Backends that run an engine, which may have to be built first."""
 
+BUILT: Final = (*ENGINES, "onnxruntime-tensorrt")
+"""Backends that build something for one batch, which may take minutes."""
+
 BACKENDS = Registry(
     "gen_engine.backends",
     "backend",

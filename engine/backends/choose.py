@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gen_engine.engine.backends import BACKENDS, PRECISIONS, import_runtime
+from gen_engine.engine.backends import BACKENDS, PRECISIONS, import_runtime, open_backend
+from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.base.processor import isa
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.identity.bundle import Bundle
@@ -53,6 +54,11 @@ def choose(
         raise BackendUnavailable(_nothing_for(bundle, variants, backend, device, precision, passed))
     _tell(passed, note)
     return DEFAULT_BACKEND if backend == "auto" else backend, canonical_graph(bundle)
+
+
+def open_reference(bundle: Bundle) -> Backend:
+    """Open the canonical graph at one sample per call where it always runs: in :data:`DEFAULT_BACKEND` on the CPU."""
+    return open_backend(DEFAULT_BACKEND, bundle, canonical_graph(bundle), device="cpu", batch=1)
 
 
 def _candidates(

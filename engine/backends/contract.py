@@ -64,6 +64,15 @@ class DrawingLane(Lane, Protocol):
         ...
 
 
+@runtime_checkable
+class CancellableLane(Lane, Protocol):
+    """A lane whose runtime can be stopped while it computes."""
+
+    def cancel(self) -> None:
+        """Make the batches in flight fail soon, and every later one. Called from another thread."""
+        ...
+
+
 class Backend(Protocol):
     """A generator opened in a runtime, for one device, precision and batch. Lanes may run in parallel.
 

@@ -105,6 +105,7 @@ class OnnxRuntimeLane:
     def __init__(self, session: onnxruntime.InferenceSession, bundle: Bundle, batch: int) -> None:
         self._session, self._output, self._batch = session, bundle.output, batch
         self._pixels: Pixels | None = None
+        self._run_options = import_runtime(OnnxRuntimeBackend.name).RunOptions()
 
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
         """Run the batch on the calling thread."""
@@ -112,7 +113,7 @@ class OnnxRuntimeLane:
         if labels_B is not None:
             feeds[LABELS_INPUT] = labels_B
         try:
-            (pixels,) = self._session.run([PIXELS_OUTPUT], feeds)
+            (pixels,) = self._session.run([PIXELS_OUTPUT], feeds, self._run_options)
         except Exception as error:
             raise BackendError(f"onnxruntime failed on a batch of {latents_BZ.shape[0]}: {error}") from error
         refuse_unpromised(pixels.dtype, pixels.shape, self._output, self._batch)
@@ -123,6 +124,10 @@ class OnnxRuntimeLane:
         assert self._pixels is not None, "collect without submit"
         pixels, self._pixels = self._pixels, None
         return pixels
+
+    def cancel(self) -> None:
+        """Make the batch that is being run fail at the next node, of a loop's body too."""
+        self._run_options.terminate = True
 
     def close(self) -> None:
         """Forget the batch in flight."""

@@ -18,6 +18,7 @@ from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import Labels
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import canonical_graph
+from gen_engine.engine.render.allowance import Allowance, Cancel, run_stoppable
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.sample.modalities import Pixels
 
@@ -34,34 +35,44 @@ _OUT_OF_MEMORY = re.compile(
 """What the runtimes say; none has an exception of its own for it."""
 
 
+Allow = Callable[[int], "Allowance | None"]
+"""A batch → what it may cost; None for a device that is not limited."""
+
 First = tuple[Backend, Pixels, "NDArray[np.int64] | None", "NDArray[np.float32] | None"]
 """The backend, and the samples, labels and latents of the first batch."""
 
 
 def render_first_batch(
-    open_at: Callable[[int], Backend], render: Callable[[Backend], Renderer], batch: int, *, with_latents: bool
+    open_at: Callable[[int], Backend],
+    render: Callable[[Backend], Renderer],
+    batch: int,
+    *,
+    with_latents: bool,
+    allow: Allow = lambda _: None,
 ) -> First:
-    """Open a backend and render samples 0 to ``batch`` - 1.
+    """Open a backend and render samples 0 to ``batch`` - 1, twice, to see that they are the same.
 
     Args:
         open_at: opens the backend for a batch.
         render: makes a renderer on a new lane of it.
         batch: samples a call.
         with_latents: whether the latents are wanted too.
+        allow: what opening and rendering a batch may cost.
 
     Raises:
-        BackendError: the batch does not fit into memory, and the message names one that does; or what
-            ``open_at`` and rendering raise.
+        BackendError: the batch does not fit into memory, and the message names one that does; it took too long; the
+            samples differ when they are rendered again; or what ``open_at`` and rendering raise.
     """
     try:
-        return _render(open_at, render, batch, with_latents)
+        return _render(open_at, render, batch, with_latents, allow)
     except (MemoryError, BackendError) as error:
         if not _is_memory(error):
             raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        fits = _one_that_fits(open_at, render, batch)
+        fits = _one_that_fits(open_at, render, batch, allow)
         advice = (
-            "and neither does a batch of 1; free some memory, or choose another --device"
+            "and neither does a batch of 1; free some memory, choose another --device, or raise the limit with "
+            "'gen-engine --limit first-batch-gib=VALUE …'"
             if fits is None
             else f"but a batch of {fits} does: give --batch {fits}. The batch belongs to a dataset's identity, since "
             "kernels round differently at each, so it is not changed by itself"
@@ -69,22 +80,50 @@ def render_first_batch(
         raise BackendError(f"a batch of {batch} does not fit into memory ({reason}), {advice}") from error
 
 
-def _one_that_fits(open_at: Callable[[int], Backend], render: Callable[[Backend], Renderer], batch: int) -> int | None:
+def _one_that_fits(
+    open_at: Callable[[int], Backend], render: Callable[[Backend], Renderer], batch: int, allow: Allow
+) -> int | None:
     while batch > 1:
         batch //= 2
         with contextlib.suppress(MemoryError, BackendError):
-            _render(open_at, render, batch, False)
+            _render(open_at, render, batch, False, allow)
             return batch
     return None
 
 
 def _render(
-    open_at: Callable[[int], Backend], render: Callable[[Backend], Renderer], batch: int, with_latents: bool
+    open_at: Callable[[int], Backend],
+    render: Callable[[Backend], Renderer],
+    batch: int,
+    with_latents: bool,
+    allow: Allow,
 ) -> First:
-    backend = open_at(batch)
-    with contextlib.closing(render(backend)) as renderer:
-        pixels_BHWC, labels_B = renderer.array(0, batch)
-        return backend, pixels_BHWC, labels_B, renderer.latents(0, batch) if with_latents else None
+    def work(cancels: list[Cancel]) -> First:
+        backend = open_at(batch)
+        with contextlib.closing(render(backend)) as renderer:
+            cancels.append(renderer.cancel)
+            pixels_BHWC, labels_B = renderer.array(0, batch)
+            refuse_nondeterministic(pixels_BHWC, renderer.array(0, batch)[0], backend)
+            return backend, pixels_BHWC, labels_B, renderer.latents(0, batch) if with_latents else None
+
+    allowance = allow(batch)
+    return work([]) if allowance is None else run_stoppable(work, allowance, f"the first batch of {batch}")
+
+
+def refuse_nondeterministic(first_B: Pixels, again_B: Pixels, backend: Backend) -> None:
+    """Raise BackendError unless the same batch rendered twice has the same bits.
+
+    Random operators are refused by name before; this finds every other cause, in the graph or in the runtime.
+    """
+    if first_B.tobytes() == again_B.tobytes():
+        return
+    differ_BV = (first_B != again_B).reshape(len(first_B), -1)
+    raise BackendError(
+        f"{backend.name} on {backend.device} in {backend.precision} makes other samples when the first batch is "
+        f"rendered again: sample {int(np.argmax(differ_BV.any(axis=1)))} differs, {np.count_nonzero(differ_BV)} of "
+        f"{differ_BV.size} values in all. A sample must be a function of its seed and index. Try --backend "
+        "onnxruntime --precision fp32; if that is the same, the graph itself is not deterministic"
+    )
 
 
 def _is_memory(error: BaseException) -> bool:

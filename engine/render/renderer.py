@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.contract import DrawingLane, Lane
+from gen_engine.engine.backends.contract import CancellableLane, DrawingLane, Lane
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.labels import Labels
 from gen_engine.engine.identity.latents import Latents
@@ -107,6 +107,11 @@ class Renderer:
     def latents(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return what samples ``[start, stop)`` are made from: float32 [stop - start, Z]."""
         return self._latents.draw(start, stop)
+
+    def cancel(self) -> None:
+        """Make the batches in flight fail soon, where the runtime can; called from another thread."""
+        if isinstance(self._lane, CancellableLane):
+            self._lane.cancel()
 
     def close(self) -> None:
         """Close the lane."""

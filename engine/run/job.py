@@ -21,7 +21,7 @@ from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
 from gen_engine.engine.plan.shard_size import settle_shard_size
-from gen_engine.engine.render.first_batch import refuse_broken, render_first_batch
+from gen_engine.engine.render.opening import open_checked
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.sample.modalities import Pixels
 from gen_engine.engine.sample.schema import Batch, Layout, Origin
@@ -75,16 +75,18 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         note=note,
     )
     batch = _settle_batch(request, bundle, graph)
-    latents = _latents(bundle, request.seed, request.truncation)
-    backend, first_batch, first_labels, first_latents = render_first_batch(
-        lambda size: open_backend(
+    backend, first_batch, first_labels, first_latents = open_checked(
+        bundle,
+        graph,
+        batch,
+        open_at=lambda size: open_backend(
             name, bundle, graph, device=request.device, batch=size, build=request.build, note=note
         ),
-        lambda opened: Renderer(opened.lane(), opened.batch, latents, new_labels()),
-        batch,
+        new_latents=lambda: _latents(bundle, request.seed, request.truncation),
+        new_labels=new_labels,
+        limited=request.device == "cpu",
         with_latents=request.with_latents,
     )
-    refuse_broken(first_batch, bundle, backend, latents, new_labels())
     codec.encode(first_batch[:1])  # a codec that cannot hold such samples says so before anything is written
     layout = _layout_of_one_shard(request, bundle)
     shard_size = settle_shard_size(request, form, codec, layout, Batch(0, first_batch, first_labels, first_latents))

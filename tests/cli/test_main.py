@@ -288,4 +288,4 @@ def test_help_is_light() -> None:
     loaded = set(json.loads(done.stderr))
     assert not loaded & {"numpy", "onnxruntime", "torch", "onnx", "PIL", "importlib.metadata", "multiprocessing"}
     ours = {name.removeprefix("gen_engine.") for name in loaded if name.startswith("gen_engine.")}
-    assert ours == {"cli", "cli.main", "cli.signals", "cli.streams"}
+    assert ours == {"cli", "cli.main", "cli.options", "cli.signals", "cli.streams"}

@@ -31,6 +31,7 @@ from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, read_bundle
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph, find_graph, read_variants
+from gen_engine.engine.render import opening
 
 GPU = Gpu(name="Fake GPU", compute_capability="9.0", driver="13.0")
 OTHER = Gpu(name="Other GPU", compute_capability="8.9", driver="13.0")
@@ -56,7 +57,26 @@ def trt(monkeypatch: pytest.MonkeyPatch) -> FakeTensorRT:
     monkeypatch.setattr(cuda, "cuda_core", lambda: fake_cuda)
     monkeypatch.setattr(cuda_inputs, "compile_kernel", lambda architecture: fake_cuda.ObjectCode())
     monkeypatch.setattr(fake_cuda.Buffer, "open", 0)
+    monkeypatch.setattr(opening, "open_reference", lambda bundle: Reference())
     return library
+
+
+class Reference:
+    """The canonical graph at one sample per call, as the stand-in for an engine would compute it."""
+
+    name, batch, depth = "reference", 1, 1
+
+    def lane(self) -> Reference:
+        return self
+
+    def submit(self, latents_BZ: Any, labels_B: Any) -> None:
+        self._made = pixels_of(latents_BZ, labels_B, SHAPE)
+
+    def collect(self) -> Any:
+        return self._made
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture

@@ -1,0 +1,159 @@
+"""Is a row of the job's batch the sample that it is alone? Checked where a batch is used, before anything is written.
+
+A graph may compute something else at another batch: a branch on the number of rows, statistics over the batch, a
+reshape that mixes rows. Exporting tries some batches; which one a job will use is known only here.
+
+Rows of the first batch are compared with the same samples made one at a time by the same backend. A graph that runs at
+one batch only is asked for the same rows among other samples, and must return the same bits.
+
+Shape suffixes: B samples, R rows that are compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.backends.cache import cache_directory
+from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.base.digests import canonical_json, sha256_bytes
+from gen_engine.engine.base.processor import isa
+from gen_engine.engine.errors import BackendError, BackendUnavailable
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.variants import Graph
+from gen_engine.engine.render.allowance import Allowance, Cancel, run_stoppable
+from gen_engine.engine.render.first_batch import LEAST_VALUES
+from gen_engine.engine.render.renderer import Renderer
+
+MAX_ROWS: Final = 64
+"""Rows that are compared. A larger batch is sampled evenly, its first and last rows included."""
+
+TOLERANCES: Final = {"fp32": 2 / 255, "tf32": 16 / 255, "fp16": 16 / 255, "bf16": 32 / 255, "int8": 32 / 255}
+"""Precision → how far a value may be from the same value computed at another batch, as a share of its range: kernels
+round differently at each batch, and rounding grows through a deep generator."""
+
+_MEAN_SHARE: Final = 1 / 8
+"""Share of the tolerance that the mean difference of a row may reach: few values are rounded so far."""
+
+
+def check_batch(
+    first_B: NDArray[Any],
+    labels_B: NDArray[np.int64] | None,
+    backend: Backend,
+    graph: Graph,
+    bundle: Bundle,
+    *,
+    open_one: Callable[[], Backend],
+    render: Callable[[Backend], Renderer],
+    allowance: Allowance | None,
+) -> None:
+    """See that the rows of the first batch are the samples that they are alone.
+
+    A graph that passed at this batch in this runtime on such a processor is not checked again on this machine.
+
+    Args:
+        first_B: what the backend made of samples 0 to B - 1.
+        labels_B: their labels, for a generator that has classes.
+        backend: what made them.
+        graph: the graph that it runs.
+        bundle: the graph's.
+        open_one: opens the same graph at a batch of 1; for an engine, which has no other batch, the canonical graph.
+        render: makes a renderer on a new lane.
+        allowance: what the check may cost.
+
+    Raises:
+        BackendError: a row differs by more than its precision explains, or the check took too long.
+    """
+    record = _record(backend, graph)
+    if len(first_B) == 1 or (record is not None and record.exists()):
+        return
+
+    def work(cancels: list[Cancel]) -> None:
+        fixed = bundle.fixed_batch is not None
+        with contextlib.closing(render(backend if fixed else open_one())) as renderer:
+            cancels.append(renderer.cancel)
+            if fixed:
+                _check_company(first_B, renderer.latents(0, len(first_B)), labels_B, backend, bundle.name)
+            else:
+                _check_alone(first_B, renderer, backend, bundle.name)
+
+    if allowance is None:
+        work([])
+    else:
+        run_stoppable(work, allowance, f"the check of a batch of {len(first_B)}")
+    if record is not None:
+        with contextlib.suppress(OSError):
+            record.touch()
+
+
+def _check_alone(first_B: NDArray[Any], renderer: Renderer, backend: Backend, name: str) -> None:
+    rows_R = np.unique(np.linspace(0, len(first_B) - 1, min(len(first_B), MAX_ROWS)).astype(int))
+    alone_R = np.concatenate([renderer.array(row, row + 1)[0] for row in rows_R.tolist()])
+    refuse_batch_dependence(first_B[rows_R], alone_R, rows_R, backend, name)
+
+
+def refuse_batch_dependence(
+    batched_R: NDArray[Any], alone_R: NDArray[Any], rows_R: NDArray[np.int_], backend: Backend, bundle_name: str
+) -> None:
+    """Raise BackendError if a row of a batch is not the sample that it is alone, within its precision's tolerance."""
+    tolerance = TOLERANCES.get(backend.precision, max(TOLERANCES.values()))
+    alone_RV = alone_R.reshape(len(rows_R), -1).astype(np.float64)
+    error_RV = np.abs(batched_R.reshape(len(rows_R), -1) - alone_RV) / _scale(alone_RV, batched_R.dtype)
+    excess_R = error_RV.max(axis=1)
+    if error_RV.shape[1] >= LEAST_VALUES:
+        excess_R = np.maximum(excess_R, error_RV.mean(axis=1) / _MEAN_SHARE)
+    worst = int(np.argmax(excess_R))
+    if excess_R[worst] <= tolerance:
+        return
+    raise BackendError(
+        f"sample {rows_R[worst]} of bundle {bundle_name} differs by up to {100 * error_RV[worst].max():.3g} % of its "
+        f"range between a batch of {backend.batch} and a batch of 1, and rounding in {backend.precision} explains "
+        f"{100 * tolerance:.2g} %: its graph computes something else at another batch. Use --batch 1, or export the "
+        "generator again with a batch of its own"
+    )
+
+
+def _scale(alone_RV: NDArray[np.float64], dtype: np.dtype[Any]) -> Any:
+    """Return what counts as the range: of a level, of integers; of each value's own magnitude, of float samples.
+
+    The columns of a table may differ by orders of magnitude. A column of zeros has no magnitude of its own, so none is
+    below a thousandth of the largest.
+    """
+    if dtype.kind != "f":
+        return float(np.iinfo(dtype).max)
+    scale_V = np.abs(alone_RV).max(axis=0)
+    return np.maximum(scale_V, max(1e-3 * scale_V.max(), float(np.finfo(np.float32).tiny)))
+
+
+def _check_company(
+    first_B: NDArray[Any],
+    latents_BZ: NDArray[np.float32],
+    labels_B: NDArray[np.int64] | None,
+    backend: Backend,
+    name: str,
+) -> None:
+    """Raise BackendError unless every other row keeps its bits when the rest become other samples, for either half."""
+    with contextlib.closing(backend.lane()) as lane:
+        for kept in (slice(0, None, 2), slice(1, None, 2)):
+            other_BZ = -latents_BZ
+            other_BZ[kept] = latents_BZ[kept]
+            lane.submit(other_BZ, labels_B)
+            if not np.array_equal(lane.collect()[kept], first_B[kept]):
+                raise BackendError(
+                    f"a sample of bundle {name} depends on the other samples of its batch of {backend.batch}: its "
+                    "graph mixes rows, as batch statistics do. Export it in eval mode, with stored statistics"
+                )
+
+
+def _record(backend: Backend, graph: Graph) -> Path | None:
+    """Return the file that says that this graph passed in this runtime at this batch; None without a cache."""
+    key = [graph.sha256, backend.name, backend.version, backend.device, backend.precision, backend.batch, *isa()]
+    try:
+        return cache_directory("checked-batches") / sha256_bytes(canonical_json(key))
+    except BackendUnavailable:
+        return None
