@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 from gen_engine.engine.base.parse import (
@@ -112,8 +113,8 @@ class RunRecord:
     epoch: int
     """Whole epochs taken."""
 
-    metrics: Mapping[str, float]
-    """The last whole epoch's mean losses; empty before there is one."""
+    metrics: Mapping[str, float | None]
+    """The last whole epoch's mean losses; empty before there is one. None where a value is not finite."""
 
     progress: Progress = field(default_factory=Progress)
     threads: int | None = None
@@ -124,7 +125,8 @@ class RunRecord:
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict."""
-        return asdict(self)
+        finite = {name: value if isfinite(value or 0) else None for name, value in self.metrics.items()}
+        return asdict(self) | {"metrics": finite}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> RunRecord:
@@ -135,7 +137,7 @@ class RunRecord:
                 data=fields.take("data", DataRecord.from_json),
                 step=fields.take("step", _count),
                 epoch=fields.take("epoch", _count),
-                metrics=fields.take("metrics", mapping_of(_figure)),
+                metrics=fields.take("metrics", mapping_of(nullable(_figure))),
                 progress=fields.take("progress", Progress.from_json),
                 threads=fields.take("threads", nullable(_count)),
                 torch=fields.take("torch", nullable(text())),
