@@ -76,15 +76,15 @@ def _training(*, probe: bool) -> Iterator[Row]:
 
 def _torch_devices() -> Iterator[Row]:
     from gen_engine.engine.doctor import Row
-    from gen_engine.train.device import settle_device, settle_precision
-    from gen_engine.train.errors import DeviceUnavailable
+    from gen_engine.engine.errors import BackendUnavailable
+    from gen_engine.train.device import resolve_device, resolve_precision
 
     for device in ("cpu", "cuda"):
         for precision in ("fp32", "bf16"):
             name = f"torch {device} {precision}"
             try:
-                settle_precision(precision, settle_device(device))
-            except DeviceUnavailable as error:
+                resolve_precision(precision, resolve_device(device))
+            except BackendUnavailable as error:
                 yield Row(group="training", name=name, works=False, detail=str(error))
             else:
                 yield Row(group="training", name=name, works=True, detail="can be used")

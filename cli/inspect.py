@@ -259,7 +259,7 @@ def _run(path: Path) -> Findings:
     from gen_engine.train.runs.checkpoint import load_checkpoint, newest_checkpoint
 
     newest = newest_checkpoint(path)
-    record = load_checkpoint(path).record
+    record = load_checkpoint(path).record.to_json()
     files = sorted(file for file in newest.iterdir() if file.is_file())
     size = sum(file.stat().st_size for file in files)
     config, data = record["config"], record["data"]
@@ -275,7 +275,7 @@ def _run(path: Path) -> Findings:
         ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in record["metrics"].items()) or "none yet"),
         ("export it", f"gen-engine export {path} --out NAME.gen"),
     ]
-    kept = {name: record[name] for name in ("format", "config", "data", "step", "epoch", "metrics")}
+    kept = {name: record[name] for name in ("config", "data", "step", "epoch", "metrics")}
     return {"kind": "run", "checkpoint": str(newest), "bytes": size} | kept, shown
 
 

@@ -1,4 +1,4 @@
-"""`gen-engine train`: flags and a TOML file to a `TrainConfig`, events to a progress bar, the result to one record."""
+"""`gen-engine train`: flags and a TOML file to `TrainOptions`, events to a progress bar, the result to one record."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gen_engine.cli.fields import field_options
 from gen_engine.cli.progress import Progress
+from gen_engine.cli.size import parse_size
+from gen_engine.train import TrainOptions
+from gen_engine.train import train as run_training
 
 if TYPE_CHECKING:
-    from gen_engine.train.config import TrainConfig
-    from gen_engine.train.data import ImageData
     from gen_engine.train.runs.checkpoint import CheckpointInfo
     from gen_engine.train.runs.events import Event
 
@@ -61,37 +63,16 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     is_eager=True,
     help="TOML file whose keys are these flags' names; flags given here win.",
 )
-@click.option("--model", default="dcgan", show_default=True, help="mlp-gan, dcgan, mlp-vae or conv-vae.")
-@click.option("--data", required=True, help="fashion-mnist, digits, a folder of images, or an .npz or .npy file.")
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's directory.")
-@click.option("--conditional/--unconditional", default=False, show_default=True, help="Learn the labels too.")
-@click.option("--image-size", type=int, help="28, 32, 64 or 128.  [default: the data's own, or 64 if mixed]")
-@click.option("--max-bad-share", default=0.01, show_default=True, help="Unreadable files tolerated in a folder.")
-@click.option("--latent-dim", default=100, show_default=True, help="Latent dimensions z.")
-@click.option("--label-dim", default=16, show_default=True, help="Length of the label embedding.")
-@click.option("--width", default=64, show_default=True, help="Feature maps next to the image (ngf, ndf).")
-@click.option("--hidden", default=256, show_default=True, help="Units of the dense hidden layer.")
-@click.option("--loss", help="non-saturating, minimax or bce (GAN); elbo (VAE).  [default: the family's]")
-@click.option("--label-smoothing", default=0.1, show_default=True, help="One-sided, for bce.")
-@click.option("--beta", default=1.0, show_default=True, help="Weight of the KL term, for elbo.")
-@click.option("--epochs", default=30, show_default=True, help="Passes over the data.")
-@click.option("--batch", default=128, show_default=True, help="Images a step.")
-@click.option("--lr", default=2e-4, show_default=True, help="Learning rate (Adam).")
-@click.option("--lr-discriminator", type=float, help="The discriminator's own.  [default: --lr]")
-@click.option("--adam-beta1", default=0.5, show_default=True, help="Adam's first-moment decay.")
-@click.option("--adam-beta2", default=0.999, show_default=True, help="Adam's second-moment decay.")
-@click.option("--ema-decay", default=0.999, show_default=True, help="Decay a step of the exported average.")
-@click.option("--seed", default=0, show_default=True, help="Seeds weights, data order and latents.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16 (autocast).")
-@click.option("--threads", type=click.IntRange(1), help="CPU threads.  [default: torch's own choice]")
-@click.option("--preview-every", default=1, show_default=True, help="Epochs between sample grids; 0: none.")
-@click.option("--checkpoint-every", default=1, show_default=True, help="Epochs between checkpoints.")
-@click.option("--max-bad-steps", default=20, show_default=True, help="NaN steps in a row before it stops.")
+@field_options(
+    TrainOptions,
+    flags={"conditional": "--conditional/--unconditional"},
+    types={"max_data_size": parse_size},
+)
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue what --out holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one final JSON record on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
-def train(**options: Any) -> None:
+def train(config: Path | None, out: Path, resume: bool, as_json: bool, quiet: bool, **fields: Any) -> None:
     """Train a GAN or a VAE on images; the run directory keeps checkpoints, previews and metrics.
 
     The same command again resumes. Ctrl-C saves first.
@@ -103,54 +84,13 @@ def train(**options: Any) -> None:
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """
-    from gen_engine.train.data import load_data
-    from gen_engine.train.device import set_threads
-    from gen_engine.train.runs.loop import train as run_training
-
-    set_threads(options["threads"])
-    data = load_data(options["data"], image_size=options["image_size"], max_bad_share=options["max_bad_share"])
-    config = make_config(options, data)
-    reporter = Reporter(quiet=options["quiet"])
-    reporter.say(f"data: {data.name}, {len(data.images_NHWC)} images, {data.num_classes} classes")
-    for note in data.notes:
-        reporter.say(f"note: {note}")
-    reporter.say(f"{config.model.family} on {config.device}, {config.precision}, loss {config.loss}")
+    reporter = Reporter(quiet=quiet)
     with reporter, stop_signals() as stop:
-        info = run_training(config, data, options["out"], resume=options["resume"], on_event=reporter, stop=stop)
-    if options["as_json"]:
+        info = run_training(TrainOptions(**fields), out=out, resume=resume, on_event=reporter, stop=stop)
+    if as_json:
         click.echo(json.dumps(final_record(info)))
     else:
         reporter.say(f"done: {info.epochs} epochs, {info.steps} steps, checkpoint {info.path}")
-
-
-def make_config(options: dict[str, Any], data: ImageData) -> TrainConfig:
-    """The configuration with "auto" and defaults settled; raises ConfigError and Unavailable."""
-    from gen_engine.train.config import TrainConfig
-    from gen_engine.train.device import settle_device, settle_precision
-    from gen_engine.train.models import ModelConfig, family_of
-    from gen_engine.train.objectives.losses import LossOptions
-    from gen_engine.train.runs.loop import check_labels_given
-
-    device = settle_device(options["device"])
-    precision = settle_precision(options["precision"], device)
-    check_labels_given(data, options["conditional"])
-    same = ("epochs", "batch", "lr", "adam_beta1", "adam_beta2", "ema_decay", "seed")
-    cadence = ("preview_every", "checkpoint_every", "max_bad_steps")
-    return TrainConfig(
-        model=ModelConfig(
-            family=options["model"],
-            image_size=data.images_NHWC.shape[1],
-            channels=data.images_NHWC.shape[3],
-            num_classes=data.num_classes if options["conditional"] else 0,
-            **{name: options[name] for name in ("latent_dim", "label_dim", "width", "hidden")},
-        ),
-        loss=options["loss"] or family_of(options["model"]).default_loss,
-        loss_options=LossOptions(label_smoothing=options["label_smoothing"], beta=options["beta"]),
-        lr_discriminator=options["lr"] if options["lr_discriminator"] is None else options["lr_discriminator"],
-        device=device,
-        precision=precision,
-        **{name: options[name] for name in same + cadence},
-    )
 
 
 def final_record(info: CheckpointInfo) -> dict[str, Any]:
@@ -171,7 +111,7 @@ def final_record(info: CheckpointInfo) -> dict[str, Any]:
 
 
 class Reporter:
-    """Events to stderr: the bar, a line an epoch where there is no terminal, notices; nothing when quiet."""
+    """Events to stderr: the bar, a line per epoch where there is no terminal, notices; nothing when quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -210,6 +150,13 @@ class Reporter:
             self.say(f"step {event.step} left out, not finite: {losses} ({event.in_a_row} in a row)")
         elif isinstance(event, events.Notice):
             self.say(f"note: {event.text}")
+        elif isinstance(event, events.DataRead):
+            self.say(f"data: {event.name}, {event.images} images, {event.classes} classes")
+            for note in event.notes:
+                self.say(note if note.startswith("warning: ") else f"note: {note}")
+        elif isinstance(event, events.ConfigResolved):
+            config = event.config
+            self.say(f"{config.model.family} on {config.device}, {config.precision}, loss {config.loss}")
         elif isinstance(event, events.EpochDone) and not self.terminal:
             self.say("  ".join(f"{key} {_short(value)}" for key, value in event.metrics.items()))
 

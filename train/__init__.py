@@ -2,4 +2,59 @@
 
 Data readers (`gen_engine.train.data`), model families (`gen_engine.train.models`), losses, the training loop and the
 checkpoint format. The export stage needs `gen_engine.train.runs.checkpoint.load_generator` and nothing else from here.
+
+::
+
+    from gen_engine.train import train
+
+    info = train(out="runs/photos", data="photos/", model="conv-vae", image_size=64, epochs=50)
 """
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gen_engine.train.options import TrainOptions
+
+if TYPE_CHECKING:
+    from gen_engine.train.runs.checkpoint import CheckpointInfo
+    from gen_engine.train.runs.events import Event
+
+__all__ = ["TrainOptions", "train"]
+
+
+def train(
+    options: TrainOptions | None = None,
+    *,
+    out: str | os.PathLike[str],
+    resume: bool = True,
+    on_event: Callable[[Event], None] = lambda event: None,
+    stop: Callable[[], int | None] = lambda: None,
+    **fields: Any,
+) -> CheckpointInfo:
+    """Train a generator on images, as `gen-engine train` does.
+
+    Args:
+        options: what to train and how; or give its fields as keywords.
+        out: the run's directory.
+        resume: continue the run that `out` holds; False replaces it.
+        on_event: called with what happens (`gen_engine.train.runs.events`), from this thread.
+        stop: called after every step; a signal's number saves the state and stops the run.
+        fields: fields of `TrainOptions`, only without `options`.
+
+    Returns:
+        The newest checkpoint's description.
+
+    Raises:
+        TypeError: an unknown field, or options and fields together.
+        ConfigError, DataError, CheckpointError, BackendUnavailable, BackendError, OutputError, TrainingDiverged,
+            TrainingInterrupted: see `gen_engine.train.errors`.
+    """
+    if options is not None and fields:
+        raise TypeError(f"options and {', '.join(fields)}: give options, or its fields as keywords")
+    from gen_engine.train.runs.start import start  # torch is imported when training begins
+
+    options = TrainOptions(**fields) if options is None else options
+    return start(options, out, resume=resume, on_event=on_event, stop=stop)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_type_hints
 
-from gen_engine.train.errors import ConfigError, ResumeMismatch
+from gen_engine.engine.base.parse import Fields, Reader, flag, integer, nullable, number, text
+from gen_engine.engine.errors import PlanMismatch
+from gen_engine.train.data.image_data import ImageData, check_labels_given
+from gen_engine.train.device import resolve_device, resolve_precision
+from gen_engine.train.errors import ConfigError
 from gen_engine.train.models import ModelConfig, family_of
-from gen_engine.train.objectives.losses import GAN_LOSSES, VAE_LOSSES, LossOptions
+from gen_engine.train.objectives.losses import GAN_LOSSES, VAE_LOSSES
+from gen_engine.train.options import LoopOptions, LossOptions, NetworkOptions, TrainOptions, flag_name
 
 MAY_CHANGE_ON_RESUME = frozenset({"epochs", "preview_every", "checkpoint_every", "max_bad_steps"})
 """Fields that do not change what step n computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(LoopOptions):
     """A run's configuration, with nothing left open: device and precision are the ones used, never "auto"."""
 
     model: ModelConfig
@@ -27,29 +32,8 @@ class TrainConfig:
     loss_options: LossOptions = field(default_factory=LossOptions)
     """Label smoothing, β."""
 
-    epochs: int = 30
-    """Passes over the data."""
-
-    batch: int = 128
-    """Images a step; an epoch's incomplete last batch is left out."""
-
-    lr: float = 2e-4
-    """Adam's learning rate, generator (VAE: both networks)."""
-
-    lr_discriminator: float = 2e-4
+    lr_discriminator: float = LoopOptions.lr
     """Adam's learning rate, discriminator (GAN)."""
-
-    adam_beta1: float = 0.5
-    """Adam's first-moment decay; 0.5 for GANs (Radford et al. 2015)."""
-
-    adam_beta2: float = 0.999
-    """Adam's second-moment decay."""
-
-    ema_decay: float = 0.999
-    """Decay a step of the moving average of the generator that is exported."""
-
-    seed: int = 0
-    """Seeds initial weights, data order and latents."""
 
     device: str = "cpu"
     """"cpu" or "cuda"."""
@@ -57,61 +41,71 @@ class TrainConfig:
     precision: str = "fp32"
     """"fp32", or "bf16" for autocast; weights and losses stay float32."""
 
-    preview_every: int = 1
-    """Epochs between sample grids; 0 for none."""
-
-    checkpoint_every: int = 1
-    """Epochs between checkpoints; the last epoch always has one."""
-
-    max_bad_steps: int = 20
-    """Steps in a row with a loss or gradient that is not finite before the run stops."""
-
     def __post_init__(self) -> None:
-        fitting = GAN_LOSSES if family_of(self.model.family).kind == "gan" else VAE_LOSSES
-        if self.loss not in fitting:
-            choices = ", ".join(fitting)
+        super().__post_init__()
+        suitable = GAN_LOSSES if family_of(self.model.family).kind == "gan" else VAE_LOSSES
+        if self.loss not in suitable:
+            choices = ", ".join(suitable)
             raise ConfigError(f"loss {self.loss!r} does not fit model {self.model.family}: use one of {choices}")
-        for name in ("epochs", "batch", "checkpoint_every", "max_bad_steps"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{_flag(name)} is {getattr(self, name)}: it must be at least 1")
-        if self.preview_every < 0:
-            raise ConfigError(f"preview-every is {self.preview_every}: it must be 0 (never) or more")
-        for name in ("lr", "lr_discriminator"):
-            if not 0.0 < getattr(self, name) < float("inf"):
-                raise ConfigError(f"{_flag(name)} is {getattr(self, name)}: it must be more than 0")
-        for name in ("adam_beta1", "adam_beta2", "ema_decay"):
-            if not 0.0 <= getattr(self, name) < 1.0:
-                raise ConfigError(f"{_flag(name)} is {getattr(self, name)}: it must be in [0, 1)")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed is {self.seed}: it must be 0 to 2^63 - 1")
+        if not 0.0 < self.lr_discriminator < float("inf"):
+            raise ConfigError(f"lr-discriminator is {self.lr_discriminator}: it must be more than 0")
+        for name, allowed in (("device", ("cpu", "cuda")), ("precision", ("fp32", "bf16"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: it must be {' or '.join(allowed)}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict, for the checkpoint."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, record: dict[str, Any]) -> TrainConfig:
-        """The inverse of `to_json`; TypeError on unknown or missing fields."""
-        fields = dict(record)
-        fields["model"] = ModelConfig(**fields["model"])
-        fields["loss_options"] = LossOptions(**fields["loss_options"])
-        return cls(**fields)
+    def from_json(cls, value: Any, where: str = "") -> TrainConfig:
+        """The inverse of `to_json`; DocumentError or ConfigError for a field that is unknown, missing or mistyped."""
+        config: TrainConfig = _read(cls, value, where)
+        return config
 
 
-def check_resumable(saved: TrainConfig, asked: TrainConfig) -> None:
-    """ResumeMismatch with both values of every field that differs and would change the result."""
-    before, now = _flat(saved), _flat(asked)
+def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
+    """The configuration that these options have on this data; ConfigError, DataError and BackendUnavailable."""
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, device)
+    if options.conditional:
+        check_labels_given(data)
+    _, height, _, channels = data.images_NHWC.shape
+    return TrainConfig(
+        model=ModelConfig(
+            family=options.model,
+            image_size=height,
+            channels=channels,
+            num_classes=data.num_classes if options.conditional else 0,
+            **_shared(NetworkOptions, options),
+        ),
+        loss=options.loss or family_of(options.model).default_loss,
+        loss_options=LossOptions(**_shared(LossOptions, options)),
+        lr_discriminator=options.lr if options.lr_discriminator is None else options.lr_discriminator,
+        device=device,
+        precision=precision,
+        **_shared(LoopOptions, options),
+    )
+
+
+def check_resumable(saved: TrainConfig, requested: TrainConfig) -> None:
+    """PlanMismatch with both values of every field that differs and would change the result."""
+    before, now = _flat(saved), _flat(requested)
     lines = [
-        f"  {_flag(name)}: the run has {before[name]!r}, this command asks for {now[name]!r}"
+        f"  {flag_name(name)}: the run has {before[name]!r}, this command requests {now[name]!r}"
         for name in before
         if before[name] != now[name] and name not in MAY_CHANGE_ON_RESUME
     ]
     if lines:
-        raise ResumeMismatch(
+        raise PlanMismatch(
             "this run directory holds a run of another configuration:\n"
             + "\n".join(lines)
             + "\nUse the run's own values, another --out, or --no-resume to start over."
         )
+
+
+def _shared(part: type[Any], options: TrainOptions) -> dict[str, Any]:
+    return {one.name: getattr(options, one.name) for one in dataclasses.fields(part)}
 
 
 def _flat(config: TrainConfig) -> dict[str, Any]:
@@ -121,5 +115,22 @@ def _flat(config: TrainConfig) -> dict[str, Any]:
     return flat
 
 
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
+def _read(cls: type[Any], value: Any, where: str) -> Any:
+    """Read a configuration dataclass from JSON: exactly its fields, each of the type it declares."""
+    hints = get_type_hints(cls)
+    with Fields(value, where) as fields:
+        read = {one.name: fields.take(one.name, _reader(hints[one.name])) for one in dataclasses.fields(cls)}
+    return cls(**read)
+
+
+def _reader(hint: Any) -> Reader[Any]:
+    if dataclasses.is_dataclass(hint):
+        return lambda value, where: _read(hint, value, where)  # type: ignore[arg-type]
+    readers: dict[Any, Reader[Any]] = {
+        bool: flag,
+        int: integer(-(2**63), 2**63 - 1),
+        float: number(-1e308, 1e308),
+        str: text(),
+        int | None: nullable(integer(-(2**63), 2**63 - 1)),
+    }
+    return readers[hint]

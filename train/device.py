@@ -1,4 +1,4 @@
-"""Which device and precision a run uses: the ones asked for, or a refusal; "auto" is settled once and stated."""
+"""Which device and precision a run uses: those requested, or a refusal; "auto" is resolved once and logged."""
 
 from __future__ import annotations
 
@@ -8,35 +8,36 @@ from contextlib import contextmanager
 
 import torch
 
-from gen_engine.train.errors import ConfigError, DeviceUnavailable
+from gen_engine.engine.errors import BackendError, BackendUnavailable
+from gen_engine.train.errors import ConfigError
 
 
-def settle_device(asked: str) -> str:
-    """ "cpu" or "cuda" from "auto", "cpu" or "cuda"; DeviceUnavailable when there is no such device."""
-    if asked not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"unknown device {asked!r}: use auto, cpu or cuda")
+def resolve_device(requested: str) -> str:
+    """ "cpu" or "cuda" from "auto", "cpu" or "cuda"; BackendUnavailable when there is no such device."""
+    if requested not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"unknown device {requested!r}: use auto, cpu or cuda")
     present = torch.cuda.is_available()
-    if asked == "cuda" and not present:
+    if requested == "cuda" and not present:
         built = torch.version.cuda
         reason = "this torch is built without CUDA" if built is None else f"torch (CUDA {built}) finds no GPU"
-        raise DeviceUnavailable(
+        raise BackendUnavailable(
             f"device cuda is not available: {reason}. Use --device cpu, or install a fitting torch."
         )
-    if asked == "auto":
+    if requested == "auto":
         return "cuda" if present else "cpu"
-    return asked
+    return requested
 
 
-def settle_precision(asked: str, device: str) -> str:
-    """ "fp32" or "bf16" from "auto", "fp32" or "bf16"; DeviceUnavailable when bf16 would be emulated."""
-    if asked not in ("auto", "fp32", "bf16"):
-        raise ConfigError(f"unknown precision {asked!r}: use auto, fp32 or bf16")
+def resolve_precision(requested: str, device: str) -> str:
+    """ "fp32" or "bf16" from "auto", "fp32" or "bf16"; BackendUnavailable when bf16 would be emulated."""
+    if requested not in ("auto", "fp32", "bf16"):
+        raise ConfigError(f"unknown precision {requested!r}: use auto, fp32 or bf16")
     native = has_bf16(device)
-    if asked == "bf16" and not native:
-        raise DeviceUnavailable(f"this {device} device has no bfloat16 arithmetic: use --precision fp32")
-    if asked == "auto":
+    if requested == "bf16" and not native:
+        raise BackendUnavailable(f"this {device} device has no bfloat16 arithmetic: use --precision fp32")
+    if requested == "auto":
         return "bf16" if native else "fp32"
-    return asked
+    return requested
 
 
 def has_bf16(device: str) -> bool:
@@ -66,3 +67,21 @@ def set_threads(count: int | None) -> None:
     """Use this many CPU threads; None leaves torch's own choice."""
     if count is not None:
         torch.set_num_threads(count)
+
+
+BYTES_PER_PARAMETER = 20
+"""float32 weight, gradient, two moments of Adam and, at most, a moving average."""
+
+
+def check_fits(parameters: int, device: str) -> None:
+    """BackendError when the weights and their optimiser's state cannot fit into the device's memory."""
+    needed = parameters * BYTES_PER_PARAMETER
+    if device == "cuda":
+        present = int(torch.cuda.get_device_properties(0).total_memory)
+    else:
+        present = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > present:
+        raise BackendError(
+            f"the model has {parameters:,} parameters, which take {needed / 1e9:,.1f} GB to train, and {device} has "
+            f"{present / 1e9:,.1f} GB: lower --width, --hidden, --latent-dim or --label-dim"
+        )

@@ -10,8 +10,9 @@ from torch import nn
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData, make_image_data
-from gen_engine.train.models import MODELS, Generator, ModelConfig, build_generator
+from gen_engine.train.models import Generator, ModelConfig, build_generator, family_of
 from gen_engine.train.runs.checkpoint import FILES, Snapshot, save_checkpoint
+from gen_engine.train.runs.record import DataRecord, RunRecord
 
 CLASSES = ("circle", "square", "star")
 
@@ -38,28 +39,28 @@ def make_tiny_run(
             width=4,
             hidden=16,
         ),
-        loss=MODELS[family].default_loss,
+        loss=family_of(family).default_loss,
         epochs=2,
         batch=4,
     )
-    data = _random_pictures(size, channels, name)
+    data = _random_images(size, channels, name)
     torch.manual_seed(0)
     generator = build_generator(config.model)
     _spread(generator)
     tensors = {part: {"none": torch.zeros(1)} for part in FILES}
     tensors["generator-ema"] = generator.state_dict()
-    record = {
-        "config": config.to_json(),
-        "data": {"name": data.name, "digest": data.digest, "class_names": data.class_names, "notes": [], "count": 8},
-        "step": 4,
-        "epoch": 2,
-        "metrics": metrics or {"epoch": 2, "step": 4, "d": 1.25, "g": 0.75, "samples_per_s": 123.4},
-    }
+    record = RunRecord(
+        config=config,
+        data=DataRecord.of(data),
+        step=4,
+        epoch=2,
+        metrics=metrics or {"epoch": 2, "step": 4, "d": 1.25, "g": 0.75, "samples_per_s": 123.4},
+    )
     save_checkpoint(run_dir, Snapshot(tensors=tensors, record=record))
     return run_dir
 
 
-def _random_pictures(size: int, channels: int, name: str) -> ImageData:
+def _random_images(size: int, channels: int, name: str) -> ImageData:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (8, size, size, channels), np.uint8)
     return make_image_data(images, rng.integers(0, 3, 8), CLASSES, name)

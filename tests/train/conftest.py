@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData, make_image_data
-from gen_engine.train.models import MODELS, ModelConfig
+from gen_engine.train.models import ModelConfig, family_of
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +33,12 @@ def make_config() -> Callable[..., TrainConfig]:
     """A small configuration of a family; keywords are TrainConfig's or ModelConfig's."""
 
     def make(family: str = "dcgan", **changes: object) -> TrainConfig:
+        shape_names = {field.name for field in fields(ModelConfig)}
         shapes = {"latent_dim": 4, "label_dim": 3, "width": 4, "hidden": 8, "num_classes": 2, "image_size": 28}
-        shapes |= {name: changes.pop(name) for name in list(changes) if name in ModelConfig.__annotations__}
+        shapes |= {name: changes.pop(name) for name in list(changes) if name in shape_names}
         config = TrainConfig(
             model=ModelConfig(family=family, **shapes),
-            loss=MODELS[family].default_loss,
+            loss=family_of(family).default_loss,
             epochs=2,
             batch=8,
         )

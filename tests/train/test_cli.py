@@ -17,10 +17,11 @@ from click.testing import CliRunner, Result
 
 from gen_engine.cli.train import Reporter, stop_signals
 from gen_engine.cli.train import train as command
+from gen_engine.engine.errors import BackendUnavailable, EngineError
 from gen_engine.train import device
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data import DATASETS
-from gen_engine.train.errors import ConfigError, DeviceUnavailable, TrainError, TrainingInterrupted
+from gen_engine.train.errors import ConfigError, TrainingInterrupted
 from gen_engine.train.models import MODELS
 from gen_engine.train.objectives.losses import LOSSES
 from gen_engine.train.runs import events
@@ -43,7 +44,7 @@ def run(*arguments: str) -> Result:
 
 def error_of(result: Result) -> tuple[int, str]:
     """Exit code and message, as the main group will give them."""
-    if isinstance(result.exception, TrainError):
+    if isinstance(result.exception, EngineError):
         return result.exception.exit_code, str(result.exception)
     return result.exit_code, result.output
 
@@ -159,17 +160,17 @@ def test_conditional_without_labels_stops_before_training(tmp_path: Path) -> Non
 
 def test_device_and_precision_are_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device.torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DeviceUnavailable, match=r"device cuda is not available.*--device cpu") as caught:
-        device.settle_device("cuda")
+    with pytest.raises(BackendUnavailable, match=r"device cuda is not available.*--device cpu") as caught:
+        device.resolve_device("cuda")
     assert caught.value.exit_code == 4
-    assert device.settle_device("auto") == "cpu"
+    assert device.resolve_device("auto") == "cpu"
     for native in (False, True):
         monkeypatch.setattr(device, "has_bf16", lambda device, native=native: native)
-        assert device.settle_precision("auto", "cpu") == ("bf16" if native else "fp32")
-        assert device.settle_precision("fp32", "cpu") == "fp32"
+        assert device.resolve_precision("auto", "cpu") == ("bf16" if native else "fp32")
+        assert device.resolve_precision("fp32", "cpu") == "fp32"
     monkeypatch.setattr(device, "has_bf16", lambda device: False)
-    with pytest.raises(DeviceUnavailable, match="no bfloat16 arithmetic: use --precision fp32"):
-        device.settle_precision("bf16", "cpu")
+    with pytest.raises(BackendUnavailable, match="no bfloat16 arithmetic: use --precision fp32"):
+        device.resolve_precision("bf16", "cpu")
 
 
 @pytest.mark.skipif(not device.has_bf16("cpu"), reason="this CPU has no bfloat16 arithmetic")

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gen_engine.engine.errors import BackendUnavailable
 from gen_engine.train.data import DATASETS, fashion_mnist, load_data
 from gen_engine.train.data.image_data import digest_of, make_image_data
-from gen_engine.train.errors import ConfigError, DataError, Unavailable
+from gen_engine.train.errors import ConfigError, DataError
 
 RAMP = (np.arange(2 * 28 * 28 * 3) % 251).astype(np.uint8).reshape(2, 28, 28, 3)
 
@@ -43,22 +44,22 @@ def test_npy_has_images_alone(tmp_path: Path) -> None:
 def test_channels_first_is_recognised_and_said(tmp_path: Path) -> None:
     data = load_data(saved(tmp_path, images=RAMP.transpose(0, 3, 1, 2)))
     np.testing.assert_array_equal(data.images_NHWC, RAMP)
-    assert data.notes == ("shape (2, 3, 28, 28) was read as [N, C, H, W]",)
+    assert "shape (2, 3, 28, 28) was read as [N, C, H, W]" in data.notes
 
 
 @pytest.mark.parametrize(
     ("values", "range_said"),
     [
-        (RAMP / 255.0, "[0, 1]"),
-        ((RAMP / 127.5 - 1.0).astype(np.float32), "[-1, 1]"),
-        (RAMP.astype(np.float64), "[0, 255]"),
-        (RAMP.astype(np.int32), "[0, 255]"),
+        (RAMP / 255.0, "0..1"),
+        ((RAMP / 127.5 - 1.0).astype(np.float32), "-1..1"),
+        (RAMP.astype(np.float64), "0..255"),
+        (RAMP.astype(np.int32), "0..255"),
     ],
 )
 def test_other_types_are_scaled_and_said(tmp_path: Path, values: Any, range_said: str) -> None:
     data = load_data(saved(tmp_path, images=values))
     np.testing.assert_array_equal(data.images_NHWC, RAMP)
-    assert data.notes[0].endswith(f"were read as {range_said}")
+    assert f"were read as {range_said} (inferred; --value-range states another)" in data.notes[1]
 
 
 def test_string_labels_and_class_names(tmp_path: Path) -> None:
@@ -77,14 +78,14 @@ def test_string_labels_and_class_names(tmp_path: Path) -> None:
         ({"images": RAMP[0, 0]}, r"images of shape \(28, 3\)"),
         ({"images": RAMP[:, :20]}, "not square"),
         ({"images": np.zeros((2, 28, 28, 28), np.uint8)}, "which axis holds the channels is not clear"),
-        ({"images": RAMP.astype(np.float32) * 2}, r"values from 0\.0 to 500\.0"),
-        ({"images": RAMP * np.nan}, "values from nan to nan"),
-        ({"images": RAMP.astype(np.int16) - 1}, r"values from -1\.0"),
+        ({"images": RAMP.astype(np.float32) * 2}, r"values from 0 to 500, .*--value-range LOW"),
+        ({"images": RAMP * np.nan}, "values that are NaN or infinite"),
+        ({"images": RAMP.astype(np.int16) - 1}, r"values from -1 to 249: .*--value-range LOW"),
         ({"images": RAMP.astype(str)}, "images of type <U3"),
         ({"images": RAMP[:, :20, :20]}, "images of 20×20: resize them with --image-size 28, 32, 64, 128"),
         ({"images": RAMP, "labels": [0]}, r"2 images but labels of shape \(1,\)"),
         ({"images": RAMP, "labels": [0.5, 1.0]}, "labels of type float64"),
-        ({"images": RAMP, "labels": [0, -1]}, "a label -1: labels must be 0 to 0"),
+        ({"images": RAMP, "labels": [0, -1]}, "a label -1: number the classes from 0"),
         ({"images": RAMP, "labels": [0, 10**9]}, "a label 1000000000 for 2 images: number the classes from 0"),
         ({"images": RAMP, "labels": [0, 3], "class_names": ["a", "b"]}, "a label 3: labels must be 0 to 1"),
     ],
@@ -113,19 +114,19 @@ def test_digits_are_resized_and_it_is_said(asked: int | None, side: int) -> None
     assert data.images_NHWC.shape == (1797, side, side, 1)
     assert data.images_NHWC.max() == 255
     assert data.class_names == tuple("0123456789")
-    assert data.notes == (f"all 1797 images were resized from 8×8 to {side}×{side}",)
+    assert data.notes[0] == f"all 1797 images were resized from 8×8 to {side}×{side}"
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(Unavailable, match=r"pip install 'gen-engine\[train\]'"):
+    with pytest.raises(BackendUnavailable, match=r"pip install 'gen-engine\[train\]'"):
         load_data("digits")
 
 
 def test_folder_without_pillow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.png").touch()
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(Unavailable, match=r"pip install 'gen-engine\[train\]'"):
+    with pytest.raises(BackendUnavailable, match=r"pip install 'gen-engine\[train\]'"):
         load_data(str(tmp_path))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gen_engine.train.errors import ConfigError
-from gen_engine.train.models import IMAGE_SIZES, MODELS, ModelConfig, build_generator, build_partner
+from gen_engine.train.models import IMAGE_SIZES, MODELS, ModelConfig, build_auxiliary, build_generator, family_of
 
 
 class ModelContract:
@@ -23,10 +23,10 @@ class ModelContract:
     @pytest.mark.parametrize("num_classes", [0, 3])
     @pytest.mark.parametrize("image_size", IMAGE_SIZES)
     @pytest.mark.parametrize("channels", [1, 3, 5])
-    def test_generator_and_partner(self, num_classes: int, image_size: int, channels: int) -> None:
+    def test_generator_and_auxiliary(self, num_classes: int, image_size: int, channels: int) -> None:
         torch.manual_seed(0)
         config = self.config(num_classes=num_classes, image_size=image_size, channels=channels)
-        generator, partner = build_generator(config), build_partner(config)
+        generator, auxiliary = build_generator(config), build_auxiliary(config)
         labels_B = torch.tensor([0, 1, 2, 1]) if num_classes else None
 
         images_BCHW = generator(torch.randn(4, 6), labels_B)
@@ -35,20 +35,22 @@ class ModelContract:
         assert images_BCHW.dtype == torch.float32
         assert -1.0 <= images_BCHW.min() < images_BCHW.max() <= 1.0
         assert (generator.latent_dim, generator.num_classes) == (6, num_classes)
-        self.check_partner(partner, images_BCHW, labels_B)
-        for name, parameter in [*generator.named_parameters(), *partner.named_parameters()]:
+        self.check_auxiliary(auxiliary, images_BCHW, labels_B)
+        for name, parameter in [*generator.named_parameters(), *auxiliary.named_parameters()]:
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
             assert parameter.grad.abs().sum() > 0, name
 
-    def check_partner(self, partner: torch.nn.Module, images_BCHW: torch.Tensor, labels_B: torch.Tensor | None) -> None:
-        if MODELS[self.family].kind == "gan":
-            logits_B = partner(images_BCHW, labels_B)
+    def check_auxiliary(
+        self, auxiliary: torch.nn.Module, images_BCHW: torch.Tensor, labels_B: torch.Tensor | None
+    ) -> None:
+        if family_of(self.family).kind == "gan":
+            logits_B = auxiliary(images_BCHW, labels_B)
             assert logits_B.shape == (len(images_BCHW),)
             assert logits_B.dtype == torch.float32
             logits_B.square().sum().backward()
         else:
-            mean_BZ, log_variance_BZ = partner(images_BCHW, labels_B)
+            mean_BZ, log_variance_BZ = auxiliary(images_BCHW, labels_B)
             assert mean_BZ.shape == log_variance_BZ.shape == (len(images_BCHW), 6)
             (mean_BZ.square() + log_variance_BZ.exp()).sum().backward()
 
@@ -66,7 +68,7 @@ class ModelContract:
 
     def test_labels_are_required_exactly_when_conditional(self) -> None:
         z_BZ, labels_B, images_BCHW = torch.randn(2, 6), torch.tensor([0, 1]), torch.zeros(2, 1, 28, 28)
-        for build, given in ((build_generator, z_BZ), (build_partner, images_BCHW)):
+        for build, given in ((build_generator, z_BZ), (build_auxiliary, images_BCHW)):
             with pytest.raises(ValueError, match="conditional on 3 classes"):
                 build(self.config())(given)
             with pytest.raises(ValueError, match="unconditional"):
@@ -74,13 +76,13 @@ class ModelContract:
 
     def test_labels_change_the_image_and_the_judgement(self) -> None:
         torch.manual_seed(0)
-        generator, partner = build_generator(self.config()).eval(), build_partner(self.config()).eval()
+        generator, auxiliary = build_generator(self.config()).eval(), build_auxiliary(self.config()).eval()
         zeros_B, ones_B = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
         z_BZ = torch.randn(2, 6)
         assert not torch.equal(generator(z_BZ, zeros_B), generator(z_BZ, ones_B))
         images_BCHW = generator(z_BZ, zeros_B)
         judged = [
-            torch.cat([torch.atleast_1d(t) for t in _as_tuple(partner(images_BCHW, y))]) for y in (zeros_B, ones_B)
+            torch.cat([torch.atleast_1d(t) for t in _as_tuple(auxiliary(images_BCHW, y))]) for y in (zeros_B, ones_B)
         ]
         assert not torch.equal(*judged)
 
@@ -143,7 +145,7 @@ def test_impossible_shapes_are_refused(changes: dict[str, int], message: str) ->
 
 
 def test_unknown_family_names_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"unknown model 'stylegan': use one of mlp-gan, dcgan"):
+    with pytest.raises(ConfigError, match=r"unknown model 'stylegan': choose one of mlp-gan, dcgan"):
         build_generator(ModelConfig(family="stylegan", image_size=28))
 
 

@@ -1,120 +1,152 @@
 """Images from NumPy files: .npz with `images` and `labels` (or `x` and `y`), .npy with images alone.
 
-Images are uint8 or float, [N, H, W], [N, H, W, C] or [N, C, H, W], square; labels are integers from 0 or strings.
-Nothing is unpickled. Legend: N images, H height, W width, C channels.
+Images are numbers, [N, H, W], [N, H, W, C] or [N, C, H, W], square; their range is inferred or stated
+(`gen_engine.train.data.values`). Labels are integers from 0, or text. Legend: N images, H height, W width, C channels.
 """
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.files import DATA, open_regular
-from gen_engine.train.data.image_data import ImageData, make_image_data
+from gen_engine.train.data.image_data import ImageData, check_memory, make_image_data
+from gen_engine.train.data.names import file_name, natural_order, shown
+from gen_engine.train.data.npz import read_members
 from gen_engine.train.data.resize import resized
+from gen_engine.train.data.values import Span, range_notes, resolve_range
 from gen_engine.train.errors import DataError
-from gen_engine.train.models.config import IMAGE_SIZES
+from gen_engine.train.options import IMAGE_SIZES, ReadOptions
+
+IMAGES, LABELS, NAMES = ("images", "x"), ("labels", "y"), ("class_names",)
+CHUNK_VALUES = 1 << 22
+"""Values converted at a time, to bound the float64 copies."""
 
 
-def read_arrays(path: Path, image_size: int | None = None) -> ImageData:
-    """The arrays in a .npz or .npy file, resized if asked; DataError naming the file and what is wrong with it."""
-    arrays = _load(path)
-    images_NHWC, notes = as_uint8_nhwc(_pick(arrays, ("images", "x"), path), path.name)
+def read_arrays(path: Path, options: ReadOptions | None = None) -> ImageData:
+    """The arrays in a .npz or .npy file, resized if requested; DataError naming the file and what is wrong with it."""
+    options = options or ReadOptions()
+    arrays, others = read_members(path, (*IMAGES, *LABELS, *NAMES), options.max_data_size)
+    name = file_name(path)
+    images = _pick(arrays, IMAGES, shown(path))
+    if images is None:
+        listed = ", ".join(shown(one) for one in (*arrays, *others)) or "none"
+        raise DataError(f"{shown(path)} has the arrays {listed}: name one of them images or x")
+    images_NHWC, notes = as_uint8_nhwc(images, name, options)
     side = images_NHWC.shape[1]
-    if image_size is None and side not in IMAGE_SIZES:
+    if options.image_size is None and side not in IMAGE_SIZES:
         allowed = ", ".join(map(str, IMAGE_SIZES))
-        raise DataError(f"{path.name} has images of {side}×{side}: resize them with --image-size {allowed}")
-    images_NHWC, resize_notes = resized(images_NHWC, image_size or side)
+        raise DataError(f"{name} has images of {side}×{side}: resize them with --image-size {allowed}")
+    count, channels = len(images_NHWC), images_NHWC.shape[3]
+    new_side = options.image_size or side
+    check_memory(count * new_side**2 * channels, options.max_data_size, name)
+    images_NHWC, resize_notes = resized(images_NHWC, new_side)
     labels, class_names = None, None
-    if any(key in arrays for key in ("labels", "y")):
-        named = arrays.get("class_names")
-        labels, class_names = as_labels(_pick(arrays, ("labels", "y"), path), named, len(images_NHWC), path.name)
-    return make_image_data(images_NHWC, labels, class_names, path.name, notes + resize_notes)
+    if (given := _pick(arrays, LABELS, shown(path))) is not None:
+        labels, class_names = as_labels(given, arrays.get("class_names"), count, name)
+    counted = f"{count} images read, {'none' if labels is None else 'all'} with a label"
+    if others:
+        counted += f"; arrays not used: {', '.join(shown(one) for one in others)}"
+    return make_image_data(images_NHWC, labels, class_names, name, (counted, *notes, *resize_notes))
 
 
-def as_uint8_nhwc(images: NDArray[Any], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def as_uint8_nhwc(
+    images: NDArray[Any], name: str, options: ReadOptions | None = None
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
     """uint8 [N, H, W, C] from any accepted layout and range, with notes on what was taken for what."""
-    pixels, notes = _as_uint8(images, name)
+    options = options or ReadOptions()
+    order = _layout(images, name)
+    kind = str(images.dtype.newbyteorder("="))
+    if images.dtype.kind not in "fiub":
+        raise DataError(f"{name} has images of type {images.dtype}: use integers, floats or booleans{_advice(images)}")
+    span = Span.of(images)
+    taken = resolve_range(options.bounds(), span, kind, name)
+    stated = options.bounds() is not None
+    notes = range_notes(span, taken, kind, stated=stated)
+    if images.dtype == np.uint8 and (taken.low, taken.high) == (0, 255):
+        pixels = images
+    else:
+        pixels = np.empty(images.shape, np.uint8)
+        step = max(1, CHUNK_VALUES // max(1, images[0].size))
+        for start in range(0, len(images), step):
+            pixels[start : start + step] = taken.to_uint8(images[start : start + step])
     if pixels.ndim == 3:
         pixels = pixels[..., None]
-    if pixels.ndim != 4:
-        raise DataError(f"{name} has images of shape {images.shape}: use [N, H, W], [N, H, W, C] or [N, C, H, W]")
-    last = pixels.shape[1] == pixels.shape[2]
-    first = pixels.shape[2] == pixels.shape[3]
-    if last and first:
-        raise DataError(f"{name} has images of shape {images.shape}: which axis holds the channels is not clear")
-    if first:
+    if order == "NCHW":
         return pixels.transpose(0, 2, 3, 1), (*notes, f"shape {images.shape} was read as [N, C, H, W]")
-    if not last:
-        raise DataError(f"{name} has images of shape {images.shape}, not square: crop or pad them first")
     return pixels, notes
 
 
 def as_labels(
     labels: NDArray[Any], class_names: NDArray[Any] | None, count: int, name: str
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """int64 [N] and a name a class; strings become classes in sorted order."""
+    """int64 [N] and a name per class. Text becomes classes in natural order; integers are ids from 0."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim != 1 or len(labels) != count:
-        raise DataError(f"{name} has {count} images but labels of shape {labels.shape}: they must be [{count}]")
-    if labels.dtype.kind == "U":
-        found, indices = np.unique(labels, return_inverse=True)
-        return indices.astype(np.int64), tuple(str(value) for value in found)
+        hint = "; of one-hot rows, save labels.argmax(axis=1)" if labels.ndim == 2 and len(labels) == count else ""
+        raise DataError(f"{name} has {count} images but labels of shape {labels.shape}: they must be [{count}]{hint}")
+    if labels.dtype.kind in "US":
+        return _text_labels(_as_text(labels, name))
     if labels.dtype.kind not in "iub":
-        raise DataError(f"{name} has labels of type {labels.dtype}: use integers from 0, or strings")
-    numbers = labels.astype(np.int64)
+        hint = "; if they are whole numbers, save labels.astype(int)" if labels.dtype.kind == "f" else ""
+        raise DataError(f"{name} has labels of type {labels.dtype}: use integers from 0, or text{hint}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0:
+        raise DataError(f"{name} has a label {low}: number the classes from 0, or save labels.astype(str)")
     if class_names is not None:
-        return numbers, tuple(str(value) for value in class_names)
-    highest = int(numbers.max())
-    if highest >= count:
-        raise DataError(f"{name} has a label {highest} for {count} images: number the classes from 0")
-    return numbers, tuple(str(index) for index in range(highest + 1))
+        if class_names.ndim != 1 or class_names.dtype.kind not in "USiu":
+            raise DataError(
+                f"{name} has class_names of shape {class_names.shape}, {class_names.dtype}: use a list of text"
+            )
+        return labels.astype(np.int64), tuple(_as_text(class_names, name).tolist())
+    if high >= count:
+        raise DataError(f"{name} has a label {high} for {count} images: number the classes from 0")
+    return labels.astype(np.int64), tuple(str(index) for index in range(high + 1))
 
 
-def _as_uint8(images: NDArray[Any], name: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _text_labels(labels: NDArray[np.str_]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    names, indices = np.unique(labels, return_inverse=True)
+    order = sorted(range(len(names)), key=lambda at: natural_order(str(names[at])))
+    ids = np.empty(len(names), np.int64)
+    ids[order] = np.arange(len(names))
+    return ids[indices], tuple(str(names[at]) for at in order)
+
+
+def _as_text(values: NDArray[Any], name: str) -> NDArray[np.str_]:
+    if values.dtype.kind != "S":
+        return values.astype(np.str_)
+    try:
+        return np.char.decode(values, "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} has labels or class_names that are not UTF-8 ({error}): save them as text") from error
+
+
+def _layout(images: NDArray[Any], name: str) -> str:
+    """ "NHW", "NHWC" or "NCHW"; DataError when the shape is none of them, or may be two."""
     if images.size == 0:
         raise DataError(f"{name} holds no images: its shape is {images.shape}")
-    if images.dtype == np.uint8:
-        return images, ()
-    if images.dtype.kind not in "fiub":
-        raise DataError(f"{name} has images of type {images.dtype}: use uint8, or floats in [0, 1] or [-1, 1]")
-    low, high = float(images.min()), float(images.max())
-    floats = images.dtype.kind == "f"
-    if floats and -1.0 <= low < 0.0 and high <= 1.0:
-        pixels, taken = (images + 1.0) * 127.5, "[-1, 1]"
-    elif low >= 0.0 and high <= 1.0:
-        pixels, taken = images * 255.0, "[0, 1]"
-    elif low >= 0.0 and high <= 255.0:
-        pixels, taken = images, "[0, 255]"
-    else:
-        raise DataError(f"{name} has values from {low} to {high}: use [0, 255], or floats in [0, 1] or [-1, 1]")
-    note = f"{images.dtype} values from {low:g} to {high:g} were read as {taken}"
-    return np.rint(pixels).astype(np.uint8), (note,)
+    if images.ndim not in (3, 4):
+        raise DataError(f"{name} has images of shape {images.shape}: use [N, H, W], [N, H, W, C] or [N, C, H, W]")
+    last = images.shape[1] == images.shape[2]
+    first = images.ndim == 4 and images.shape[2] == images.shape[3]
+    if last and first:
+        raise DataError(f"{name} has images of shape {images.shape}: which axis holds the channels is not clear")
+    if not (last or first):
+        raise DataError(f"{name} has images of shape {images.shape}, not square: crop or pad them first")
+    return "NCHW" if first else "NHW" if images.ndim == 3 else "NHWC"
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with open_regular(path, DATA) as file:
-            loaded = np.load(file, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return {"images": loaded}
-            return {key: loaded[key] for key in loaded.files}
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} cannot be read as NumPy arrays ({error}). Arrays of Python objects are never unpickled: "
-            f"save plain numbers with np.savez."
-        ) from error
+def _advice(images: NDArray[Any]) -> str:
+    if images.dtype.kind == "c":
+        return ", such as the magnitude, np.abs(images)"
+    return ", one per value" if images.dtype.kind == "V" else ""
 
 
-def _pick(arrays: dict[str, NDArray[Any]], keys: tuple[str, ...], path: Path) -> NDArray[Any]:
-    for key in keys:
-        if key in arrays:
-            return arrays[key]
-    raise DataError(f"{path} has the arrays {', '.join(arrays) or 'none'}: name one of them {' or '.join(keys)}")
+def _pick(arrays: dict[str, NDArray[Any]], keys: tuple[str, ...], where: str) -> NDArray[Any] | None:
+    present = [key for key in keys if key in arrays]
+    if len(present) > 1:
+        raise DataError(f"{where} has the arrays {' and '.join(present)}, which mean the same: keep one of them")
+    return arrays[present[0]] if present else None

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from gen_engine.engine.errors import BackendUnavailable
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.data.resize import resized
-from gen_engine.train.errors import Unavailable
 
 
 def read_digits(image_size: int | None = None) -> ImageData:
-    """The digits resized to 28×28, or to the size asked for, with a note that says so.
+    """The digits resized to 28×28, or to the size requested, with a note that says so.
 
-    Unavailable saying what to install when scikit-learn is missing.
+    BackendUnavailable saying what to install when scikit-learn is missing.
     """
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise Unavailable("data 'digits' needs scikit-learn: pip install 'gen-engine[train]'") from error
+        raise BackendUnavailable("data 'digits' needs scikit-learn: pip install 'gen-engine[train]'") from error
     bunch = load_digits()
     eight_NHWC = np.round(bunch.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
     images_NHWC, notes = resized(eight_NHWC, image_size or 28)

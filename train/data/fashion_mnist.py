@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import os
 import urllib.error
 import urllib.request
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.files import DATA, read_bounded
+from gen_engine.engine.base.files import read_bounded, read_stream
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.data.resize import resized
 from gen_engine.train.errors import DataError
@@ -44,9 +45,12 @@ SHA256 = {
 }
 """File name to the SHA-256 of its uncompressed content."""
 
+MAX_BYTES = 64 * 2**20
+"""Of one file, compressed or not; the largest has 47 million."""
+
 
 def read_fashion_mnist(split: str = "train", image_size: int | None = None) -> ImageData:
-    """The "train" (60,000) or "test" (10,000) images, 28×28 unless another size is asked for.
+    """The "train" (60,000) or "test" (10,000) images, 28×28 unless another size is requested.
 
     DataError when they cannot be found, fetched or trusted.
     """
@@ -75,7 +79,7 @@ def _content(name: str) -> bytes:
     for folder in _folders():
         path = folder / name
         if path.is_file():
-            return _checked(read_bounded(path, DATA), name, str(path))
+            return _checked(read_bounded(path, MAX_BYTES), name, str(path))
     packed = _fetch(name)
     content = _checked(packed, name, URL + name)
     target = cache_dir() / name
@@ -93,13 +97,14 @@ def _folders() -> list[Path]:
 
 def _checked(packed: bytes, name: str, source: str) -> bytes:
     try:
-        content = gzip.decompress(packed)
+        with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+            content = file.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{source} is damaged ({error}): delete it and place a good copy there") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256[name]:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != SHA256[name]:
         raise DataError(
-            f"{source} is not Fashion-MNIST's {name}: SHA-256 of its content is {found}, "
+            f"{source} is not Fashion-MNIST's {name}: SHA-256 of its content is {digest}, "
             f"expected {SHA256[name]}. Delete it and place a good copy there."
         )
     return content
@@ -108,7 +113,7 @@ def _checked(packed: bytes, name: str, source: str) -> bytes:
 def _fetch(name: str) -> bytes:
     try:
         with urllib.request.urlopen(URL + name, timeout=30) as reply:
-            return bytes(reply.read())
+            return read_stream(reply, MAX_BYTES, URL + name)
     except (urllib.error.URLError, OSError) as error:
         raise DataError(
             f"Fashion-MNIST is not on this machine and {URL + name} cannot be fetched ({error}). "

@@ -1,12 +1,12 @@
-"""Images from a folder: files directly in it (no labels), or one subfolder a class, whose name is the class's.
+"""Images from a folder: files directly in it (no labels), or one subfolder per class, whose name is the class's.
 
-Every file is opened; one that is not a whole picture is named, and too many of them stop the run. Hidden files are
-left alone. Two passes: sizes and colours from the headers first, then the pixels.
+Every file is opened; one that is not a whole image is named, and too many of them stop the run. Sizes and modes are
+read from the headers first, then the values, whose range is decided for all files of one kind together.
+Legend: N images, H height, W width, C channels, S side.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,174 +15,228 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.files import IMAGE, open_regular
-from gen_engine.train.data.image_data import ImageData, make_image_data
-from gen_engine.train.data.pillow import pillow_image, pillow_ops
+from gen_engine.train.data.image_data import ImageData, check_memory, make_image_data
+from gen_engine.train.data.image_file import Header, read_header, read_values
+from gen_engine.train.data.names import file_name, shown
+from gen_engine.train.data.pillow import pillow_image
+from gen_engine.train.data.tree import Tree, list_tree
+from gen_engine.train.data.values import Span, ValueRange, infer_range, range_notes, resolve_range
 from gen_engine.train.errors import DataError
-from gen_engine.train.models.config import IMAGE_SIZES
+from gen_engine.train.options import IMAGE_SIZES, ReadOptions
 
 DEFAULT_SIZE = 64
 NAMED = 20
 """Bad files that a message lists before it counts the rest."""
 
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+EIGHT_BITS = ValueRange(low=0, high=255)
 
 
 @dataclass
 class Survey:
-    """What the headers say."""
+    """What is known of the files before their pixels are kept."""
 
-    good: list[Path] = field(default_factory=list)
+    headers: dict[int, Header] = field(default_factory=dict)
+    """By the file's place in the list; a file that turns out to be bad is removed."""
+
     bad: dict[Path, str] = field(default_factory=dict)
-    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
-    modes: Counter[str] = field(default_factory=Counter)
+    warned: dict[Path, str] = field(default_factory=dict)
+    spans: dict[str, Span] = field(default_factory=dict)
+    """The least and greatest value by kind."""
+
+    ranges: dict[str, ValueRange] = field(default_factory=dict)
 
 
-def read_folder(folder: Path, image_size: int | None = None, max_bad_share: float = 0.01) -> ImageData:
+def read_folder(folder: Path, options: ReadOptions | None = None) -> ImageData:
     """All images under a folder, grey if every file is, else RGB.
 
     Sizes are kept when all are one square size that models can make; else each image is cropped to its central
     square and resized, to image_size or to 64, and a note says how many. DataError when there are no images,
-    when more than max_bad_share of the files cannot be read, or when files lie beside class folders.
+    when more than max_bad_share of the files cannot be read, when files lie beside class folders, or when the range
+    of their values is not clear.
     """
-    files, class_names = list_files(folder)
-    survey = survey_headers(files)
-    side = image_size or _own_size(survey) or DEFAULT_SIZE
-    channels = 1 if set(survey.modes) <= GREY_MODES else 3
-    images_NHWC = np.empty((len(survey.good), side, side, channels), np.uint8)
-    kept: list[Path] = []
-    for path in survey.good:
+    options = options or ReadOptions()
+    tree = list_tree(folder)
+    survey = survey_headers(tree.files, options)
+    check_bad(survey.bad, len(tree.files), options.max_bad_share, folder)
+    side = options.image_size or _own_size(survey) or DEFAULT_SIZE
+    channels = 1 if all(header.grey for header in survey.headers.values()) else 3
+    check_memory(len(survey.headers) * side * side * channels, options.max_data_size, shown(folder))
+    _measure(tree.files, survey, options, folder)
+    images_NSSC = np.empty((len(tree.files), side, side, channels), np.uint8)
+    _read_all(tree.files, survey, images_NSSC)
+    if _only_zeros_and_ones(survey, options):
+        survey.ranges["uint8"] = infer_range(survey.spans["uint8"], "uint8", shown(folder))
+        _read_all(tree.files, survey, images_NSSC, kind="uint8")
+    bad_notes = check_bad(survey.bad, len(tree.files), options.max_bad_share, folder)
+    kept = sorted(survey.headers)
+    labels_N = _labels_of(folder, tree, kept)
+    notes = (
+        _counts(tree, survey),
+        *bad_notes,
+        *tree.notes(),
+        *_header_notes(survey, side, channels),
+        *_value_notes(survey, options),
+    )
+    for to, at in enumerate(kept):  # in place: a copy would double the memory
+        if to != at:
+            images_NSSC[to] = images_NSSC[at]
+    return make_image_data(images_NSSC[: len(kept)], labels_N, tree.class_names, file_name(folder), notes)
+
+
+def survey_headers(files: list[Path], options: ReadOptions) -> Survey:
+    """Size, mode and kind of every file, without decoding it."""
+    survey = Survey()
+    pillow_image()  # where it is missing, no file is to blame
+    for at, path in enumerate(files):
         try:
-            images_NHWC[len(kept)] = read_pixels(path, side, channels)
-            kept.append(path)
+            header, warned = read_header(path, options.max_image_pixels)
         except DataError as error:
             survey.bad[path] = str(error)
-    notes = check_bad(survey.bad, len(files), max_bad_share, folder)
-    labels = _labels_of(folder, kept, class_names)
-    notes += _change_notes(survey, side, channels)
-    return make_image_data(images_NHWC[: len(kept)], labels, class_names, folder.resolve().name, notes)
-
-
-def list_files(folder: Path) -> tuple[list[Path], tuple[str, ...] | None]:
-    """Every file to read, sorted, and the class names if there are class folders."""
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder")
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    loose = [path for path in entries if path.is_file()]
-    classes = {path: _files_below(path) for path in entries if path.is_dir()}
-    filled = [path for path, files in classes.items() if files]
-    if not loose and not filled:
-        raise DataError(f"{folder} holds no images: give a folder of pictures, or of one subfolder a class")
-    if loose and filled:
-        raise DataError(
-            f"{folder} has {len(loose)} files (such as {loose[0].name}) beside class folders (such as "
-            f"{filled[0].name}): move the files into a class folder, or out of {folder}"
-        )
-    if loose:
-        return loose, None
-    for path, files in classes.items():
-        if not files:
-            raise DataError(f"class folder {path} is empty: fill it or remove it")
-    return [file for files in classes.values() for file in files], tuple(path.name for path in classes)
-
-
-def survey_headers(files: list[Path]) -> Survey:
-    """Size and mode of every file, without decoding it."""
-    survey = Survey()
-    image_module = pillow_image()
-    for path in files:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                with open_regular(path, IMAGE) as file, image_module.open(file) as image:
-                    survey.sizes[image.size] += 1
-                    survey.modes[image.mode] += 1
-            survey.good.append(path)
-        except Exception as error:  # Pillow's plugins raise what they like on a damaged file
-            survey.bad[path] = _reason(error)
+            continue
+        survey.headers[at] = header
+        if warned:
+            survey.warned[path] = warned[0]
     return survey
 
 
-def read_pixels(path: Path, side: int, channels: int) -> NDArray[np.uint8]:
-    """One image, upright, cropped to its central square and resized: uint8 [side, side, channels]."""
-    image_module, ops = pillow_image(), pillow_ops()
-    try:
-        with open_regular(path, IMAGE) as file, image_module.open(file) as opened:
-            opened.load()
-            image = ops.exif_transpose(opened)
-            if image.mode.startswith("I"):
-                image = image_module.fromarray(_from_16_bit(np.asarray(image)))
-            image = image.convert("L" if channels == 1 else "RGB")
-            if image.size != (side, side):
-                image = ops.fit(image, (side, side), image_module.Resampling.BICUBIC)
-            pixels: NDArray[np.uint8] = np.asarray(image).reshape(side, side, channels)
-            return pixels
-    except Exception as error:  # as above: truncated files raise OSError, SyntaxError, struct.error, …
-        raise DataError(_reason(error)) from error
+def fit(pixels: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8]:
+    """uint8 [S, S, C] from [H, W] or [H, W, 3]: the central square, resized by bicubic interpolation."""
+    from PIL import ImageOps
+
+    image_module = pillow_image()
+    image = image_module.fromarray(pixels).convert("L" if channels == 1 else "RGB")
+    if image.size != (side, side):
+        image = ImageOps.fit(image, (side, side), image_module.Resampling.BICUBIC)
+    fitted: NDArray[np.uint8] = np.asarray(image).reshape(side, side, channels)
+    return fitted
 
 
 def check_bad(bad: dict[Path, str], total: int, max_bad_share: float, folder: Path) -> tuple[str, ...]:
     """A note that names the files left out; DataError when they are more than the share allowed, or all."""
     if not bad:
         return ()
-    named = "".join(f"\n  {path}: {reason}" for path, reason in list(bad.items())[:NAMED])
+    named = "".join(f"\n  {shown(path)}: {reason}" for path, reason in list(bad.items())[:NAMED])
     more = f"\n  … and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    place = shown(folder)
     if len(bad) == total:
-        raise DataError(f"{folder} holds no images: none of its {total} files is a readable picture:{named}{more}")
+        raise DataError(f"{place} holds no images: none of its {total} files is a readable image:{named}{more}")
     share = len(bad) / total
     if share > max_bad_share:
         raise DataError(
-            f"{len(bad)} of {total} files in {folder} ({share:.1%}) cannot be read, more than --max-bad-share "
+            f"{len(bad)} of {total} files in {place} ({share:.1%}) cannot be read, more than --max-bad-share "
             f"{max_bad_share:g} allows: repair or remove them, or raise it.{named}{more}"
         )
     return (f"{len(bad)} of {total} files were left out, they cannot be read:{named}{more}",)
 
 
+def _measure(files: list[Path], survey: Survey, options: ReadOptions, folder: Path) -> None:
+    """Decide the range of each kind of value, by reading those files whose kind does not fix it."""
+    for at, header in list(survey.headers.items()):
+        if header.kind not in ("uint8", "1-bit"):
+            _try(files, survey, at, lambda values, kind: _add_span(survey, kind, values))
+    requested = options.bounds()
+    for kind in sorted({header.kind for header in survey.headers.values()}):
+        if kind in survey.spans:
+            survey.ranges[kind] = resolve_range(requested, survey.spans[kind], kind, shown(folder))
+        elif requested is not None:
+            survey.ranges[kind] = ValueRange(low=requested[0], high=requested[1])
+        else:
+            survey.ranges[kind] = EIGHT_BITS if kind == "uint8" else ValueRange(low=0, high=1)
+
+
+def _read_all(files: list[Path], survey: Survey, images_NSSC: NDArray[np.uint8], kind: str | None = None) -> None:
+    """Fill the images of the good files, or of those of one kind."""
+    side, channels = images_NSSC.shape[2:]
+    for at, header in list(survey.headers.items()):
+        if kind not in (None, header.kind):
+            continue
+
+        def keep(values: NDArray[Any], kind: str, at: int = at) -> None:
+            if kind in ("uint8", "1-bit"):
+                _add_span(survey, kind, values)
+            images_NSSC[at] = fit(survey.ranges[kind].to_uint8(values), side, channels)
+
+        _try(files, survey, at, keep)
+
+
+def _try(files: list[Path], survey: Survey, at: int, use: Any) -> None:
+    """Give the values of a file to a function; a file that cannot be read joins the bad ones."""
+    try:
+        values = read_values(files[at], survey.headers[at])
+    except DataError as error:
+        survey.bad[files[at]] = str(error)
+        del survey.headers[at]
+        return
+    use(values, survey.headers[at].kind)
+
+
+def _add_span(survey: Survey, kind: str, values: NDArray[Any]) -> None:
+    span = Span.of(values)
+    survey.spans[kind] = span.merge(survey.spans[kind]) if kind in survey.spans else span
+
+
+def _only_zeros_and_ones(survey: Survey, options: ReadOptions) -> bool:
+    """Whether bytes hold masks of 0 and 1, which no header says."""
+    span = survey.spans.get("uint8")
+    return options.bounds() is None and span is not None and span.high <= 1
+
+
 def _own_size(survey: Survey) -> int | None:
-    if len(survey.sizes) != 1:
+    sizes = {header.size for header in survey.headers.values()}
+    if len(sizes) != 1:
         return None
-    ((width, height),) = survey.sizes
+    ((width, height),) = sizes
     return width if width == height and width in IMAGE_SIZES else None
 
 
-def _labels_of(folder: Path, kept: list[Path], class_names: tuple[str, ...] | None) -> NDArray[np.int64] | None:
-    if class_names is None:
+def _labels_of(folder: Path, tree: Tree, kept: list[int]) -> NDArray[np.int64] | None:
+    if tree.classes is None or tree.class_names is None:
         return None
-    index = {name: number for number, name in enumerate(class_names)}
-    labels = np.array([index[path.relative_to(folder).parts[0]] for path in kept], np.int64)
-    for number in sorted(set(range(len(class_names))) - set(labels.tolist())):
-        raise DataError(f"class folder {folder / class_names[number]} has no readable image: fill or remove it")
-    return labels
+    labels_N = np.array([tree.classes[at] for at in kept], np.int64)
+    for number in sorted(set(range(len(tree.class_names))) - set(labels_N.tolist())):
+        path = shown(folder / tree.class_names[number])
+        raise DataError(f"class folder {path} has no readable image: fill or remove it")
+    return labels_N
 
 
-def _change_notes(survey: Survey, side: int, channels: int) -> tuple[str, ...]:
+def _counts(tree: Tree, survey: Survey) -> str:
+    seen = len(tree.files) + tree.passed_over.total()
+    return f"{seen} files seen, {len(survey.headers)} images read, {seen - len(survey.headers)} not read"
+
+
+def _header_notes(survey: Survey, side: int, channels: int) -> tuple[str, ...]:
+    """What was changed about the images, and what is unusual about the files."""
     notes = []
-    changed = sum(count for size, count in survey.sizes.items() if size != (side, side))
+    headers = list(survey.headers.values())
+    sizes = Counter(header.size for header in headers)
+    changed = sum(count for size, count in sizes.items() if size != (side, side))
     if changed:
-        common = ", ".join(f"{w}×{h} ({n})" for (w, h), n in survey.sizes.most_common(3))
+        common = ", ".join(f"{w}×{h} ({n})" for (w, h), n in sizes.most_common(3))
         notes.append(
-            f"{changed} of {survey.sizes.total()} images were cropped to their central square where needed and "
+            f"{changed} of {len(headers)} images were cropped to their central square where needed and "
             f"resized to {side}×{side}; most common sizes, width×height: {common}"
         )
     plain = {"L"} if channels == 1 else {"RGB"}
-    converted = sum(count for mode, count in survey.modes.items() if mode not in plain)
+    modes = sorted({header.mode for header in headers} - plain)
+    converted = sum(header.mode not in plain for header in headers)
     if converted:
-        kinds = ", ".join(sorted(set(survey.modes) - plain))
         target = "grey" if channels == 1 else "RGB"
-        notes.append(f"{converted} images were converted to 8-bit {target}, without alpha, from mode {kinds}")
+        notes.append(
+            f"{converted} images were converted to 8-bit {target}, without alpha, from mode {', '.join(modes)}"
+        )
+    several = sum(header.several for header in headers)
+    if several:
+        notes.append(f"warning: {several} files hold several images (frames or pages); the first of each was read")
+    if survey.warned:
+        path, text = next(iter(survey.warned.items()))
+        notes.append(f"{len(survey.warned)} files were read with a warning, such as {shown(path)}: {text}")
     return tuple(notes)
 
 
-def _files_below(folder: Path) -> list[Path]:
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-
-
-def _from_16_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    pixels: NDArray[np.uint8] = np.clip(values // 257, 0, 255).astype(np.uint8)
-    return pixels
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).split("\n")[0]
-    return "not an image that Pillow knows" if "cannot identify image file" in text else text or repr(error)
+def _value_notes(survey: Survey, options: ReadOptions) -> tuple[str, ...]:
+    stated = options.bounds() is not None
+    return tuple(
+        note
+        for kind, span in sorted(survey.spans.items())
+        for note in range_notes(span, survey.ranges[kind], kind, stated=stated)
+    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.train.data.names import check_class_names, class_notes, listed
 from gen_engine.train.errors import DataError
 
 
@@ -22,16 +23,16 @@ class ImageData:
     """int64 [N] in [0, number of classes), or None when the source has none."""
 
     class_names: tuple[str, ...] | None
-    """One name a class, or None without labels."""
+    """One name per class, or None without labels."""
 
     name: str
-    """Where the data came from, for records: a data set's name or a folder's."""
+    """Where the data came from, for records: the name of a dataset, a file or a folder."""
 
     digest: str
     """SHA-256 (hex) over shape, pixels, labels and class names: `digest_of`."""
 
     notes: tuple[str, ...] = ()
-    """What a reader changed or left out, one sentence each: resized, cropped, skipped."""
+    """What a reader counted, inferred, changed or left out, one sentence each; some begin with "warning: "."""
 
     def __post_init__(self) -> None:
         assert self.images_NHWC.dtype == np.uint8
@@ -51,7 +52,7 @@ def make_image_data(
     name: str,
     notes: tuple[str, ...] = (),
 ) -> ImageData:
-    """ImageData with its digest; DataError when images and labels do not match in number or in range."""
+    """ImageData with its digest and a note on its classes; DataError when images, labels and names do not fit."""
     if len(images_NHWC) == 0:
         raise DataError(f"{name} holds no images: check the path")
     if labels is not None and class_names is not None:
@@ -61,6 +62,8 @@ def make_image_data(
         if low < 0 or high >= len(class_names):
             bad = low if low < 0 else high
             raise DataError(f"{name} has a label {bad}: labels must be 0 to {len(class_names) - 1}")
+        check_class_names(class_names, name)
+        notes = (*notes, *class_notes(class_names, labels, name))
     images_NHWC = np.ascontiguousarray(images_NHWC)
     return ImageData(
         images_NHWC=images_NHWC,
@@ -72,10 +75,46 @@ def make_image_data(
     )
 
 
+def check_labels_given(data: ImageData) -> None:
+    """DataError, with what to do, when there are no labels for a conditional model."""
+    if data.labels is None:
+        raise DataError(
+            f"--conditional needs labels and {data.name} has none: use --unconditional, or give it labels "
+            f"(a subfolder per class, or an array `labels` in the .npz)"
+        )
+
+
+def check_every_class(data: ImageData) -> None:
+    """DataError, with what to do, when a class has no image that a conditional model could learn from."""
+    if data.labels is None:
+        return
+    counts = np.bincount(data.labels, minlength=data.num_classes)
+    empty = np.flatnonzero(counts == 0)
+    if not len(empty):
+        return
+    low, high = int(data.labels.min()), int(data.labels.max())
+    fix = "remove it and renumber the others, save labels.astype(str), or use --unconditional."
+    if low == len(empty):  # all of the empty ones come first
+        fix = (
+            f"the labels go from {low} to {high}. Save labels - {low}, so that they count from 0; or "
+            f"labels.astype(str), which makes each number the name of a class; or use --unconditional."
+        )
+    raise DataError(f"{data.name}: {listed([str(at) for at in empty])} has no image to learn from: {fix}")
+
+
+def check_memory(size: int, limit: int, where: str) -> None:
+    """DataError when this many bytes of images are more than --max-data-size allows."""
+    if size > limit:
+        raise DataError(
+            f"{where} takes {size:,} bytes in memory, more than --max-data-size {limit:,} allows: raise it if the data "
+            f"are meant to be that large, or use fewer or smaller images"
+        )
+
+
 def digest_of(
     images_NHWC: NDArray[np.uint8], labels: NDArray[np.int64] | None, class_names: tuple[str, ...] | None
 ) -> str:
-    """SHA-256 (hex) of everything training sees, so a resumed run can tell that its data changed."""
+    """SHA-256 (hex) of everything training sees, by which a resumed run notices that its data changed."""
     digest = hashlib.sha256(repr((images_NHWC.shape, class_names)).encode())
     digest.update(np.ascontiguousarray(images_NHWC))
     if labels is not None:

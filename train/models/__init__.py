@@ -1,12 +1,14 @@
-"""Model families: one file each, one row each in `MODELS`."""
+"""Model families: one file each, one name each in `MODELS`; installed packages add theirs as entry points."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
+from gen_engine.engine.base.registry import Registry
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.models.config import IMAGE_SIZES, ModelConfig
 from gen_engine.train.models.contract import Generator
@@ -14,7 +16,17 @@ from gen_engine.train.models.dcgan import DcganDiscriminator, DcganGenerator
 from gen_engine.train.models.mlp_gan import MlpDiscriminator, MlpGenerator
 from gen_engine.train.models.vae import conv_encoder, mlp_encoder
 
-__all__ = ["IMAGE_SIZES", "MODELS", "Family", "Generator", "ModelConfig", "build_generator", "build_partner"]
+__all__ = [
+    "IMAGE_SIZES",
+    "MODELS",
+    "Family",
+    "Generator",
+    "ModelConfig",
+    "build_auxiliary",
+    "build_generator",
+    "count_parameters",
+    "family_of",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,26 +39,40 @@ class Family:
     generator: Callable[[ModelConfig], Generator]
     """The generator, or the VAE's decoder."""
 
-    partner: Callable[[ModelConfig], nn.Module]
-    """What it is trained against or with: a discriminator, or an encoder."""
+    auxiliary: Callable[[ModelConfig], nn.Module]
+    """The network it is trained with: a discriminator, or an encoder."""
 
     default_loss: str
     """A key of `gen_engine.train.objectives.losses.LOSSES`."""
 
 
-MODELS: dict[str, Family] = {
-    "mlp-gan": Family(kind="gan", generator=MlpGenerator, partner=MlpDiscriminator, default_loss="non-saturating"),
-    "dcgan": Family(kind="gan", generator=DcganGenerator, partner=DcganDiscriminator, default_loss="non-saturating"),
-    "mlp-vae": Family(kind="vae", generator=MlpGenerator, partner=mlp_encoder, default_loss="elbo"),
-    "conv-vae": Family(kind="vae", generator=DcganGenerator, partner=conv_encoder, default_loss="elbo"),
-}
+MLP_GAN = Family(kind="gan", generator=MlpGenerator, auxiliary=MlpDiscriminator, default_loss="non-saturating")
+DCGAN = Family(kind="gan", generator=DcganGenerator, auxiliary=DcganDiscriminator, default_loss="non-saturating")
+MLP_VAE = Family(kind="vae", generator=MlpGenerator, auxiliary=mlp_encoder, default_loss="elbo")
+CONV_VAE = Family(kind="vae", generator=DcganGenerator, auxiliary=conv_encoder, default_loss="elbo")
+
+MODELS = Registry(
+    "gen_engine.models",
+    "model",
+    ConfigError,
+    {
+        "mlp-gan": "gen_engine.train.models:MLP_GAN",
+        "dcgan": "gen_engine.train.models:DCGAN",
+        "mlp-vae": "gen_engine.train.models:MLP_VAE",
+        "conv-vae": "gen_engine.train.models:CONV_VAE",
+    },
+)
+"""Every family by name: those of this package, and those of the entry-point group gen_engine.models."""
 
 
 def family_of(name: str) -> Family:
-    """The row of `MODELS`; ConfigError naming the value and the choices."""
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}: use one of {', '.join(MODELS)}")
-    return MODELS[name]
+    """The family of this name; ConfigError naming the value and the choices."""
+    family = MODELS.load(name)
+    if not isinstance(family, Family):
+        raise ConfigError(
+            f"model {name!r} is registered as {MODELS[name]}, which is not a gen_engine.train.models.Family"
+        )
+    return family
 
 
 def build_generator(config: ModelConfig) -> Generator:
@@ -54,6 +80,13 @@ def build_generator(config: ModelConfig) -> Generator:
     return family_of(config.family).generator(config)
 
 
-def build_partner(config: ModelConfig) -> nn.Module:
+def build_auxiliary(config: ModelConfig) -> nn.Module:
     """The discriminator (GAN) or encoder (VAE) that belongs to this model."""
-    return family_of(config.family).partner(config)
+    return family_of(config.family).auxiliary(config)
+
+
+def count_parameters(config: ModelConfig) -> int:
+    """Parameters of both networks together, counted without allocating them."""
+    with torch.device("meta"):
+        networks = (build_generator(config), build_auxiliary(config))
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())

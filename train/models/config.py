@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gen_engine.train.errors import ConfigError
+from gen_engine.train.options import IMAGE_SIZES, NetworkOptions, check_image_size, flag_name
 
-IMAGE_SIZES = (28, 32, 64, 128)
+__all__ = ["IMAGE_SIZES", "ModelConfig"]
+
+MAX_DIM = 65_536
+"""Largest value of any dimension: beyond it no machine could hold the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(NetworkOptions):
     """Everything that fixes the shapes of a model's weights; raises ConfigError when a value cannot be built."""
 
     family: str
-    """A key of `gen_engine.train.models.MODELS`."""
+    """A name in `gen_engine.train.models.MODELS`."""
 
     image_size: int
     """Height and width in pixels: 28, 32, 64 or 128."""
@@ -25,26 +29,12 @@ class ModelConfig:
     num_classes: int = 0
     """Number of classes the model is conditioned on; 0 builds an unconditional model."""
 
-    latent_dim: int = 100
-    """Number of latent dimensions Z, drawn from a standard normal."""
-
-    label_dim: int = 16
-    """Length of the learned label embedding that is concatenated to the latent (conditional models)."""
-
-    width: int = 64
-    """Feature maps of the convolution next to the image (`ngf` and `ndf` of Radford et al. 2015)."""
-
-    hidden: int = 256
-    """Units of the hidden dense layer in the MLP families, and of the dense layer in convolutional partners."""
-
     def __post_init__(self) -> None:
-        if self.image_size not in IMAGE_SIZES:
-            allowed = ", ".join(map(str, IMAGE_SIZES))
-            raise ConfigError(f"image size {self.image_size} is not supported: use one of {allowed}")
+        check_image_size(self.image_size)
         for name in ("channels", "latent_dim", "label_dim", "width", "hidden"):
             value = getattr(self, name)
-            if value < 1:
-                raise ConfigError(f"{name.replace('_', '-')} is {value}: it must be at least 1")
+            if not 1 <= value <= MAX_DIM:
+                raise ConfigError(f"{flag_name(name)} is {value}: it must be 1 to {MAX_DIM:,}")
         if self.num_classes < 0:
             raise ConfigError(f"num-classes is {self.num_classes}: it must be 0 (unconditional) or more")
 

@@ -1,4 +1,4 @@
-"""What every generator and every partner is, whatever its family, and how labels enter them.
+"""What every generator and every auxiliary is, whatever its family, and how labels enter them.
 
 Legend: B batch, Z latent dimensions, E label embedding, F features, C channels, H height, W width.
 """
@@ -85,7 +85,7 @@ def check_labels(num_classes: int, labels_B: Tensor | None) -> None:
 
 
 def maybe_spectral(layer: nn.Module, spectral: bool) -> nn.Module:
-    """The layer, spectrally normalised (Miyato et al. 2018) when asked."""
+    """The layer, spectrally normalised (Miyato et al. 2018) if `spectral`."""
     return spectral_norm(layer) if spectral else layer
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gen_engine.train.errors import ConfigError
+from gen_engine.train.options import LossOptions
 
 
 class GanLoss(Protocol):
@@ -85,23 +85,6 @@ class Elbo:
         kl_BZ = 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1.0 - log_variance_BZ)
         kl = kl_BZ.sum(dim=1).mean()
         return reconstruction + self.beta * kl, reconstruction, kl
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossOptions:
-    """The numbers that losses take."""
-
-    label_smoothing: float = 0.1
-    """How far below 1 the target of real images is, in [0, 0.5); `bce` only."""
-
-    beta: float = 1.0
-    """Weight of the KL term, ≥ 0; `elbo` only."""
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 0.5:
-            raise ConfigError(f"label-smoothing is {self.label_smoothing}: it must be in [0, 0.5)")
-        if not 0.0 <= self.beta < float("inf"):
-            raise ConfigError(f"beta is {self.beta}: it must be 0 or more")
 
 
 GAN_LOSSES: dict[str, Callable[[LossOptions], GanLoss]] = {

@@ -34,33 +34,33 @@ class GanStep:
     discriminators assume.
     """
 
-    def __init__(self, config: TrainConfig, generator: Generator, partner: nn.Module) -> None:
-        self.config, self.generator, self.partner = config, generator, partner
+    def __init__(self, config: TrainConfig, generator: Generator, auxiliary: nn.Module) -> None:
+        self.config, self.generator, self.auxiliary = config, generator, auxiliary
         self.loss = GAN_LOSSES[config.loss](config.loss_options)
         self.optimizers = {
             "generator": adam(config, generator.parameters(), config.lr),
-            "discriminator": adam(config, partner.parameters(), config.lr_discriminator),
+            "discriminator": adam(config, auxiliary.parameters(), config.lr_discriminator),
         }
 
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Losses `d` and `g`."""
         z_BZ = draw_normal(len(images_BCHW), self.generator.latent_dim, rng, images_BCHW.device)
-        with kept_if_bad(self.generator, self.partner) as bad:
+        with kept_if_bad(self.generator, self.auxiliary) as bad:
             with self._autocast():
                 fake_BCHW = self.generator(z_BZ, labels_B)
                 both = torch.cat([images_BCHW, fake_BCHW.detach()])
                 labels = None if labels_B is None else torch.cat([labels_B, labels_B])
-                real_B, fake_B = self.partner(both, labels).chunk(2)
+                real_B, fake_B = self.auxiliary(both, labels).chunk(2)
             d_loss = self.loss.discriminator(real_B, fake_B)
-            ok = update(self.optimizers["discriminator"], d_loss, self.partner)
+            ok = update(self.optimizers["discriminator"], d_loss, self.auxiliary)
             g_loss = d_loss.new_tensor(float("nan"))
             if ok:
-                self.partner.requires_grad_(False)
+                self.auxiliary.requires_grad_(False)
                 with self._autocast():
-                    fake_B = self.partner(fake_BCHW, labels_B)
+                    fake_B = self.auxiliary(fake_BCHW, labels_B)
                 g_loss = self.loss.generator(fake_B)
                 ok = update(self.optimizers["generator"], g_loss, self.generator)
-                self.partner.requires_grad_(True)
+                self.auxiliary.requires_grad_(True)
             bad(not ok)
         return {"d": d_loss.item(), "g": g_loss.item() if ok else float("nan")}
 
@@ -71,18 +71,18 @@ class GanStep:
 class VaeStep:
     """Encoder and decoder together, on the negative ELBO."""
 
-    def __init__(self, config: TrainConfig, generator: Generator, partner: nn.Module) -> None:
-        self.config, self.generator, self.partner = config, generator, partner
+    def __init__(self, config: TrainConfig, generator: Generator, auxiliary: nn.Module) -> None:
+        self.config, self.generator, self.auxiliary = config, generator, auxiliary
         self.loss = VAE_LOSSES[config.loss](config.loss_options)
-        self.networks = nn.ModuleList([generator, partner])
+        self.networks = nn.ModuleList([generator, auxiliary])
         self.optimizers = {"both": adam(config, self.networks.parameters(), config.lr)}
 
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """`loss`, `reconstruction` and `kl`, nats an image."""
         noise_BZ = draw_normal(len(images_BCHW), self.generator.latent_dim, rng, images_BCHW.device)
-        with kept_if_bad(self.generator, self.partner) as bad:
+        with kept_if_bad(self.generator, self.auxiliary) as bad:
             with autocast(self.config):
-                mean_BZ, log_variance_BZ = self.partner(images_BCHW, labels_B)
+                mean_BZ, log_variance_BZ = self.auxiliary(images_BCHW, labels_B)
                 z_BZ = mean_BZ + noise_BZ * (0.5 * log_variance_BZ).exp()
                 decoded_BCHW = self.generator(z_BZ, labels_B)
             loss, reconstruction, kl = self.loss(decoded_BCHW, images_BCHW, mean_BZ, log_variance_BZ)
@@ -95,11 +95,11 @@ class VaeStep:
         }
 
 
-def make_step(config: TrainConfig, generator: Generator, partner: nn.Module) -> Step:
+def make_step(config: TrainConfig, generator: Generator, auxiliary: nn.Module) -> Step:
     """The step that this family trains with."""
     if family_of(config.model.family).kind == "gan":
-        return GanStep(config, generator, partner)
-    return VaeStep(config, generator, partner)
+        return GanStep(config, generator, auxiliary)
+    return VaeStep(config, generator, auxiliary)
 
 
 def adam(config: TrainConfig, parameters: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:

@@ -1,10 +1,10 @@
-"""The checkpoint format: a directory of safetensors and one JSON record, whole or not there.
+"""The checkpoint format: a directory of safetensors and one JSON record, complete or absent.
 
     RUN/checkpoints/step-00001876/
-        checkpoint.json               configuration, data, step, metrics, SHA-256 of every other file, and its own
+        checkpoint.json               configuration, data, step, metrics, size and SHA-256 of every other file; sealed
         generator.safetensors         the generator (VAE: decoder) as the optimiser has it
         generator-ema.safetensors     its moving average: what is exported
-        partner.safetensors           the discriminator (VAE: encoder)
+        auxiliary.safetensors         the discriminator (VAE: encoder)
         optimizers.safetensors        NAME/PARAMETER/STATE
         rng.safetensors               torch's global state and the run's own stream, uint8
 
@@ -15,40 +15,45 @@ step is the current one. Nothing is ever unpickled: safetensors holds numbers on
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
-from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded
+from gen_engine.engine.base.digests import seal, sha256_bytes, unseal
+from gen_engine.engine.base.durable import fsync_directory, write_file
+from gen_engine.engine.base.files import DOCUMENT, read_bounded
+from gen_engine.engine.base.parse import Fields, anything, digest, integer
+from gen_engine.engine.base.strict_json import parse_json
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.errors import CheckpointError, ConfigError
 from gen_engine.train.models import Generator, ModelConfig, build_generator
+from gen_engine.train.runs.record import RunRecord
 
-FORMAT = 1
+SCHEMA = 2
 KEPT = 2
 RECORD = "checkpoint.json"
-FILES = ("generator", "generator-ema", "partner", "optimizers", "rng")
-_STEP = re.compile(r"step-(\d{8,})")
+FILES = ("generator", "generator-ema", "auxiliary", "optimizers", "rng")
+OLDER = "train again, or export it with the version of gen-engine that wrote it"
+_STEP = re.compile(r"step-([0-9]{8,18})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Everything a run needs to continue, as tensors on the CPU and a JSON-able record."""
+    """Everything a run needs to continue, as tensors on the CPU and a record."""
 
-    tensors: dict[str, dict[str, Tensor]]
+    tensors: Mapping[str, Mapping[str, Tensor]]
     """One entry for each of FILES."""
 
-    record: dict[str, Any]
-    """`config`, `data`, `step`, `epoch` and whatever else the loop keeps."""
+    record: RunRecord
+    """Configuration, data, step and what else the loop keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +91,29 @@ class CheckpointInfo:
     """What latents are drawn from: a standard normal."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file of a checkpoint, as recorded."""
+
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Stored:
+        """Parse; DocumentError naming the field."""
+        with Fields(value, where) as fields:
+            return cls(bytes=fields.take("bytes", integer(0, 2**50)), sha256=fields.take("sha256", digest))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """What checkpoint.json holds."""
+
+    run: RunRecord
+    files: Mapping[str, Stored]
+    """By name, one for each of FILES."""
+
+
 def save_checkpoint(run_dir: Path, snapshot: Snapshot) -> Path:
     """Commit a snapshot as RUN/checkpoints/step-N and return that path.
 
@@ -94,18 +122,19 @@ def save_checkpoint(run_dir: Path, snapshot: Snapshot) -> Path:
     parent = run_dir / "checkpoints"
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)
-    target = parent / f"step-{snapshot.record['step']:08d}"
+    target = parent / f"step-{snapshot.record.step:08d}"
     temporary = parent / f".tmp-{target.name}"
     temporary.mkdir()
-    record = {"format": FORMAT, **snapshot.record, "files": {}}
+    files = {}
     for name in FILES:
         content = safetensors.torch.save({k: v.contiguous() for k, v in snapshot.tensors[name].items()})
-        _write(temporary / f"{name}.safetensors", content)
-        record["files"][f"{name}.safetensors"] = hashlib.sha256(content).hexdigest()
-    _write(temporary / RECORD, _sealed(record))
-    _fsync_dir(temporary)
+        write_file(temporary / f"{name}.safetensors", content)
+        files[name] = {"bytes": len(content), "sha256": sha256_bytes(content)}
+    document = {"schema": SCHEMA, "run": snapshot.record.to_json(), "files": files}
+    write_file(temporary / RECORD, seal(document))
+    fsync_directory(temporary)
     temporary.rename(target)
-    _fsync_dir(parent)
+    fsync_directory(parent)
     for old in _committed(parent)[:-KEPT]:
         _discard(old)
     return target
@@ -119,8 +148,9 @@ def has_checkpoint(run_dir: Path) -> bool:
 def load_checkpoint(run_dir: Path) -> Snapshot:
     """The newest snapshot, every file checked; CheckpointError naming the file and the fix."""
     path = newest_checkpoint(run_dir)
-    record = _read_record(path)
-    return Snapshot(tensors={name: _read_tensors(path, name, record) for name in FILES}, record=record)
+    document = _read_document(path)
+    tensors = {name: _read_tensors(path, name, document) for name in FILES}
+    return Snapshot(tensors=tensors, record=document.run)
 
 
 def load_generator(run_dir: Path) -> tuple[Generator, CheckpointInfo]:
@@ -129,15 +159,37 @@ def load_generator(run_dir: Path) -> tuple[Generator, CheckpointInfo]:
     Only the record and that one file are read. CheckpointError when either is missing or damaged.
     """
     path = newest_checkpoint(run_dir)
-    record = _read_record(path)
-    info = _info(path, record)
-    generator = build_generator(info.config)
-    weights = _read_tensors(path, "generator-ema", record)
+    document = _read_document(path)
+    run = document.run
+    weights = _read_tensors(path, "generator-ema", document)
     try:
+        with torch.device("meta"):  # nothing is allocated before the sizes are known to be those of the file
+            check_tensors(build_generator(run.config.model), weights)
+        generator = build_generator(run.config.model)
         generator.load_state_dict(weights)
-    except RuntimeError as error:
+    except (ConfigError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}/generator-ema.safetensors does not fit its own config: {error}") from error
+    info = CheckpointInfo(
+        config=run.config.model,
+        training=run.config,
+        class_names=run.data.class_names,
+        data_name=run.data.name,
+        data_digest=run.data.digest,
+        steps=run.step,
+        epochs=run.epoch,
+        metrics=dict(run.metrics),
+        path=path,
+    )
     return generator.eval().requires_grad_(False), info
+
+
+def check_tensors(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """ValueError when these are not the network's parameters and buffers, by name, shape and dtype."""
+    expected = {name: _form(tensor) for name, tensor in network.state_dict().items()}
+    present = {name: _form(tensor) for name, tensor in weights.items()}
+    for name in sorted(expected.keys() | present.keys()):
+        if expected.get(name) != present.get(name):
+            raise ValueError(f"{name} is {present.get(name, 'missing')}, the model has {expected.get(name, 'none')}")
 
 
 def newest_checkpoint(run_dir: Path) -> Path:
@@ -148,57 +200,44 @@ def newest_checkpoint(run_dir: Path) -> Path:
     return committed[-1]
 
 
-def _info(path: Path, record: dict[str, Any]) -> CheckpointInfo:
-    try:
-        training = TrainConfig.from_json(record["config"])
-        names = record["data"]["class_names"]
-        return CheckpointInfo(
-            config=training.model,
-            training=training,
-            class_names=None if names is None else tuple(names),
-            data_name=record["data"]["name"],
-            data_digest=record["data"]["digest"],
-            steps=record["step"],
-            epochs=record["epoch"],
-            metrics=record["metrics"],
-            path=path,
-        )
-    except (KeyError, TypeError, ConfigError) as error:
-        raise CheckpointError(f"{path / RECORD} is not a record this version can read: {error!r}") from error
+def _form(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_document(path: Path) -> Document:
     file = path / RECORD
+    content = _read(file, DOCUMENT)
     try:
-        record = json.loads(_read(file))
-    except ValueError as error:
-        raise _damaged(file, f"it is not JSON: {error}") from error
-    if not isinstance(record, dict):
-        raise _damaged(file, "it is not a JSON object")
-    if isinstance(record.get("format"), int) and record["format"] > FORMAT:
-        raise CheckpointError(
-            f"{file} has format {record['format']}, this version reads up to {FORMAT}: upgrade gen-engine"
-        )
-    if _seal(record) != record.get("sha256"):
-        raise _damaged(file, "its own SHA-256 does not match")
-    return record
+        stated = parse_json(content)
+        if isinstance(stated, dict) and "format" in stated and "schema" not in stated:
+            raise ValueError(f"it has format {stated['format']!r} of an earlier gen-engine; {OLDER}")
+        with Fields(unseal(content, schema=SCHEMA, older=OLDER)) as fields:
+            fields.take("schema", anything)
+            fields.take("digest", anything)
+            run = fields.take("run", RunRecord.from_json)
+            with Fields(fields.take("files", anything), "files") as files:
+                stored = {name: files.take(name, Stored.from_json) for name in FILES}
+    except (ValueError, ConfigError) as error:
+        raise _damaged(file, str(error)) from error
+    return Document(run=run, files=stored)
 
 
-def _read_tensors(path: Path, name: str, record: dict[str, Any]) -> dict[str, Tensor]:
+def _read_tensors(path: Path, name: str, document: Document) -> dict[str, Tensor]:
     file = path / f"{name}.safetensors"
-    content = _read(file)
-    found = hashlib.sha256(content).hexdigest()
-    if found != record["files"].get(file.name):
-        raise _damaged(file, f"SHA-256 is {found}, recorded was {record['files'].get(file.name)}")
+    stored = document.files[name]
+    content = _read(file, stored.bytes)
+    actual = sha256_bytes(content)
+    if actual != stored.sha256:
+        raise _damaged(file, f"SHA-256 is {actual}, recorded was {stored.sha256}")
     try:
         return safetensors.torch.load(content)
-    except (safetensors.SafetensorError, KeyError) as error:
+    except Exception as error:  # torch raises RuntimeError, TypeError, KeyError on headers that safetensors accepts
         raise _damaged(file, str(error)) from error
 
 
-def _read(file: Path) -> bytes:
+def _read(file: Path, limit: int) -> bytes:
     try:
-        return read_bounded(file, DOCUMENT if file.name == RECORD else MODEL)
+        return read_bounded(file, limit)
     except OSError as error:
         raise _damaged(file, error.strerror or str(error)) from error
 
@@ -209,20 +248,11 @@ def _damaged(file: Path, reason: str) -> CheckpointError:
     )
 
 
-def _sealed(record: dict[str, Any]) -> bytes:
-    return json.dumps({**record, "sha256": _seal(record)}, indent=1).encode() + b"\n"
-
-
-def _seal(record: dict[str, Any]) -> str:
-    body = {key: value for key, value in record.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
 def _committed(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
-    found = [(int(match[1]), path) for path in parent.iterdir() if (match := _STEP.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
+    steps = [(int(match[1]), path) for path in parent.iterdir() if (match := _STEP.fullmatch(path.name))]
+    return [path for _, path in sorted(steps)]
 
 
 def _sweep(parent: Path) -> None:
@@ -236,18 +266,3 @@ def _discard(path: Path) -> None:
     doomed = path.with_name(f".tmp-{path.name}")
     path.rename(doomed)
     shutil.rmtree(doomed)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _fsync_dir(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

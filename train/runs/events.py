@@ -1,11 +1,38 @@
-"""What the loop tells its caller, one frozen dataclass each; the loop itself never prints."""
+"""What the loop reports to its caller, one frozen dataclass each; the loop itself never prints."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gen_engine.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataRead:
+    """The training data are in memory."""
+
+    name: str
+    """Of the dataset, file or folder."""
+
+    images: int
+    """How many."""
+
+    classes: int
+    """How many; 0 without labels."""
+
+    notes: tuple[str, ...]
+    """`ImageData.notes`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigResolved:
+    """Device, precision and whatever else was left open are known."""
+
+    config: TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +49,7 @@ class RunStarted:
     """Steps at the end of the last epoch."""
 
     batch: int
-    """Images a step."""
+    """Images per step."""
 
     parameters: int
     """Weights of the generator."""
@@ -30,7 +57,7 @@ class RunStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """Something the user should know: a resume, a reader's note, a replaced run."""
+    """Something the user should know: a resume, a replaced run."""
 
     text: str
 
@@ -75,5 +102,5 @@ class Saved:
     path: Path
 
 
-Event = RunStarted | Notice | StepDone | StepSkipped | EpochDone | Saved
+Event = DataRead | ConfigResolved | RunStarted | Notice | StepDone | StepSkipped | EpochDone | Saved
 OnEvent = Callable[[Event], None]

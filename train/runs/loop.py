@@ -2,31 +2,34 @@
 
 A run is a function of its configuration and data: the order of epoch e comes from (seed, e), everything else random
 from one stream whose state is saved, so a run that was stopped anywhere continues bit for bit on the same machine
-and thread count.
+and thread count. Legend: N images, B batch, C channels, H height, W width.
 """
 
 from __future__ import annotations
 
 import math
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gen_engine.engine.errors import BackendError, PlanMismatch
 from gen_engine.train.config import TrainConfig, check_resumable
-from gen_engine.train.data.image_data import ImageData
-from gen_engine.train.device import deterministic
+from gen_engine.train.data.image_data import ImageData, check_every_class, check_labels_given
+from gen_engine.train.device import check_fits, deterministic
 from gen_engine.train.errors import (
     CheckpointError,
     ConfigError,
-    DataError,
-    ResumeMismatch,
     TrainingDiverged,
     TrainingInterrupted,
+    TrainingTerminated,
 )
+from gen_engine.train.models import count_parameters
 from gen_engine.train.runs.checkpoint import (
     CheckpointInfo,
     Snapshot,
@@ -41,10 +44,10 @@ from gen_engine.train.runs.run_dir import append_metrics, clear_run, keep_metric
 from gen_engine.train.runs.state import RunState
 
 Stop = Callable[[], "int | None"]
-"""Asked after every step: a signal's number to save and stop, or None."""
+"""Called after every step: a signal's number to save and stop, or None."""
 
 
-def train(
+def run_training(
     config: TrainConfig,
     data: ImageData,
     run_dir: Path,
@@ -53,14 +56,16 @@ def train(
     on_event: OnEvent = lambda event: None,
     stop: Stop = lambda: None,
 ) -> CheckpointInfo:
-    """Train to `config.epochs` in run_dir, continuing what is there if `resume`, and say what came out.
+    """Train to `config.epochs` in run_dir, continuing what is there if `resume`, and return what came out.
 
-    Raises DataError and ConfigError before the first step, ResumeMismatch and CheckpointError on a resume that
-    cannot be, TrainingDiverged, and TrainingInterrupted once `stop` says so and the state is saved. Whatever is
-    raised, OutputRefused from a full disk included, the last checkpoint is whole.
+    Raises DataError and ConfigError before the first step, PlanMismatch and CheckpointError on a resume that
+    cannot be, BackendError when memory runs out, TrainingDiverged, and TrainingInterrupted once `stop` returns a
+    signal and the state is saved. Whatever is raised, OutputError from a full disk included, the last checkpoint is
+    complete.
     """
     check_data(config, data)
-    with locked(run_dir), deterministic(config.device):
+    check_fits(count_parameters(config.model), config.device)
+    with locked(run_dir), deterministic(config.device), _memory_errors(config):
         trainer = Trainer(config, data, run_dir, on_event, stop)
         if has_checkpoint(run_dir):
             if resume:
@@ -75,9 +80,11 @@ def train(
 def check_data(config: TrainConfig, data: ImageData) -> None:
     """DataError or ConfigError when this model cannot train on this data."""
     model = config.model
-    check_labels_given(data, bool(model.num_classes))
-    if model.num_classes not in (0, data.num_classes):
-        raise ConfigError(f"the model has {model.num_classes} classes, {data.name} has {data.num_classes}")
+    if model.num_classes:
+        check_labels_given(data)
+        if model.num_classes != data.num_classes:
+            raise ConfigError(f"the model has {model.num_classes} classes, {data.name} has {data.num_classes}")
+        check_every_class(data)
     count, height, width, channels = data.images_NHWC.shape
     if (channels, height, width) != model.image_shape:
         raise ConfigError(
@@ -88,13 +95,19 @@ def check_data(config: TrainConfig, data: ImageData) -> None:
         raise ConfigError(f"batch {config.batch} is more than the {count} images there are: use --batch {count}")
 
 
-def check_labels_given(data: ImageData, conditional: bool) -> None:
-    """DataError when a conditional model is asked for on data without labels."""
-    if conditional and data.labels is None:
-        raise DataError(
-            f"--conditional needs labels and {data.name} has none: use --unconditional, or give it labels "
-            f"(a subfolder a class, or an array `labels` in the .npz)"
-        )
+@contextmanager
+def _memory_errors(config: TrainConfig) -> Iterator[None]:
+    """Turn an allocation that failed into BackendError with what makes it smaller."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not out_of_memory:
+            raise
+        raise BackendError(
+            f"{config.device} ran out of memory with batch {config.batch}, width {config.model.width}, hidden "
+            f"{config.model.hidden}: lower --batch, --width or --hidden. The last checkpoint, if any, is complete."
+        ) from error
 
 
 class Trainer:
@@ -117,19 +130,25 @@ class Trainer:
         return self.state.step // self.steps_per_epoch
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Continue from a snapshot; ResumeMismatch when configuration or data differ, with both values."""
+        """Continue from a snapshot; PlanMismatch when configuration or data differ, with both values."""
         record = snapshot.record
+        check_resumable(record.config, self.config)
+        self._check_same_data(record.data.name, record.data.digest)
         try:
-            check_resumable(TrainConfig.from_json(record["config"]), self.config)
-            self._check_same_data(record["data"]["name"], record["data"]["digest"])
             self.state.load(snapshot)
-        except (KeyError, TypeError, RuntimeError, ValueError) as error:
-            raise CheckpointError(f"the checkpoint in {self.run_dir} does not fit its config: {error!r}") from error
+        except (RuntimeError, ValueError) as error:
+            raise CheckpointError(
+                f"the checkpoint in {self.run_dir} does not fit its config: {error}. Use --no-resume to start over."
+            ) from error
         keep_metrics(self.run_dir, self.epoch)
         self.on_event(Notice(text=f"resuming after step {self.state.step} (epoch {self.epoch})"))
-        for what, now in (("threads", torch.get_num_threads()), ("torch", torch.__version__)):
-            if record.get(what) != now:
-                text = f"the run had {what} {record.get(what)}, now {now}: it continues, but not bit for bit"
+        environment = (
+            ("threads", record.threads, torch.get_num_threads()),
+            ("torch", record.torch, torch.__version__),
+        )
+        for what, before, now in environment:
+            if before != now:
+                text = f"the run had {what} {before}, now {now}: it continues, but not bit for bit"
                 self.on_event(Notice(text=text))
 
     def run(self) -> None:
@@ -184,7 +203,7 @@ class Trainer:
             named = ", ".join(f"{name} = {value}" for name, value in losses.items())
             raise TrainingDiverged(
                 f"training diverged: {state.bad_in_a_row} steps in a row, up to step {state.step}, had losses or "
-                f"gradients that are not finite ({named}). The last checkpoint, if any, is unharmed; "
+                f"gradients that are not finite ({named}). The last checkpoint, if any, is complete; "
                 f"use a lower --lr or --precision fp32."
             )
 
@@ -204,10 +223,8 @@ class Trainer:
         if self.saved_at != self.state.step:
             with writing(self.run_dir):
                 self._save()
-        raise TrainingInterrupted(
-            f"interrupted after step {self.state.step}, saved in {self.run_dir}: the same command continues",
-            signum,
-        )
+        kind = TrainingTerminated if signum == signal.SIGTERM else TrainingInterrupted
+        raise kind(f"interrupted after step {self.state.step}, saved in {self.run_dir}: the same command continues")
 
     def _save(self) -> None:
         path = save_checkpoint(self.run_dir, self.state.snapshot(self.epoch, self.data))
@@ -216,7 +233,7 @@ class Trainer:
 
     def _check_same_data(self, name: str, digest: str) -> None:
         if digest != self.data.digest:
-            raise ResumeMismatch(
+            raise PlanMismatch(
                 f"the run in {self.run_dir} was trained on {name} (SHA-256 {digest[:16]}…), this data is "
                 f"{self.data.name} ({self.data.digest[:16]}…): use the same data, or another --out"
             )

@@ -1,4 +1,7 @@
-"""A grid of samples as a PNG: the same latents every time, so that pictures of successive epochs compare."""
+"""A grid of samples as a PNG: the same latents every time, so that images of successive epochs compare.
+
+Legend: B batch, Z latent dimensions, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from gen_engine.train.models import Generator
 
 COLUMNS = 10
 ROWS = 8
-"""Rows of an unconditional grid; a conditional one has a row a class."""
+"""Rows of an unconditional grid; a conditional one has a row per class."""
 
 CLASSES_SHOWN = 32
 
@@ -32,12 +35,13 @@ def write_preview(generator: Generator, path: Path, device: torch.device) -> Non
     image = pillow_image().fromarray(grid_HWC[..., 0] if grid_HWC.shape[2] == 1 else grid_HWC)
     temporary = path.with_name(f".{path.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.unlink(missing_ok=True)  # a link that someone put there would be written through
     image.save(temporary, format="PNG")
     temporary.replace(path)
 
 
 def preview_inputs(generator: Generator) -> tuple[Tensor, Tensor | None]:
-    """Fixed latents float32 [B, Z], and labels int64 [B] with one class a row, or None."""
+    """Fixed latents float32 [B, Z], and labels int64 [B] with one class per row, or None."""
     rows = min(generator.num_classes, CLASSES_SHOWN) or ROWS
     rng = torch.Generator().manual_seed(0)
     z_BZ = torch.randn(rows * COLUMNS, generator.latent_dim, generator=rng)
@@ -47,14 +51,14 @@ def preview_inputs(generator: Generator) -> tuple[Tensor, Tensor | None]:
 
 
 def to_uint8(images_BCHW: Tensor) -> NDArray[np.uint8]:
-    """uint8 [B, H, W, C] from [-1, 1], rounded to nearest; pixel 0 is −1 and 255 is 1."""
-    scaled = ((images_BCHW + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    """uint8 [B, H, W, C] from [-1, 1] as the exported graph makes them: 127.5 x + 127.5, halves to even, clipped."""
+    scaled = (images_BCHW * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
     pixels: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy()
     return pixels
 
 
 def tile(images_BHWC: NDArray[np.uint8], columns: int, gap: int = 2) -> NDArray[np.uint8]:
-    """One uint8 [H, W, 1 or 3] picture, `gap` white pixels between images; other channel counts show the first."""
+    """One uint8 [H, W, 1 or 3] image, `gap` white pixels between images; other channel counts show the first."""
     if images_BHWC.shape[3] not in (1, 3):
         images_BHWC = images_BHWC[..., :1]
     count, height, width, channels = images_BHWC.shape

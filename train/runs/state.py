@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -10,9 +11,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
-from gen_engine.train.models import Generator, build_generator, build_partner
+from gen_engine.train.models import Generator, build_auxiliary, build_generator
 from gen_engine.train.objectives.steps import make_step
-from gen_engine.train.runs.checkpoint import Snapshot
+from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
+from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
 
 
 class RunState:
@@ -23,9 +25,9 @@ class RunState:
         device = torch.device(config.device)
         torch.manual_seed(config.seed)
         self.generator = build_generator(config.model).to(device)
-        self.partner = build_partner(config.model).to(device)
+        self.auxiliary = build_auxiliary(config.model).to(device)
         self.average = moving_average(self.generator, config.ema_decay)
-        self.take_step = make_step(config, self.generator, self.partner)
+        self.take_step = make_step(config, self.generator, self.auxiliary)
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.metrics: dict[str, Any] = {}
@@ -62,66 +64,86 @@ class RunState:
 
     def snapshot(self, epoch: int, data: ImageData) -> Snapshot:
         """Everything, on the CPU."""
-        moments, groups = self._optimizer_state()
         tensors = {
             "generator": self.generator.state_dict(),
             "generator-ema": self.averaged_generator.state_dict(),
-            "partner": self.partner.state_dict(),
-            "optimizers": moments,
+            "auxiliary": self.auxiliary.state_dict(),
+            "optimizers": self._moments(),
             "rng": {"torch": torch.get_rng_state(), "run": self.rng.get_state()},
         }
-        source = {"name": data.name, "digest": data.digest, "class_names": data.class_names}
-        return Snapshot(
-            tensors={name: {k: v.detach().cpu() for k, v in part.items()} for name, part in tensors.items()},
-            record={
-                "config": self.config.to_json(),
-                "data": {**source, "notes": data.notes, "count": len(data.images_NHWC)},
-                "step": self.step,
-                "epoch": epoch,
-                "metrics": self.metrics,
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-                "optimizer_groups": groups,
-                "progress": {
-                    "averaged": int(self.average.n_averaged),
-                    "bad_in_a_row": self.bad_in_a_row,
-                    "sums": self.sums,
-                    "counted": self.counted,
-                    "skipped": self.skipped,
-                },
-            },
+        record = RunRecord(
+            config=self.config,
+            data=DataRecord.of(data),
+            step=self.step,
+            epoch=epoch,
+            metrics=self.metrics,
+            torch=torch.__version__,
+            threads=torch.get_num_threads(),
+            progress=Progress(
+                averaged=int(self.average.n_averaged),
+                bad_in_a_row=self.bad_in_a_row,
+                sums=self.sums,
+                counted=self.counted,
+                skipped=self.skipped,
+            ),
         )
+        on_cpu = {name: {key: value.detach().cpu() for key, value in part.items()} for name, part in tensors.items()}
+        return Snapshot(tensors=on_cpu, record=record)
 
     def load(self, snapshot: Snapshot) -> None:
-        """Become the state that was saved; KeyError, RuntimeError or ValueError when it does not fit."""
+        """Become the state that was saved; ValueError or RuntimeError, naming the tensor, when it does not fit."""
         record, tensors = snapshot.record, snapshot.tensors
-        self.generator.load_state_dict(tensors["generator"])
-        self.averaged_generator.load_state_dict(tensors["generator-ema"])
-        self.partner.load_state_dict(tensors["partner"])
-        for name, optimizer in self.take_step.optimizers.items():
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors["optimizers"].items():
-                owner, index, entry = key.split("/")
-                if owner == name:
-                    state.setdefault(int(index), {})[entry] = value
-            optimizer.load_state_dict({"state": state, "param_groups": record["optimizer_groups"][name]})
-        torch.set_rng_state(tensors["rng"]["torch"])
-        self.rng.set_state(tensors["rng"]["run"])
-        progress = record["progress"]
-        self.average.n_averaged.fill_(progress["averaged"])
-        self.step, self.metrics = record["step"], record["metrics"]
-        self.bad_in_a_row, self.sums = progress["bad_in_a_row"], progress["sums"]
-        self.counted, self.skipped = progress["counted"], progress["skipped"]
+        networks = (
+            ("generator", self.generator),
+            ("generator-ema", self.averaged_generator),
+            ("auxiliary", self.auxiliary),
+        )
+        for name, network in networks:
+            check_tensors(network, tensors[name])
+            network.load_state_dict(tensors[name])
+        self._load_moments(tensors["optimizers"])
+        if tensors["rng"].keys() != {"torch", "run"}:
+            raise ValueError(f"rng has {', '.join(sorted(tensors['rng'])) or 'nothing'}, and needs torch and run")
+        try:
+            torch.set_rng_state(tensors["rng"]["torch"])
+            self.rng.set_state(tensors["rng"]["run"])
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"rng holds no state of torch's generator: {error}") from error
+        progress = record.progress
+        if progress.sums and not progress.counted:
+            raise ValueError("progress holds sums of no steps")
+        self.average.n_averaged.fill_(progress.averaged)
+        self.step, self.metrics = record.step, dict(record.metrics)
+        self.bad_in_a_row, self.sums = progress.bad_in_a_row, dict(progress.sums)
+        self.counted, self.skipped = progress.counted, progress.skipped
 
-    def _optimizer_state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        moments: dict[str, Tensor] = {}
-        groups: dict[str, Any] = {}
+    def _moments(self) -> dict[str, Tensor]:
+        """The optimisers' state as NAME/PARAMETER/STATE; their options follow from the configuration."""
+        return {
+            f"{name}/{index}/{key}": value
+            for name, optimizer in self.take_step.optimizers.items()
+            for index, entries in optimizer.state_dict()["state"].items()
+            for key, value in entries.items()
+        }
+
+    def _load_moments(self, moments: Mapping[str, Tensor]) -> None:
+        left = dict(moments)
         for name, optimizer in self.take_step.optimizers.items():
-            state = optimizer.state_dict()
-            groups[name] = state["param_groups"]
-            for index, entries in state["state"].items():
-                moments.update({f"{name}/{index}/{key}": value for key, value in entries.items()})
-        return moments, groups
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            state: dict[int, dict[str, Tensor]] = {}
+            for index, parameter in enumerate(parameters):
+                shapes = {"step": torch.Size(), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+                keys = [f"{name}/{index}/{entry}" for entry in shapes]
+                if not any(key in left for key in keys):
+                    continue  # no step was taken yet
+                for key, (entry, shape) in zip(keys, shapes.items(), strict=True):
+                    value = left.pop(key, None)
+                    if value is None or value.shape != shape or value.dtype != torch.float32:
+                        raise ValueError(f"optimizers: {key} is not float32 {list(shape)}")
+                    state.setdefault(index, {})[entry] = value
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if left:
+            raise ValueError(f"optimizers: {min(left)!r} belongs to none of the model's parameters")
 
 
 def moving_average(generator: Generator, decay: float) -> AveragedModel:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gen_engine.train.errors import ConfigError
-from gen_engine.train.objectives.losses import LOSSES, Elbo, LossOptions, Minimax, NonSaturating, SmoothedBce
+from gen_engine.train.objectives.losses import LOSSES, Elbo, Minimax, NonSaturating, SmoothedBce
+from gen_engine.train.options import LossOptions
 
 REAL = torch.tensor([0.0, math.log(3.0)])  # σ = 1/2, 3/4
 FAKE = torch.tensor([0.0, -math.log(3.0)])  # σ = 1/2, 1/4

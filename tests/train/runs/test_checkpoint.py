@@ -8,10 +8,12 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from gen_engine.engine.base.digests import seal, sha256_bytes
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.errors import CheckpointError
@@ -36,7 +38,7 @@ def snapshot(make_config: MakeConfig, tiny_data: ImageData) -> Snapshot:
 
 def at_step(snapshot: Snapshot, step: int) -> Snapshot:
     marked = {"mark": torch.tensor([step])}
-    return replace(snapshot, record={**snapshot.record, "step": step}, tensors={**snapshot.tensors, "rng": marked})
+    return replace(snapshot, record=replace(snapshot.record, step=step), tensors={**snapshot.tensors, "rng": marked})
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path, snapshot: Snapshot) -> None:
@@ -47,15 +49,14 @@ def test_what_is_saved_is_loaded(tmp_path: Path, snapshot: Snapshot) -> None:
         assert loaded.tensors[name].keys() == snapshot.tensors[name].keys()
         for key, tensor in snapshot.tensors[name].items():
             assert torch.equal(loaded.tensors[name][key], tensor), (name, key)
-    kept = json.loads(json.dumps(snapshot.record))
-    assert {key: loaded.record[key] for key in kept} == kept
+    assert loaded.record == snapshot.record
 
 
 def test_the_two_newest_are_kept_in_order_of_step(tmp_path: Path, snapshot: Snapshot) -> None:
     for step in (99_999_998, 99_999_999, 100_000_000):
         save_checkpoint(tmp_path, at_step(snapshot, step))
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == ["step-100000000", "step-99999999"]
-    assert load_checkpoint(tmp_path).record["step"] == 100_000_000
+    assert load_checkpoint(tmp_path).record.step == 100_000_000
 
 
 def test_a_kill_at_any_instant_leaves_a_loadable_checkpoint(
@@ -75,7 +76,7 @@ def test_a_kill_at_any_instant_leaves_a_loadable_checkpoint(
                 survived += 1
             else:
                 break
-        step = load_checkpoint(run_dir).record["step"]
+        step = load_checkpoint(run_dir).record.step
         assert step in (2, 3)
         assert load_checkpoint(run_dir).tensors["rng"]["mark"].item() == step
         save_checkpoint(run_dir, at_step(snapshot, 4))
@@ -92,7 +93,7 @@ def kill_at(patch: pytest.MonkeyPatch, instant: int) -> None:
     def killed() -> bool:
         return next(calls) == instant
 
-    write, fsync_dir, rename, rmtree = checkpoint._write, checkpoint._fsync_dir, Path.rename, shutil.rmtree
+    write, fsync_dir, rename, rmtree = checkpoint.write_file, checkpoint.fsync_directory, Path.rename, shutil.rmtree
 
     def write_half(path: Path, content: bytes) -> None:
         if killed():
@@ -116,8 +117,8 @@ def kill_at(patch: pytest.MonkeyPatch, instant: int) -> None:
             raise Killed
         rmtree(path)
 
-    patch.setattr(checkpoint, "_write", write_half)
-    patch.setattr(checkpoint, "_fsync_dir", no_fsync)
+    patch.setattr(checkpoint, "write_file", write_half)
+    patch.setattr(checkpoint, "fsync_directory", no_fsync)
     patch.setattr(Path, "rename", no_rename)
     patch.setattr(shutil, "rmtree", rmtree_half)
 
@@ -164,10 +165,18 @@ def test_pickle_is_never_opened(tmp_path: Path, snapshot: Snapshot) -> None:
 
 def reseal(path: Path) -> None:
     """Make every recorded digest fit the files as they are now."""
-    record = json.loads((path / "checkpoint.json").read_bytes())
-    for name in record["files"]:
-        record["files"][name] = checkpoint.hashlib.sha256((path / name).read_bytes()).hexdigest()
-    (path / "checkpoint.json").write_bytes(checkpoint._sealed(record))
+    files = {}
+    for name in FILES:
+        content = (path / f"{name}.safetensors").read_bytes()
+        files[name] = {"bytes": len(content), "sha256": sha256_bytes(content)}
+    rewrite(path, {"files": files})
+
+
+def rewrite(path: Path, changes: dict[str, Any]) -> None:
+    """Change fields of checkpoint.json and seal it again."""
+    document = json.loads((path / "checkpoint.json").read_bytes()) | changes
+    document.pop("digest")
+    (path / "checkpoint.json").write_bytes(seal(document))
 
 
 @pytest.mark.parametrize("code", ["load_generator", "load_checkpoint"])
@@ -176,17 +185,19 @@ def test_no_checkpoint_says_what_to_give(tmp_path: Path, code: str) -> None:
         getattr(checkpoint, code)(tmp_path)
 
 
-def test_a_newer_format_says_upgrade(tmp_path: Path, snapshot: Snapshot) -> None:
+def test_another_schema_says_what_to_do(tmp_path: Path, snapshot: Snapshot) -> None:
     path = save_checkpoint(tmp_path, snapshot)
-    record = json.loads((path / "checkpoint.json").read_bytes()) | {"format": 2}
-    (path / "checkpoint.json").write_bytes(checkpoint._sealed(record))
-    with pytest.raises(CheckpointError, match="format 2, this version reads up to 1: upgrade"):
+    rewrite(path, {"schema": 3})
+    with pytest.raises(CheckpointError, match="schema 3, and this gen-engine reads 2; update gen-engine"):
+        load_generator(tmp_path)
+    (path / "checkpoint.json").write_bytes(b'{"format": 1, "sha256": "0"}')
+    with pytest.raises(CheckpointError, match="format 1 of an earlier gen-engine; train again, or export it with"):
         load_generator(tmp_path)
 
 
 def test_weights_of_another_shape_are_named(tmp_path: Path, snapshot: Snapshot) -> None:
     path = save_checkpoint(tmp_path, snapshot)
-    shutil.copy(path / "partner.safetensors", path / "generator-ema.safetensors")
+    shutil.copy(path / "auxiliary.safetensors", path / "generator-ema.safetensors")
     reseal(path)
     with pytest.raises(CheckpointError, match=r"generator-ema\.safetensors does not fit its own config"):
         load_generator(tmp_path)

@@ -14,13 +14,12 @@ import pytest
 import torch
 from PIL import Image
 
+from gen_engine.engine.errors import OutputError, OutputLocked, PlanMismatch
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.errors import (
     ConfigError,
     DataError,
-    OutputRefused,
-    ResumeMismatch,
     TrainingDiverged,
     TrainingInterrupted,
 )
@@ -28,7 +27,8 @@ from gen_engine.train.models import MODELS
 from gen_engine.train.objectives import steps
 from gen_engine.train.runs.checkpoint import FILES, has_checkpoint, newest_checkpoint
 from gen_engine.train.runs.events import EpochDone, Event, Notice, RunStarted, Saved, StepDone, StepSkipped
-from gen_engine.train.runs.loop import Trainer, data_order, train
+from gen_engine.train.runs.loop import Trainer, data_order
+from gen_engine.train.runs.loop import run_training as train
 from gen_engine.train.runs.run_dir import locked
 from gen_engine.train.runs.state import RunState, moving_average
 
@@ -84,11 +84,14 @@ def test_a_killed_run_takes_its_unsaved_epochs_again(
     config = make_config(epochs=4, checkpoint_every=2)
     train(config, tiny_data, tmp_path / "straight")
 
+    class Killed(BaseException):
+        pass
+
     def die(event: Event) -> None:
         if isinstance(event, StepDone) and event.step == 17:
-            raise MemoryError
+            raise Killed
 
-    with pytest.raises(MemoryError):
+    with pytest.raises(Killed):
         train(config, tiny_data, tmp_path / "killed", on_event=die)
     assert len(means(tmp_path / "killed")) == 3
     train(config, tiny_data, tmp_path / "killed")
@@ -132,16 +135,16 @@ def test_another_configuration_is_refused_with_both_values(
     tmp_path: Path, make_config: MakeConfig, tiny_data: ImageData
 ) -> None:
     train(make_config(), tiny_data, tmp_path)
-    with pytest.raises(ResumeMismatch, match=r"lr: the run has 0\.0002, this command asks for 0\.5") as caught:
+    with pytest.raises(PlanMismatch, match=r"lr: the run has 0\.0002, this command requests 0\.5") as caught:
         train(make_config(lr=0.5, width=8), tiny_data, tmp_path)
-    assert "width: the run has 4, this command asks for 8" in str(caught.value)
+    assert "width: the run has 4, this command requests 8" in str(caught.value)
     assert "seed" not in str(caught.value)
 
 
 def test_other_data_is_refused_with_both_names(tmp_path: Path, make_config: MakeConfig, tiny_data: ImageData) -> None:
     train(make_config(), tiny_data, tmp_path)
     changed = make_image_data(255 - tiny_data.images_NHWC, tiny_data.labels, tiny_data.class_names, "other")
-    with pytest.raises(ResumeMismatch, match=r"trained on tiny .*this data is other"):
+    with pytest.raises(PlanMismatch, match=r"trained on tiny .*this data is other"):
         train(make_config(), changed, tmp_path)
 
 
@@ -184,7 +187,7 @@ def test_a_bad_batch_leaves_no_trace_in_the_weights(
     losses = state.take_step(good_BCHW * float("inf"), labels_B, state.rng)
     assert not np.isfinite(list(losses.values())).all()
     after = state.snapshot(0, tiny_data).tensors
-    for name in ("generator", "partner", "optimizers"):
+    for name in ("generator", "auxiliary", "optimizers"):
         for key, tensor in before[name].items():
             assert torch.equal(after[name][key], tensor), (name, key)
 
@@ -218,10 +221,10 @@ def test_too_high_a_rate_diverges_with_a_message(tmp_path: Path, make_config: Ma
 def test_a_second_process_and_a_read_only_place_are_refused(
     tmp_path: Path, make_config: MakeConfig, tiny_data: ImageData
 ) -> None:
-    with locked(tmp_path), pytest.raises(OutputRefused, match="another process is training in"):
+    with locked(tmp_path), pytest.raises(OutputLocked, match="another process is training in"):
         train(make_config(), tiny_data, tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(OutputRefused, match="cannot write to"):
+    with pytest.raises(OutputError, match="cannot write to"):
         train(make_config(), tiny_data, tmp_path / "file" / "run")
 
 
@@ -234,8 +237,8 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gen_engine.train.runs.checkpoint._write", full)
-        with pytest.raises(OutputRefused, match="No space left on device"):
+        patch.setattr("gen_engine.train.runs.checkpoint.write_file", full)
+        with pytest.raises(OutputError, match="No space left on device"):
             train(make_config(epochs=2), tiny_data, tmp_path)
     assert newest_checkpoint(tmp_path).name == "step-00000005"
     assert train(make_config(epochs=2), tiny_data, tmp_path).epochs == 2

@@ -1,0 +1,183 @@
+"""What a user may ask of a training run: every option with its one default. Imports no torch.
+
+The command line makes its flags from these fields and shows the docstring under each as the flag's help.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gen_engine.train.errors import ConfigError
+
+IMAGE_SIZES = (28, 32, 64, 128)
+"""Heights and widths, in pixels, that the models make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How training data is read, and how much of it."""
+
+    image_size: int | None = None
+    """28, 32, 64 or 128 pixels; by default the data's own size, or 64 in a folder of mixed sizes."""
+
+    value_range: str | None = None
+    """LOW..HIGH, the values that become black and white, such as 0..4095; by default inferred, and logged."""
+
+    max_bad_share: float = 0.01
+    """Share of a folder's files that may be unreadable, 0 to 1."""
+
+    max_image_pixels: int = 150_000_000
+    """Largest image that is decoded, in pixels."""
+
+    max_data_size: int = 2 * 2**30
+    """Most bytes that the data may take in memory, which archives can exceed a thousandfold on disk."""
+
+    def __post_init__(self) -> None:
+        check_image_size(self.image_size)
+        if not 0.0 <= self.max_bad_share <= 1.0:
+            raise ConfigError(f"max-bad-share is {self.max_bad_share}: it must be 0 to 1")
+        for name in ("max_image_pixels", "max_data_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be at least 1")
+        self.bounds()  # refuses a text that is not a range
+
+    def bounds(self) -> tuple[float, float] | None:
+        """The two numbers of `value_range`, or None; ConfigError when it is not LOW..HIGH with LOW < HIGH."""
+        if self.value_range is None:
+            return None
+        number = r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?)\s*"
+        match = re.fullmatch(rf"{number}\.\.{number}", self.value_range)
+        low, high = (float(match[1]), float(match[2])) if match else (0.0, 0.0)
+        if not -1e38 < low < high < 1e38:
+            raise ConfigError(f"value-range is {self.value_range!r}: write LOW..HIGH, LOW below HIGH, such as 0..4095")
+        return low, high
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Sizes of the networks."""
+
+    latent_dim: int = 100
+    """Number of latent dimensions Z, drawn from a standard normal."""
+
+    label_dim: int = 16
+    """Length of the learned label embedding that is concatenated to the latent (conditional models)."""
+
+    width: int = 64
+    """Feature maps of the convolution next to the image (`ngf` and `ndf` of Radford et al. 2015)."""
+
+    hidden: int = 256
+    """Units of the hidden dense layer in the MLP families, and of the dense layer in auxiliary networks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """The numbers that losses take."""
+
+    label_smoothing: float = 0.1
+    """How far below 1 the target of real images is, in [0, 0.5); `bce` only."""
+
+    beta: float = 1.0
+    """Weight of the KL term, at least 0; `elbo` only."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"label-smoothing is {self.label_smoothing}: it must be in [0, 0.5)")
+        if not 0.0 <= self.beta < float("inf"):
+            raise ConfigError(f"beta is {self.beta}: it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """Optimisation, and how often a run saves and shows."""
+
+    epochs: int = 30
+    """Passes over the data."""
+
+    batch: int = 128
+    """Images per step; an epoch's incomplete last batch is left out."""
+
+    lr: float = 2e-4
+    """Adam's learning rate, generator (VAE: both networks)."""
+
+    adam_beta1: float = 0.5
+    """Adam's first-moment decay; 0.5 for GANs (Radford et al. 2015)."""
+
+    adam_beta2: float = 0.999
+    """Adam's second-moment decay."""
+
+    ema_decay: float = 0.999
+    """Decay per step of the moving average of the generator that is exported."""
+
+    seed: int = 0
+    """Seeds initial weights, data order and latents."""
+
+    preview_every: int = 1
+    """Epochs between sample grids; 0 for none."""
+
+    checkpoint_every: int = 1
+    """Epochs between checkpoints; the last epoch always has one."""
+
+    max_bad_steps: int = 20
+    """Consecutive steps with a loss or gradient that is not finite before the run stops."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "checkpoint_every", "max_bad_steps"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be at least 1")
+        if self.preview_every < 0:
+            raise ConfigError(f"preview-every is {self.preview_every}: it must be 0 (never) or more")
+        if not 0.0 < self.lr < float("inf"):
+            raise ConfigError(f"lr is {self.lr}: it must be more than 0")
+        for name in ("adam_beta1", "adam_beta2", "ema_decay"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be in [0, 1)")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}: it must be 0 to 2^63 - 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ReadOptions, NetworkOptions, LossOptions, LoopOptions):
+    """Everything that `gen_engine.train.train` and `gen-engine train` take; "auto" and None are resolved later."""
+
+    model: str = "dcgan"
+    """mlp-gan, dcgan, mlp-vae or conv-vae."""
+
+    data: str
+    """fashion-mnist, digits, a folder of images, or an .npz or .npy file."""
+
+    conditional: bool = False
+    """Learn the labels too."""
+
+    loss: str | None = None
+    """non-saturating, minimax or bce (GAN); elbo (VAE); by default the family's."""
+
+    lr_discriminator: float | None = None
+    """The discriminator's own learning rate; by default that of --lr."""
+
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    precision: str = "auto"
+    """auto, fp32 or bf16 (autocast; weights stay float32)."""
+
+    threads: int | None = None
+    """CPU threads, 1 to 1024; by default torch's own choice."""
+
+    def __post_init__(self) -> None:
+        for base in (ReadOptions, LossOptions, LoopOptions):
+            base.__post_init__(self)
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")
+
+
+def check_image_size(size: int | None) -> None:
+    """ConfigError for a size that no model makes."""
+    if size is not None and size not in IMAGE_SIZES:
+        raise ConfigError(f"image size {size} is not supported: use one of {', '.join(map(str, IMAGE_SIZES))}")
+
+
+def flag_name(name: str) -> str:
+    """A field's name as the command line spells it."""
+    return name.replace("_", "-")

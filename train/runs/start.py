@@ -1,0 +1,26 @@
+"""From options to a run: read the data, resolve what was left open, train."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gen_engine.train.config import resolve_config
+from gen_engine.train.data import read_data
+from gen_engine.train.device import set_threads
+from gen_engine.train.options import TrainOptions
+from gen_engine.train.runs.checkpoint import CheckpointInfo
+from gen_engine.train.runs.events import ConfigResolved, DataRead, OnEvent
+from gen_engine.train.runs.loop import Stop, run_training
+
+
+def start(
+    options: TrainOptions, out: str | os.PathLike[str], *, resume: bool, on_event: OnEvent, stop: Stop
+) -> CheckpointInfo:
+    """Train as `gen_engine.train.train` documents."""
+    set_threads(options.threads)
+    data = read_data(options.data, options)
+    on_event(DataRead(name=data.name, images=len(data.images_NHWC), classes=data.num_classes, notes=data.notes))
+    config = resolve_config(options, data)
+    on_event(ConfigResolved(config=config))
+    return run_training(config, data, Path(out), resume=resume, on_event=on_event, stop=stop)
