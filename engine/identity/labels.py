@@ -10,6 +10,7 @@ A plan is what ``--labels`` says, resolved against the bundle's classes and smal
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import index

@@ -214,7 +214,9 @@ def test_an_older_checkpoint_is_not_passed_off_as_the_newest(inspect, run: Path,
     assert "older checkpoint" in err
 
 
-@pytest.mark.parametrize("name", ["auxiliary.safetensors", "generator.safetensors", "rng.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize(
+    "name", ["auxiliary.safetensors", "generator.safetensors", "rng.safetensors", "checkpoint.json"]
+)
 def test_a_damaged_checkpoint_is_found_in_any_of_its_files(inspect, run: Path, tmp_path: Path, name: str) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     (file,) = copy.rglob(name)
