@@ -11,7 +11,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.models import Generator, build_generator, build_partner
-from gen_engine.train.objectives.steps import make_step
+from gen_engine.train.objectives.graphed import GraphedStep
+from gen_engine.train.objectives.steps import Step, make_step
 from gen_engine.train.runs.checkpoint import Snapshot
 
 
@@ -25,7 +26,8 @@ class RunState:
         self.generator = build_generator(config.model).to(device)
         self.partner = build_partner(config.model).to(device)
         self.average = moving_average(self.generator, config.ema_decay)
-        self.take_step = make_step(config, self.generator, self.partner)
+        step = make_step(config, self.generator, self.partner)
+        self.take_step: Step = GraphedStep(step) if config.device == "cuda" else step
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.metrics: dict[str, Any] = {}
@@ -105,6 +107,7 @@ class RunState:
                 if owner == name:
                     state.setdefault(int(index), {})[entry] = value
             optimizer.load_state_dict({"state": state, "param_groups": record["optimizer_groups"][name]})
+        self.take_step.reset()
         torch.set_rng_state(tensors["rng"]["torch"])
         self.rng.set_state(tensors["rng"]["run"])
         progress = record["progress"]
