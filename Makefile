@@ -17,7 +17,7 @@ UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0
 EXTRAS := train jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test test-fast coverage lint lock docs bench bench-vs peers hooks clean
+.PHONY: help sample test test-fast coverage lint lock docs bench bench-vs peers gpu hooks clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -51,6 +51,9 @@ bench-vs: $(DEV) ## Measure this tree against another revision: make bench-vs RE
 
 peers: $(DEV) ## Measure compiled generators beside what people use today: a quarter of an hour
 	$(BIN)/python -W ignore benchmarks/compiled.py --chart docs/peers.png --json out/peers.json
+
+gpu: $(DEV) ## Try everything on the NVIDIA GPU that is here: three minutes, docs/gpu.md says more
+	$(BIN)/python benchmarks/gpu.py --record out/gpu-record.json
 
 lock: | $(BIN)/pip ## Resolve the development environment anew and write requirements-dev.txt
 	@$(PIP) install --quiet uv

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="In which arithmetic; int8 only if it is named.",
 )
+@click.option(
+    "--device",
+    metavar="cpu|cuda",
+    default="cpu",
+    show_default=True,
+    help="What it is to be fast on; an engine is for a GPU in any case.",
+)
 @click.option("--max-batch", type=int, default=1000, show_default=True, help="Most samples a call.")
 @click.option("--budget", callback=seconds, default="60s", show_default=True, help="Time to spend, about.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write a compiled copy there.  [default: in place]")
@@ -62,6 +69,7 @@ def compile_(
       gen-engine compile faces.gen
       gen-engine compile faces.gen --target openvino --precision bf16 --budget 2m
       gen-engine compile faces.gen --precision int8 --out faces-int8.gen
+      gen-engine compile faces.gen --device cuda
     """
     import onnx_ir  # noqa: F401  # first: if libraries are missing, its absence names the extra of this command
 

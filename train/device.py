@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -54,13 +55,25 @@ def deterministic(device: str) -> Iterator[None]:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
     before = torch.are_deterministic_algorithms_enabled()
     benchmark = torch.backends.cudnn.benchmark
+    memory: Any = torch.utils.deterministic  # its stub lacks the attribute
+    fill = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+    # All memory is written before it is read here; filling it with NaN first only costs a kernel an allocation.
+    memory.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.benchmark = benchmark
+        memory.fill_uninitialized_memory = fill
+
+
+def home_of(size: int, device: str) -> torch.device:
+    """Where data of so many bytes is kept: on the GPU that trains on it if it takes no more than a quarter of it."""
+    if device == "cuda" and size <= torch.cuda.mem_get_info()[1] // 4:
+        return torch.device("cuda")
+    return torch.device("cpu")
 
 
 def set_threads(count: int | None) -> None:

@@ -1,7 +1,7 @@
 """What a batch on a GPU is made from: pinned memory that the host writes, and device memory that the generator reads.
 
 Latents come from the host, or are drawn on the GPU from the index of the first sample. Either way what is enqueued is
-the same for every batch, so that it can be captured in a CUDA graph. Unmeasured: it was not run on a GPU.
+the same for every batch, so that it can be captured in a CUDA graph.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Latents drawn on the GPU by a kernel that has the bits of :mod:`gen_engine.engine.identity.latents`.
 
 ``latents.cu`` is compiled by NVRTC, which needs no driver, when a lane is opened. Its bits were compared with the
-processor's as host code; on a GPU it was not run yet.
+processor's as host code, and on a GPU (docs/gpu.md).
 """
 
 from __future__ import annotations

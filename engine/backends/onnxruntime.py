@@ -6,11 +6,14 @@ else, and how many there are cannot change how a matrix product is cut up.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import import_runtime
@@ -32,9 +35,12 @@ _NO_FOLDER = f"{os.devnull}/none"
 CPU_PRECISIONS = ("fp32", "int8")
 """Its processor kernels know no others; a graph in bf16 or fp16 would be cast back and forth at every node."""
 
+_REPEATED_VALUES, _MOST_REPEATS = 1 << 22, 32
+"""Values that are made again to see that they are the same, and how often a batch is run for that at most."""
+
 
 class OnnxRuntimeBackend:
-    """A graph of a bundle in one inference session. On CUDA unmeasured: no figure of it has been taken.
+    """A graph of a bundle in one inference session.
 
     Args:
         bundle: what to run.
@@ -57,6 +63,8 @@ class OnnxRuntimeBackend:
         provider, options = self._provider(bundle, graph)
         self._bundle = bundle
         runtime = import_runtime(self.name)
+        if self.device != "cpu":
+            _load_cuda_libraries(runtime)
         self._gpu = None if self.device == "cpu" else SessionGpu(self.device, int(options["device_id"]))
         if self._gpu is not None:
             options = {**options, "user_compute_stream": str(int(self._gpu.stream.handle))}
@@ -70,12 +78,37 @@ class OnnxRuntimeBackend:
             raise BackendError(f"onnxruntime refused the generator of bundle {bundle.path}: {error}") from error
         if self._session.get_providers()[0] != provider:
             raise BackendUnavailable(self._reason(None))
+        if self._gpu is not None:
+            self.refuse_unrepeatable()
 
     def lane(self) -> OnnxRuntimeLane | OnnxRuntimeCudaLane:
         """Open a lane; all lanes share the session, which is safe to call from any thread."""
         if self._gpu is not None:
             return OnnxRuntimeCudaLane(self._session, self._gpu, self._bundle, self.batch)
         return OnnxRuntimeLane(self._session, self._bundle, self.batch)
+
+    def refuse_unrepeatable(self) -> None:
+        """Raise BackendUnavailable if the same batch, run again and again, is not the same to the bit.
+
+        Some of cuDNN's kernels add in no fixed order, and no option of ONNX Runtime leaves those out. Rounding to uint8
+        hides most of it, so small batches are run often.
+        """
+        rng = np.random.default_rng(0)
+        latents_BZ = rng.standard_normal((self.batch, self._bundle.latent.dim), np.float32)
+        classes = self._bundle.labels
+        labels_B = None if classes is None else np.arange(self.batch) % len(classes.names)
+        values = self.batch * int(np.prod(self._bundle.output.shape))
+        with contextlib.closing(self.lane()) as lane:
+            made = []
+            for _ in range(min(_MOST_REPEATS, 2 + _REPEATED_VALUES // values)):
+                lane.submit(latents_BZ, labels_B)
+                made.append(blake3(lane.collect().data).digest())
+        if len(set(made)) > 1:
+            raise BackendUnavailable(
+                f"device {self.device!r}: at a batch of {self.batch} in {self.precision} onnxruntime makes other "
+                "samples of the same latents from run to run, by a kernel of cuDNN that adds in no fixed order; use "
+                "another --batch, or 'gen-engine compile --device cuda', which finds a form that does not"
+            )
 
     def _provider(self, bundle: Bundle, graph: Graph) -> tuple[str, Mapping[str, str]]:
         """Return the execution provider's name and options, or refuse what it cannot do."""
@@ -86,7 +119,11 @@ class OnnxRuntimeBackend:
                     "processor; use --backend openvino, or --precision fp32"
                 )
             return "CPUExecutionProvider", {}
-        return "CUDAExecutionProvider", {"device_id": str(cuda_ordinal(self.device, self.name)), "use_tf32": "0"}
+        return "CUDAExecutionProvider", {
+            "device_id": str(cuda_ordinal(self.device, self.name)),
+            "use_tf32": "0",
+            **_convolutions(graph),
+        }
 
     def _reason(self, error: Exception | None) -> str:
         said = f" ({' '.join(str(error).split())})" if error else ""
@@ -153,6 +190,33 @@ def exported_values(
     except Exception as error:
         raise BackendError(f"onnxruntime failed on a batch of {len(latents_BZ)}: {error}") from error
     return values
+
+
+def _convolutions(graph: Graph) -> dict[str, str]:
+    """Return how the CUDA provider is to choose its convolutions: never by timing, which no two processes agree on.
+
+    A transposed convolution without tensor cores is by heuristics one that adds in no fixed order, on every GPU that we
+    saw; the default one is several times as slow, and the same to the bit. ``compile`` finds forms without any.
+    """
+    if graph.precision == "fp32" and _TRANSPOSED in graph.onnx:
+        return {"cudnn_conv_algo_search": "DEFAULT"}
+    return {"cudnn_conv_algo_search": "HEURISTIC", "prefer_nhwc": "1"}
+
+
+_TRANSPOSED = b"\x22\x0dConvTranspose"
+"""A node's ``op_type`` as protocol buffers have it: field 4, 13 bytes. Its name, which may be the same, is field 3."""
+
+
+def _load_cuda_libraries(runtime: Any) -> None:
+    """Load the CUDA and cuDNN libraries that pip installed, which no loader finds by itself.
+
+    Without it the provider works only where they are on the loader's path, or after torch was imported. What cannot be
+    loaded is said on standard output, where samples may go; the provider then says it again by not loading.
+    """
+    preload = getattr(runtime, "preload_dlls", None)
+    if preload is not None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
 
 
 def _open_session(

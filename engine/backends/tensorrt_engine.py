@@ -310,10 +310,17 @@ def _inspect(trt: ModuleType, plan: bytes, log: EngineLogger, gpu: Gpu | None) -
         return "not inspected: built without a GPU"
     engine = trt.Runtime(log.sink).deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineBuildError(said(f"{name_of(trt)} cannot open the engine that it just built on {gpu.name}", log))
+        told = said(f"{name_of(trt)} cannot open the engine that it just built on {gpu.name}", log)
+        if _UNSERVED in told:  # TensorRT-RTX builds for the GPUs it knows, whichever is here
+            raise BackendUnavailable(f"{told}. Use --target tensorrt, or --target onnxruntime --device cuda")
+        raise EngineBuildError(told)
     text = str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
     kinds = sorted(set(re.findall(r"\b(?:Float|Half|BFloat16|Int8|FP8|TF32)\b", text, re.IGNORECASE)))
     return ", ".join(kinds) or "the inspector names no types"
+
+
+_UNSERVED = "does not support this compute capability"
+"""What TensorRT-RTX says of data-centre GPUs such as the H100, when an engine is opened and not before."""
 
 
 def _cache_file(directory: Path, trt: ModuleType, gpu: Gpu | None) -> Path:

@@ -40,6 +40,11 @@ RECIPES: dict[str, tuple[str, ...]] = {
 }
 """Sequences of lowerings worth timing. Those that come to the same graph are timed once."""
 
+DEVICES = ("cpu", "cuda")
+
+_ON_GPUS = ("fp16", "fp32")
+"""What ONNX Runtime's CUDA provider has convolutions and matrix products for; those in bf16 are few."""
+
 TARGETS = ("openvino", "onnxruntime")
 """What ``auto`` tries on a processor."""
 
@@ -47,6 +52,7 @@ BATCHES = (10, 25, 50, 100, 200, 500, 1000, 2000)
 """All divide the default shard, so that no batch is cut by a shard's edge."""
 
 _LARGEST_BATCH_BYTES = 4 << 20
+_LARGEST_BATCH_BYTES_ON_A_GPU = 64 << 20
 _CALIBRATION_SEED = 2**62 + 7
 _CALIBRATION_SAMPLES = 256
 
@@ -60,6 +66,8 @@ class Options:
     """``auto`` tries what this machine runs and the gate is likely to pass; int8 is asked for by name."""
 
     device: str = "cpu"
+    """One of :data:`DEVICES`; an engine is for a GPU whatever it says."""
+
     max_batch: int = BATCHES[-1]
     budget: float = 60.0
     """Seconds to spend, about; candidates that were not reached are in the table as such."""
@@ -73,10 +81,21 @@ class Options:
         known = (*PRECISIONS, "tf32") if self.target in ENGINES else PRECISIONS
         if self.precision not in ("auto", *known):
             raise RequestError(f"precision {self.precision!r}: known are auto, {', '.join(known)}")
+        if self.device not in DEVICES:
+            raise RequestError(f"device {self.device!r}: known are {', '.join(DEVICES)}")
+        if self.device == "cuda" and self.target not in ("auto", "onnxruntime", *ENGINES):
+            raise RequestError(f"target {self.target!r}: it runs on no GPU; use onnxruntime, or --device cpu")
         if self.max_batch < 1:
             raise RequestError(f"max batch {self.max_batch}: it must be at least 1")
         if not self.budget > 0:
             raise RequestError(f"budget {self.budget:g} s: it must be above 0")
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The runtimes that are tried."""
+        if self.target != "auto":
+            return (self.target,)
+        return TARGETS if self.device == "cpu" else ("onnxruntime",)
 
 
 @dataclass(kw_only=True)
@@ -122,11 +141,12 @@ def graphs_of(
         model = lower(bundle.load(GENERATOR), names, outputs=[PIXELS_OUTPUT]).model
         if model not in lowered.values():
             lowered[recipe] = model
-    targets = TARGETS if options.target == "auto" else (options.target,)
+    targets = options.targets
     for precision in ("bf16", "fp16", "fp32") if options.precision == "auto" else (options.precision,):
-        able = [target for target in targets if precision in computes(target)]
+        able = [target for target in targets if precision in computes(target, options.device)]
         for target in set(targets) - set(able):
-            refused(f"{target} does not compute in {precision} on this processor")
+            here = "this processor" if options.device == "cpu" else "a GPU"
+            refused(f"{target} does not compute in {precision} on {here}")
         graphs = dict(_typed(bundle, lowered, precision, refused)) if able else {}
         for target in able:
             for recipe, graph in graphs.items():
@@ -149,8 +169,10 @@ def _typed(
         )
 
 
-def computes(target: str) -> tuple[str, ...]:
-    """Return the precisions that a runtime has kernels for on this processor, by its own word."""
+def computes(target: str, device: str = "cpu") -> tuple[str, ...]:
+    """Return the precisions that a runtime has kernels for on this processor or on GPUs, by its own word."""
+    if device == "cuda":
+        return _ON_GPUS
     if target == "onnxruntime":
         return CPU_PRECISIONS
     try:
@@ -187,7 +209,8 @@ def first_batch(bundle: Bundle, options: Options) -> int:
 
 
 def batches_of(bundle: Bundle, options: Options) -> list[int]:
-    """Return the batches to try: within what was asked for, and small enough for their pixels to stay in caches."""
+    """Return the batches to try: within what was asked for, and for a processor small enough to stay in its caches."""
     sample = math.prod(bundle.output.shape) * np.dtype(bundle.output.dtype).itemsize
-    most = min(options.max_batch, max(BATCHES[0], _LARGEST_BATCH_BYTES // sample))
+    largest = _LARGEST_BATCH_BYTES if options.device == "cpu" else _LARGEST_BATCH_BYTES_ON_A_GPU
+    most = min(options.max_batch, max(BATCHES[0], largest // sample))
     return [batch for batch in BATCHES if batch <= most] or [options.max_batch]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.backends import ENGINES, open_backend, runtime_version
 from gen_engine.engine.backends.contract import Backend
+from gen_engine.engine.backends.cuda import gpu
 from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, refuse_existing
@@ -124,7 +125,7 @@ class _Search:
 
     def _runner(self, target: str, graph: Graph, batch: int) -> Runner:
         backend = open_backend(target, self._bundle, graph, device=self._options.device, batch=batch)
-        return Runner(backend, self._bundle, lanes=usable_cpus(), as_job=True)
+        return Runner(backend, self._bundle, lanes=_lanes(self._options), as_job=True)
 
     def _opened_now(self) -> list[Candidate]:
         """Return the candidates that are still in it, the fastest first."""
@@ -209,6 +210,12 @@ class _Search:
             (speedup,) = relative_speeds(theirs, [ours], seconds=1.0)
         return speedup
 
+    def _kernels(self, kept: Candidate) -> dict[str, int]:
+        """Return the kernels that the runtime chose; none are known of a GPU's, whose choice the profile leaves out."""
+        if self._options.device != "cpu":
+            return {}
+        return kernels_of(self._opened(kept, kept.batch), kept.graph, self._bundle)
+
     def record(self, kept: Candidate) -> Variant:
         """Return the record of the candidate that is kept."""
         at_1 = None if self._bundle.fixed_batch is not None else self._speedup_at_1(kept)
@@ -222,16 +229,11 @@ class _Search:
             model=GENERATOR,
             generator=self._canonical.sha256,
             lowerings=RECIPES[kept.recipe],
-            built_for={
-                "processor": processor_name(),
-                "isa": list(isa()),
-                "runtime": f"{kept.target} {runtime_version(kept.target)}",
-                "threads": usable_cpus(),
-            },
+            built_for=_built_for(kept, self._options),
             speedup=None if kept.speedup is None else round(kept.speedup, 3),
             speedup_at_1=None if at_1 is None else round(at_1, 3),
             gate=kept.verdict.to_json(),
-            kernels=kernels_of(self._opened(kept, kept.batch), kept.graph, self._bundle),
+            kernels=self._kernels(kept),
             table=[candidate.to_json() for candidate in self.table],
         )
 
@@ -261,8 +263,24 @@ def _draw(bundle: Bundle, target: str, graph: Graph, options: Options, batch: in
     backend = open_backend(
         target, bundle, graph, device=options.device, batch=bundle.fixed_batch or min(batch, samples)
     )
-    with contextlib.closing(Runner(backend, bundle, lanes=usable_cpus())) as runner:
+    with contextlib.closing(Runner(backend, bundle, lanes=_lanes(options))) as runner:
         return runner.draw(seed=_GATE_SEED, samples=samples)
+
+
+def _lanes(options: Options) -> int:
+    """Return how many lanes a job would have. Those of a GPU take turns there: two keep it busy while one copies."""
+    return usable_cpus() if options.device == "cpu" else min(2, usable_cpus())
+
+
+def _built_for(kept: Candidate, options: Options) -> dict[str, Any]:
+    """Return what a variant is fast on."""
+    on_gpu = options.device != "cpu"
+    return {
+        "processor": gpu(0).name if on_gpu else processor_name(),
+        "isa": [] if on_gpu else list(isa()),
+        "runtime": f"{kept.target} {runtime_version(kept.target)}",
+        "threads": _lanes(options) if on_gpu else usable_cpus(),
+    }
 
 
 def _near(candidate: Candidate, fastest: float) -> bool:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.errors import BackendError, PlanMismatch
 from gen_engine.train.config import TrainConfig, check_resumable
 from gen_engine.train.data.image_data import ImageData, check_every_class, check_labels_given
-from gen_engine.train.device import check_fits, deterministic
+from gen_engine.train.device import check_fits, deterministic, home_of
 from gen_engine.train.errors import (
     CheckpointError,
     ConfigError,
@@ -117,10 +117,11 @@ class Trainer:
         self.config, self.data, self.run_dir = config, data, run_dir
         self.on_event, self.stop = on_event, stop
         self.state = RunState(config)
-        self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy())
+        home = home_of(data.images_NHWC.nbytes, config.device)
+        self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy()).to(home)
         self.labels_N = None
         if config.model.num_classes and data.labels is not None:
-            self.labels_N = torch.from_numpy(data.labels.copy())
+            self.labels_N = torch.from_numpy(data.labels.copy()).to(home)
         self.steps_per_epoch = len(data.images_NHWC) // config.batch
         self.saved_at = -1
 
@@ -184,7 +185,7 @@ class Trainer:
             self._interrupted(signum)
 
     def _one_step(self, indices_B: NDArray[np.int64]) -> None:
-        chosen = torch.from_numpy(indices_B)
+        chosen = torch.from_numpy(indices_B).to(self.images_NCHW.device)
         images_BCHW = self.images_NCHW[chosen].to(self.config.device).float() / 127.5 - 1.0
         labels_B = None if self.labels_N is None else self.labels_N[chosen].to(self.config.device)
         losses = self.state.take_step(images_BCHW, labels_B, self.state.rng)

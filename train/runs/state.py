@@ -12,7 +12,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.models import Generator, build_auxiliary, build_generator
-from gen_engine.train.objectives.steps import make_step
+from gen_engine.train.objectives.graphed import GraphedStep
+from gen_engine.train.objectives.steps import Step, make_step
 from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
 
@@ -27,7 +28,8 @@ class RunState:
         self.generator = build_generator(config.model).to(device)
         self.auxiliary = build_auxiliary(config.model).to(device)
         self.average = moving_average(self.generator, config.ema_decay)
-        self.take_step = make_step(config, self.generator, self.auxiliary)
+        step = make_step(config, self.generator, self.auxiliary)
+        self.take_step: Step = GraphedStep(step) if config.device == "cuda" else step
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.metrics: dict[str, Any] = {}
@@ -102,6 +104,7 @@ class RunState:
             check_tensors(network, tensors[name])
             network.load_state_dict(tensors[name])
         self._load_moments(tensors["optimizers"])
+        self.take_step.reset()
         if tensors["rng"].keys() != {"torch", "run"}:
             raise ValueError(f"rng has {', '.join(sorted(tensors['rng'])) or 'nothing'}, and needs torch and run")
         try:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fake_cuda
@@ -14,10 +15,12 @@ import numpy as np
 import pytest
 from backend_contract import BATCH, DIM, SHAPE, BackendContract, in_parallel, inputs, run
 from later import LaterBackend
+from onnx import helper
 from tiny_bundle import make_tiny_bundle
 from tiny_variant import graph_in
 
 from gen_engine.engine.backends import cuda, cuda_inputs, open_backend
+from gen_engine.engine.backends import onnxruntime as onnxruntime_backend
 from gen_engine.engine.backends import openvino as openvino_backend
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
@@ -154,7 +157,7 @@ class TestOnnxRuntimeBound(BackendContract):
         lane = backend.lane()
         lane.submit_samples(0, Latents(dim=DIM), inputs(0)[1])
         lane.close()
-        assert fake_cuda.Buffer.open == 2  # the pinned pixels, which go with their last view
+        assert fake_cuda.Buffer.open == lane.depth + 1  # the pinned pixels, which go with their last view
 
     def test_without_classes(self, backend: BoundBackend, tmp_path: Path) -> None:
         plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=6, latent_dim=DIM)
@@ -167,9 +170,47 @@ class TestOnnxRuntimeBound(BackendContract):
             backend.lane().submit(inputs(0)[0], np.full(BATCH, 99))
         assert caught.value.__cause__ is not None
 
+    def test_samples_that_are_the_same_in_every_run(self, backend: BoundBackend) -> None:
+        backend.refuse_unrepeatable()
+
+    def test_samples_that_differ_from_run_to_run_are_refused(
+        self, backend: BoundBackend, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        collect, runs = OnnxRuntimeCudaLane.collect, []
+
+        def unsteady(lane: OnnxRuntimeCudaLane) -> Any:
+            runs.append(pixels := collect(lane))
+            pixels.flat[-1] ^= len(runs) == 7
+            return pixels
+
+        monkeypatch.setattr(OnnxRuntimeCudaLane, "collect", unsteady)
+        with pytest.raises(BackendUnavailable, match=r"at a batch of 5 in fp32 .* from run to run"):
+            backend.refuse_unrepeatable()
+        assert len(runs) == 32  # so few values: often
+
     def test_a_bundle_that_promises_another_shape(self, backend: BoundBackend, tiny: Bundle, larger: Bundle) -> None:
         with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
             BoundBackend(tiny, canonical_graph(larger), batch=BATCH).lane()
+
+
+def test_a_convolution_is_never_chosen_by_timing(tiny: Bundle) -> None:
+    """Nor is a transposed one, without tensor cores, by heuristics: those add in no fixed order."""
+    named = helper.make_node("Conv", ["x", "w"], ["y"], name="ConvTranspose")
+    asked = {}
+    for op, precision in (("Conv", "fp32"), ("ConvTranspose", "fp32"), ("ConvTranspose", "fp16")):
+        node = helper.make_node(op, ["x", "w"], ["y"]) if op != "Conv" else named
+        model = helper.make_model(helper.make_graph([node], "g", [], [])).SerializeToString()
+        graph = Graph(onnx=model, sha256="0" * 64, precision=precision, origin="canonical", batch=None)
+        asked[op, precision] = onnxruntime_backend._convolutions(graph)["cudnn_conv_algo_search"]
+    assert list(asked.values()) == ["HEURISTIC", "DEFAULT", "HEURISTIC"]
+
+
+def test_libraries_are_loaded_without_a_word_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = []
+    onnxruntime_backend._load_cuda_libraries(SimpleNamespace(preload_dlls=lambda: loaded.append(print("no cuDNN"))))
+    onnxruntime_backend._load_cuda_libraries(SimpleNamespace())  # before 1.21 there was nothing to call
+    assert loaded == [None]
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.cuda import cuda_core
+from gen_engine.engine.backends.cuda import cuda_core, gpu
+from gen_engine.engine.backends.cuda_inputs import DeviceInputs, DeviceLatents
 from gen_engine.engine.backends.cuda_latents import BLOCK, SOURCE, compile_kernel, grid
 from gen_engine.engine.errors import BackendUnavailable
 from gen_engine.engine.identity.latents import LATENT_STREAM, MAX_SEED, Latents, philox_words
@@ -151,3 +153,26 @@ class TestMachineCode:
     def test_an_architecture_that_nvrtc_does_not_know(self) -> None:
         with pytest.raises(BackendUnavailable, match=r"does not compile for sm_999 .* 'gen-engine\[cuda\]'"):
             compile_kernel("999")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("distribution", "truncation"), [("normal", None), ("normal", 0.7), ("uniform", None)])
+@pytest.mark.parametrize("dim", [1, 8, 100])
+def test_bits_on_a_gpu(distribution: str, truncation: float | None, dim: int) -> None:
+    batch, core = 257, cuda_core()
+    device = core.Device(0)
+    device.set_current()
+    stream = device.create_stream()
+    latents = Latents(dim=dim, distribution=distribution, truncation=truncation, seed=MAX_SEED)
+    bundle: Any = SimpleNamespace(labels=None, latent=SimpleNamespace(dim=dim))
+    inputs = DeviceInputs(core, 0, stream, bundle, batch)
+    drawn = DeviceLatents(core, 0, gpu(0).architecture, stream, latents)
+    driver = ctypes.CDLL("libcuda.so.1")
+    for first in (0, 1, 10**12 - 17, 2**52 + 1):
+        made = np.full((batch, dim), np.nan, np.float32)
+        inputs.put(first, None)
+        inputs.enqueue(stream, drawn)
+        stream.sync()
+        there = ctypes.c_void_p(made.ctypes.data), ctypes.c_uint64(inputs.latents_address)
+        assert not driver.cuMemcpyDtoH_v2(*there, ctypes.c_size_t(made.nbytes))
+        np.testing.assert_array_equal(made.view(np.uint32), latents.draw(first, first + batch).view(np.uint32))

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from fake_tensorrt import FakeTensorRT
 from graphs import graph
 from onnx import helper
 
-from gen_engine.engine.backends import import_runtime, tensorrt_log
+from gen_engine.engine.backends import import_runtime, tensorrt_engine, tensorrt_log
 from gen_engine.engine.backends.cuda import Gpu
 from gen_engine.engine.backends.tensorrt_engine import (
     PLAN,
@@ -43,6 +44,16 @@ def dense() -> bytes:
 def no_logger_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {name: log for name, log in tensorrt_log._LOGGERS.items() if name == "tensorrt_rtx"}
     monkeypatch.setattr(tensorrt_log, "_LOGGERS", kept)  # the real one is the process's, as it has to be
+
+
+def test_a_gpu_that_the_library_does_not_serve_is_no_fault_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "IRuntime: The engine cannot run on this GPU. TensorRT-RTX does not support this compute capability, so …"
+    monkeypatch.setattr(tensorrt_engine, "said", lambda what, log: f"{what}. It said: {told}")
+    runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
+    trt: Any = SimpleNamespace(__name__="tensorrt_rtx", __version__="1.7", Runtime=lambda sink: runtime)
+    here = Gpu(name="H100", compute_capability="9.0", driver="13.0")
+    with pytest.raises(BackendUnavailable, match=r"just built on H100.* or --target onnxruntime --device cuda"):
+        tensorrt_engine._inspect(trt, b"plan", SimpleNamespace(sink=None), here)  # type: ignore[arg-type]
 
 
 @needs_rtx

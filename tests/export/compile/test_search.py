@@ -25,7 +25,7 @@ from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile import candidates
-from gen_engine.export.compile.candidates import RECIPES, Options, computes
+from gen_engine.export.compile.candidates import RECIPES, Options, batches_of, computes, graphs_of
 from gen_engine.export.compile.gate import LIMITS
 from gen_engine.export.compile.lower import LOWERINGS
 from gen_engine.export.compile.search import compile_bundle
@@ -167,6 +167,8 @@ def test_what_no_runtime_computes(bundle: Bundle) -> None:
     [
         ({"target": "tpu"}, "target 'tpu': known are auto, openvino, onnxruntime, tensorrt, tensorrt-rtx"),
         ({"precision": "fp4"}, "precision 'fp4': known are auto, fp32"),
+        ({"device": "cuda:1"}, "device 'cuda:1': known are cpu, cuda"),
+        ({"device": "cuda", "target": "openvino"}, "target 'openvino': it runs on no GPU"),
         ({"max_batch": 0}, "max batch 0: it must be at least 1"),
         ({"budget": 0.0}, "budget 0 s: it must be above 0"),
         ({"budget": float("nan")}, "budget nan s: it must be above 0"),
@@ -175,6 +177,19 @@ def test_what_no_runtime_computes(bundle: Bundle) -> None:
 def test_options_are_checked(options: dict[str, object], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         Options(**options)
+
+
+def test_on_a_gpu_onnxruntime_is_tried_in_what_it_computes_there(bundle: Bundle) -> None:
+    options = Options(device="cuda", max_batch=2000)
+    assert options.targets == ("onnxruntime",)
+    assert {found[:2] for found in graphs_of(bundle, options, lambda said: None)} == {
+        ("onnxruntime", "fp16"),
+        ("onnxruntime", "fp32"),
+    }
+    assert batches_of(bundle, options)[-1] == 2000  # no cache of a processor holds it
+    refused: list[str] = []
+    assert not list(graphs_of(bundle, dataclasses.replace(options, precision="bf16"), refused.append))
+    assert refused == ["onnxruntime does not compute in bf16 on a GPU"]
 
 
 def test_the_most_samples_a_call(bundle: Bundle) -> None:
