@@ -75,7 +75,8 @@ def scan_shards(sink: Sink, plan: Plan, shards: range, manifest: Manifest | None
     form, look = find_format(plan.format), sink.look()
     listed = () if manifest is None else (_entry(record) for record in read_shards(sink, manifest))
     journaled = sorted_entries(sink.lines(), shards)
-    for number, entries in groupby(heapq.merge(journaled, listed, key=_number), key=_number):
+    merged = heapq.merge(journaled, listed, key=_number) if listed else journaled
+    for number, entries in groupby(merged, key=_number):
         if number not in shards:
             continue
         names = sorted(form.file_names(plan.layout, number))
