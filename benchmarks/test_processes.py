@@ -145,7 +145,7 @@ def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
     digest = blake3_bytes(b"x")
     with Ledger(out, job.plan) as ledger:
         index = job.format.index_head(job.plan.layout, job.codec)
-        ledger.prepare(card.readme(job.plan, bundle, job.format), b"", index)
+        ledger.prepare(card.readme(job.plan, bundle, job.format), index, lambda: b"")
         with (ledger.scratch.parent / "journal").open("ab") as journal:
             for shard in range(shards - 1):
                 files = []

@@ -265,3 +265,11 @@ def test_what_is_no_dataset(tmp_path: Path, out: Path) -> None:
     (out / ".gen-engine" / "plan.json").write_bytes(b"")
     with pytest.raises(DatasetError, match="its job is not finished: run its command again"):
         hash_files(out, silent)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "shards.jsonl", "README.md", "data/train-00001-of-00003.images.npy"])
+def test_a_fifo_in_the_place_of_a_file_is_refused_at_once(out: Path, name: str) -> None:
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    with pytest.raises((DatasetError, VerifyError), match=name):
+        hash_files(out, silent)
