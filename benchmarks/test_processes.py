@@ -18,8 +18,9 @@ from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.base.digests import blake3_bytes
 from gen_engine.engine.commit import card
-from gen_engine.engine.commit.journal import Entry, to_line
+from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.ledger import Ledger
+from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
@@ -142,14 +143,14 @@ def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
     """Write what a job of one sample a shard leaves when it is killed before its last shard, without rendering it."""
     job = open_job(SampleRequest(count=shards, shard_size=1, batch=50), bundle)
     digest = blake3_bytes(b"x")
-    with Ledger(out, job.plan.to_json()) as ledger:
+    with Ledger(out, job.plan) as ledger:
         index = job.format.index_head(job.plan.layout, job.codec)
-        ledger.prepare(card.manifest(job.plan), card.readme(job.plan, bundle, job.format), b"", index)
+        ledger.prepare(card.readme(job.plan, bundle, job.format), index, lambda: b"")
         with (ledger.scratch.parent / "journal").open("ab") as journal:
             for shard in range(shards - 1):
                 files = []
                 for name in job.format.file_names(job.plan.layout, shard):
                     (out / name).write_bytes(b"x")
-                    stamp = str((out / name).stat().st_mtime_ns)
-                    files.append({"name": name, "bytes": 1, "blake3": digest, "stamp": stamp})
-                journal.write(to_line(Entry(shard, files)))
+                    version = str((out / name).stat().st_mtime_ns)
+                    files.append(JournaledFile(FileRecord(name, 1, digest), version))
+                journal.write(to_line(Entry(shard, tuple(files))))

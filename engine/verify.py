@@ -26,7 +26,6 @@ from gen_engine.engine.run.job import Job, open_plan
 from gen_engine.engine.sample.schema import StoredSample
 from gen_engine.engine.sinks import is_url, open_sink
 from gen_engine.engine.sinks.contract import Sink
-from gen_engine.engine.sinks.errors import output_errors
 from gen_engine.engine.sinks.names import MANIFEST, PLAN
 from gen_engine.engine.writers import open_format
 
@@ -51,19 +50,27 @@ def open_dataset(out: str | Path) -> tuple[Sink, Manifest]:
     """Open a finished dataset in a directory or under a URL, for reading.
 
     Raises:
-        DatasetError: it is not there, or its manifest is damaged.
-        OutputError: the URL cannot be read.
+        DatasetError: it is not there, cannot be read, or its manifest is damaged.
     """
     sink = open_sink(out, WHOLE)
     if not is_url(out) and not Path(out).is_dir():
         raise DatasetError(f"{out} is not a directory" if Path(out).exists() else f"{out} does not exist")
-    with output_errors(sink.place):
+    with _reading(sink):
         manifest = read_manifest(sink)
         if manifest is None:
             unfinished = sink.exists(PLAN)
             hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
             raise DatasetError(f"{out} holds no {MANIFEST}; {hint}")
     return sink, manifest
+
+
+@contextlib.contextmanager
+def _reading(sink: Sink) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        raise DatasetError(f"{sink.place} cannot be read ({error.strerror or error}{where})") from error
 
 
 def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
@@ -78,7 +85,7 @@ def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
         VerifyError: names the first file that differs, and how; or a file in ``data`` that belongs to no shard.
     """
     sink, manifest = open_dataset(out)
-    with output_errors(sink.place):
+    with _reading(sink):
         beside = (manifest.shards, *manifest.files)
         for file in beside:
             _check_file(sink, "the dataset", file)
@@ -166,7 +173,7 @@ class _Stored:
         if not is_url(self._out):
             yield [Path(self._out) / file.name for file in record.files]
             return
-        with tempfile.TemporaryDirectory(prefix="gen-engine-verify-") as scratch, output_errors(self._sink.place):
+        with tempfile.TemporaryDirectory(prefix="gen-engine-verify-") as scratch, _reading(self._sink):
             paths = [Path(scratch) / PurePosixPath(file.name).name for file in record.files]
             for path, file in zip(paths, record.files, strict=True):
                 with self._sink.open(file.name) as source, path.open("wb") as target:

@@ -36,6 +36,7 @@ class Fields:
 
     def __init__(self, value: Any, where: str = "") -> None:
         self._left, self._where = dict(_mapping(value, where)), where
+        self._prefix = f"{where}." if ": " in where else f"{where}: " if where else ""
 
     def __enter__(self) -> Fields:
         return self
@@ -48,14 +49,17 @@ class Fields:
 
     def take(self, name: str, read: Reader[T]) -> T:
         """Return a field that has to be there."""
-        if name not in self._left:
+        value = self._left.pop(name, _ABSENT)
+        if value is _ABSENT:
             raise DocumentError(self._where, f"field {show(name)} is missing")
-        joint = "." if ": " in self._where else ": " if self._where else ""
-        return read(self._left.pop(name), f"{self._where}{joint}{name}")
+        return read(value, self._prefix + name)
 
     def take_optional(self, name: str, read: Reader[T]) -> T | None:
         """Return a field, or None where there is none."""
         return self.take(name, read) if name in self._left else None
+
+
+_ABSENT = object()
 
 
 def _checked(check: Callable[[Any], bool], what: str) -> Reader[Any]:

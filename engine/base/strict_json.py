@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from itertools import pairwise
@@ -31,17 +32,14 @@ def parse_json(data: bytes, where: str = "") -> Any:
         DocumentError: it is not UTF-8, begins with a byte order mark, is not JSON, has a key twice in one object, holds
             NaN, an infinity, an integer beyond 64 bits or half a surrogate pair, or is nested too deeply.
     """
+    if data.startswith(codecs.BOM_UTF8):
+        raise DocumentError(where, "it is not valid JSON (it begins with a byte order mark)")
     try:
-        value = json.loads(
-            data.decode(),  # json.loads guesses UTF-16 and UTF-32 from bytes, and skips a byte order mark
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_number,
-            parse_constant=_refuse_constant,
-        )
+        value = _DECODER.decode(data.decode())  # as bytes it might be taken for UTF-16
         if b"\\u" in data:
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair has no UTF-8
-        _check_depth(value)
+        if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
+            _check_depth(value)
     except RecursionError:
         raise DocumentError(where, f"it is nested more than {MAX_DEPTH} levels deep") from None
     except UnicodeError:
@@ -80,6 +78,12 @@ def _number(text: str) -> float:
 
 def _refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is not a number")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_refuse_constant
+)
+"""Made once: journals and lists of shards are documents of a few hundred bytes, by the hundred thousand."""
 
 
 def _check_depth(value: Any) -> None:

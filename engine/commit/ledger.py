@@ -38,6 +38,7 @@ from types import TracebackType
 from typing import Any
 
 from gen_engine.engine.base.diff import differences
+from gen_engine.engine.base.digests import canonical_json
 from gen_engine.engine.base.strict_json import DocumentError, show
 from gen_engine.engine.commit.draft import read_draft, write_draft
 from gen_engine.engine.commit.finish import finish, read_plan
@@ -227,22 +228,18 @@ class Ledger:
         """Bytes of the finished shards of this part."""
         return self._bytes
 
-    @property
-    def prepared(self) -> bool:
-        """True if what the job ends with has been settled, by this process or another."""
-        with output_errors(self._sink.place):
-            return read_draft(self._sink, self.plan) is not None
-
-    def prepare(self, card: str, preview: bytes, index: Mapping[str, Any] | None) -> None:
-        """Write the preview, and settle what the job ends with, so that any process can finish it.
+    def prepare(self, card: str, index: Mapping[str, Any] | None, draw: Callable[[], bytes]) -> None:
+        """Settle what the job ends with, so that any process can finish it; does nothing where that is settled.
 
         Args:
             card: the dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` where the size goes.
-            preview: a PNG.
             index: what the format's index says besides the shards; None if there is none.
+            draw: returns the preview, a PNG.
         """
         with output_errors(self._sink.place):
-            write_draft(self._sink, self.plan, card, preview, index)
+            draft = read_draft(self._sink, self.plan)
+            if draft is None or draft.card != card or canonical_json(draft.index) != canonical_json(index):
+                write_draft(self._sink, self.plan, card, draw(), index)
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
         """Put a shard's finished files in place, then record it. Threads may commit different shards at once.

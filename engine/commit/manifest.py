@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,10 +20,11 @@ from gen_engine.engine.base.digests import seal, unseal
 from gen_engine.engine.base.parse import Fields, Reader, digest, integer, list_of, one_of
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.commit.records import MAX_BYTES, MAX_FILES, FileRecord, ShardRecord, data_file
-from gen_engine.engine.errors import DatasetError
+from gen_engine.engine.errors import DatasetError, RequestError
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.names import CARD, MANIFEST, PREVIEW, SHARDS
+from gen_engine.engine.writers import find_format
 
 SCHEMA = 3
 MAX_LINE = 1 << 20
@@ -164,8 +165,21 @@ def read_shards(sink: Sink, manifest: Manifest) -> Iterator[ShardRecord]:
         ) from error
 
 
+def shard_names(plan: Plan) -> Callable[[int], list[str]]:
+    """Return what gives the names of a shard's files, sorted.
+
+    Raises:
+        DatasetError: this installation has no such format.
+    """
+    try:
+        form = find_format(plan.format)
+    except RequestError as error:
+        raise DatasetError(f"its format cannot be read here: {error}, or install the package that adds it") from error
+    return lambda shard: sorted(form.file_names(plan.layout, shard))
+
+
 def _parse_shards(file: BinaryIO, manifest: Manifest, where: str) -> Iterator[ShardRecord]:
-    plan, size = manifest.plan, 0
+    plan, size, names = manifest.plan, 0, shard_names(manifest.plan)
     for number in range(plan.shards):
         line = file.readline(MAX_LINE)
         at = f"{where}: line {number + 1}"
@@ -175,6 +189,8 @@ def _parse_shards(file: BinaryIO, manifest: Manifest, where: str) -> Iterator[Sh
         shard = plan.shard(number)
         if (record.shard, record.first, record.count) != (number, shard.start, shard.stop - shard.start):
             raise DocumentError(at, f"it is not shard {number} of the plan")
+        if sorted(one.name for one in record.files) != names(number):
+            raise DocumentError(at, f"its files are not those of shard {number}: {', '.join(names(number))}")
         if shard_line(record) != line:
             raise DocumentError(at, "it is not in canonical form")
         size += record.bytes

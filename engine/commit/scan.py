@@ -8,12 +8,11 @@ from itertools import groupby
 from typing import NamedTuple
 
 from gen_engine.engine.commit.journal import Entry, JournaledFile, sorted_entries
-from gen_engine.engine.commit.manifest import Manifest, file_fault, parse_manifest, read_shards
+from gen_engine.engine.commit.manifest import Manifest, file_fault, parse_manifest, read_shards, shard_names
 from gen_engine.engine.commit.records import ShardRecord
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sinks.contract import Seen, Sink
 from gen_engine.engine.sinks.names import MANIFEST
-from gen_engine.engine.writers import find_format
 
 
 class Scanned(NamedTuple):
@@ -72,14 +71,15 @@ def scan_shards(sink: Sink, plan: Plan, shards: range, manifest: Manifest | None
         shards: which shards to look at.
         manifest: that of a dataset that is made whole again, if it lists its shards.
     """
-    form, look = find_format(plan.format), sink.look()
+    names, look = shard_names(plan), sink.look()
     listed = () if manifest is None else (_entry(record) for record in read_shards(sink, manifest))
     journaled = sorted_entries(sink.lines(), shards)
-    for number, entries in groupby(heapq.merge(journaled, listed, key=_number), key=_number):
+    merged = heapq.merge(journaled, listed, key=_number) if listed else journaled
+    for number, entries in groupby(merged, key=_number):
         if number not in shards:
             continue
-        names = sorted(form.file_names(plan.layout, number))
-        known = [entry for entry in entries if sorted(file.file.name for file in entry.files) == names]
+        own = names(number)
+        known = [entry for entry in entries if sorted(file.file.name for file in entry.files) == own]
         if known:
             yield _scan(sink, plan, known, look)
 

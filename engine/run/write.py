@@ -117,8 +117,7 @@ def write_dataset(
 
 
 def _go_on(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> MissingShards | None:
-    if not ledger.prepared:
-        _prepare(job, ledger)
+    _prepare(job, ledger)
     _write_shards(job, ledger, lanes, monitor, devices)
     return ledger.finish()
 
@@ -157,11 +156,14 @@ def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, device
 
 def _prepare(job: Job, ledger: Ledger) -> None:
     """Settle all that the job ends with while the bundle and the backend are at hand."""
-    shown = min(job.plan.count, SAMPLES)
-    with contextlib.closing(job.renderer()) as renderer:
-        picture = preview((batch.pixels_BHWC for batch in renderer.render(0, shown)), job.plan.layout.modality)
+
+    def draw() -> bytes:
+        shown = min(job.plan.count, SAMPLES)
+        with contextlib.closing(job.renderer()) as renderer:
+            return preview((batch.pixels_BHWC for batch in renderer.render(0, shown)), job.plan.layout.modality)
+
     index = job.format.index_head(job.plan.layout, job.codec)
-    ledger.prepare(card.readme(job.plan, job.bundle, job.format), picture, index)
+    ledger.prepare(card.readme(job.plan, job.bundle, job.format), index, draw)
 
 
 def lane_count(workers: int | None, shards: int) -> int:

@@ -149,6 +149,25 @@ def test_a_file_that_no_shard_owns(out: Path) -> None:
         hash_files(out, silent)
 
 
+@pytest.mark.parametrize(
+    "name", [".DS_Store", "._train-00000-of-00003.images.npy", ".ipynb_checkpoints/a.npy", "Thumbs.db", "desktop.ini"]
+)
+def test_what_file_managers_leave_is_no_difference(out: Path, name: str) -> None:
+    path = out / "data" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    assert hash_files(out, silent).shards == 3
+
+
+@pytest.mark.parametrize("name", ["train.npy", "Thumbs.db.npy", "more/a.npy", "DS_Store", "x.DS_Store"])
+def test_any_other_file_might_be_read(out: Path, name: str) -> None:
+    path = out / "data" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"x")
+    with pytest.raises(VerifyError, match=f"data/{name.split('/')[0]} belongs to no shard"):
+        hash_files(out, silent)
+
+
 def test_an_edited_manifest(out: Path) -> None:
     path = out / "dataset.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
@@ -245,4 +264,12 @@ def test_what_is_no_dataset(tmp_path: Path, out: Path) -> None:
     (out / ".gen-engine").mkdir()
     (out / ".gen-engine" / "plan.json").write_bytes(b"")
     with pytest.raises(DatasetError, match="its job is not finished: run its command again"):
+        hash_files(out, silent)
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "shards.jsonl", "README.md", "data/train-00001-of-00003.images.npy"])
+def test_a_fifo_in_the_place_of_a_file_is_refused_at_once(out: Path, name: str) -> None:
+    (out / name).unlink()
+    os.mkfifo(out / name)
+    with pytest.raises((DatasetError, VerifyError), match=name):
         hash_files(out, silent)

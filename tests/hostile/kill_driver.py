@@ -81,8 +81,8 @@ def believed(out: Path) -> int:
     """Hash what the journals say is finished, and return how many shards that is."""
     entries = recorded(out)
     for entry in entries:
-        for file in entry.files:
-            assert blake3_file(out / file["name"]) == file["blake3"], file["name"]
+        for file, _ in entry.files:
+            assert blake3_file(out / file.name) == file.blake3, file.name
     return len(entries)
 
 

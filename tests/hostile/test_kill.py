@@ -61,8 +61,8 @@ def believed_shards_are_whole(out: Path) -> int:
     """Check every line in the journals of an unfinished job against the files, and return how many there are."""
     entries = recorded(out)
     for entry in entries:
-        for file in entry.files:
-            assert blake3_file(out / file["name"]) == file["blake3"], file["name"]
+        for file, _ in entry.files:
+            assert blake3_file(out / file.name) == file.blake3, file.name
     return len(entries)
 
 

@@ -23,7 +23,7 @@ from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks import open_sink
 from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.names import MANIFEST, PLAN, STATE
-from gen_engine.engine.verify import hash_files
+from gen_engine.engine.verify import hash_files, regenerate_samples
 
 
 def line(shard: int) -> bytes:
@@ -171,6 +171,7 @@ class SinkContract:
         assert self.fetch(place) == tree(tmp_path / "whole")
         assert run_job(tiny, place, **REQUEST).rendered == 0
         assert hash_files(place, lambda size: None).files == 15
+        assert regenerate_samples(place, tiny, 11, lambda samples: None) == 11
         with pytest.raises(PlanMismatch, match="seed: 0 there, 1 asked for"):
             run_job(tiny, place, seed=1, **REQUEST)
 

@@ -52,7 +52,7 @@ AMBIGUOUS = {
     "too large a float": (b"[1e999]", "the number 1e999 is too large"),
     "65 bits": (b"[18446744073709551616]", "the integer 18446744073709551616 is beyond 64 bits"),
     "ten thousand digits": (b"[" + b"9" * 10_000 + b"]", "the integer 999999999999999999999999 is beyond 64 bits"),
-    "byte order mark": (b"\xef\xbb\xbf{}", "BOM"),
+    "byte order mark": (b"\xef\xbb\xbf{}", "begins with a byte order mark"),
     "UTF-16": ('{"a": 1}'.encode("utf-16"), "it is not UTF-8 text"),
     "Latin-1": ('{"a": "é"}'.encode("latin-1"), "it is not UTF-8 text"),
     "half a surrogate pair": (b'{"a": "\\ud800"}', "it is not UTF-8 text"),

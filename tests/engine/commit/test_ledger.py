@@ -160,7 +160,7 @@ def test_a_refused_plan_lets_go_of_the_lock(tmp_path: Path) -> None:
 
 def test_closing_late_leaves_a_successors_lock_alone(tmp_path: Path) -> None:
     first = Ledger(tmp_path / "out", PLAN)
-    first.prepare("card", b"preview", None)
+    first.prepare("card", None, lambda: b"preview")
     for shard in (0, 1):
         first.commit(shard, stage(PLAN, first.scratch, shard))
     assert first.finish() is None  # removes the locks' files

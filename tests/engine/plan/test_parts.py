@@ -209,7 +209,7 @@ def test_finish_of_nothing_is_refused(tmp_path: Path) -> None:
 
 def test_processes_of_one_part_commit_side_by_side(tmp_path: Path) -> None:
     with Ledger(tmp_path / "out", PLAN) as ledger, ProcessPoolExecutor(4, get_context("spawn")) as pool:
-        ledger.prepare("card", b"preview", None)
+        ledger.prepare("card", None, lambda: b"preview")
         committer = pickle.dumps(ledger.committer)
         shares = [list(range(first, 20, 5)) for first in range(5)]
         pids = list(pool.map(commit_shards, [committer] * 5, [PLAN] * 5, shares))
