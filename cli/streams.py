@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from typing import Final, TextIO
 
@@ -20,10 +21,25 @@ closed_at_start: set[int] = set()
 """Descriptors that were closed when the process started."""
 
 
+_PLAIN: Final = re.compile(r"[\n\t\r -~]*")
+
+_CURSOR: Final = re.compile(r"(\x1b\[(?:K|\?25[hl]))")
+"""What click's progress bar writes: clear to the end of the line, show and hide the cursor."""
+
+
+def terminal_text(text: str) -> str:
+    """Return text with its control characters escaped, but for line ends, tabs and a progress bar's own."""
+    if _PLAIN.fullmatch(text):
+        return text
+    from gen_engine.engine.base.text import shown
+
+    return "".join(part if _CURSOR.fullmatch(part) else shown(part, layout=True) for part in _CURSOR.split(text))
+
+
 class Output(io.TextIOWrapper):
     """A text stream to a descriptor, whose failed writes are remembered and not raised.
 
-    What its encoding lacks is escaped.
+    What its encoding lacks is escaped, and so is what a terminal obeys, or cannot show: text may come from a file.
     """
 
     def __init__(self, descriptor: int, before: TextIO | None) -> None:
@@ -40,10 +56,10 @@ class Output(io.TextIOWrapper):
     def write(self, text: str) -> int:
         """Write ``text``, or lose it."""
         try:
-            return super().write(text)
+            super().write(terminal_text(text))
         except OSError as error:
             self.failure = self.failure or error
-            return len(text)
+        return len(text)
 
     def flush(self) -> None:
         """Write what is buffered, if it can be written. A pipe that was made non-blocking is waited for."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from gen_engine.engine.base.text import markdown, shown
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sample.modalities import MODALITIES
@@ -45,10 +46,10 @@ def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
         **form.card(plan.layout),
     }
     # JSON is YAML: one line a key, and no YAML library.
-    yaml = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items())
+    yaml = "\n".join(f"{key}: {shown(json.dumps(value, ensure_ascii=False))}" for key, value in head.items())
     parts = [
         f"---\n{yaml}\n---",
-        f"# {head['pretty_name']}",
+        f"# {markdown(str(head['pretty_name']))}",
         _PROVENANCE,
         f"![{_SHOWN[plan.layout.modality]}](preview.png)",
     ]
@@ -80,9 +81,9 @@ def _facts(plan: Plan, bundle: Bundle) -> dict[str, Any]:
     return {
         "Samples": f"{plan.count:,}",
         _shape_title(plan): " × ".join(map(str, plan.layout.shape)),
-        "Shards": f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {TOTAL_BYTES} bytes",
+        "Shards": _Markdown(f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {TOTAL_BYTES} bytes"),
         "Format": plan.encoding,
-        "Generator": f"{bundle.name}, `{plan.generator_id[:16]}`",
+        "Generator": _Markdown(f"{markdown(bundle.name)}, `{plan.generator_id[:16]}`"),
         "Seed": plan.seed,
         "Truncation": "none" if plan.truncation is None else plan.truncation,
         "Labels": labels,
@@ -112,14 +113,18 @@ def _flatten(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+class _Markdown(str):
+    """Text that is Markdown already; every other text of a card is escaped."""
+
+
 def _table(rows: Mapping[str, Any], head: tuple[str, str] = ("", "")) -> str:
     lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
-    lines += [f"| {key} | {_cell(value)} |" for key, value in rows.items()]
+    lines += [f"| {_cell(key)} | {_cell(value)} |" for key, value in rows.items()]
     return "\n".join(lines)
 
 
 def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return value if isinstance(value, _Markdown) else markdown(str(value))
 
 
 def _size_category(count: int) -> str:

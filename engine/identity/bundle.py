@@ -10,9 +10,10 @@ flipped byte anywhere is found before anything is run. ``generator.onnx`` is the
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,12 +21,20 @@ from typing import Any
 from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, sha256_file, stated_schema, unseal
 from gen_engine.engine.base.durable import exchange, fsync_directory, write_file
 from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded, regular_size
+from gen_engine.engine.base.limits import limit, raised_by
+from gen_engine.engine.base.parse import Fields, anything, digest, integer, list_of, mapping_of, nullable, one_of, text
+from gen_engine.engine.base.strict_json import DocumentError, show
+from gen_engine.engine.base.text import unshowable
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.identity.confinement import check_confined
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
 from gen_engine.engine.sample.modalities import MODALITIES
 
 SCHEMA = 1
+MAX_NAME = 500
+"""Characters of a bundle's or a class's name."""
+
+MAX_BATCH = 1 << 20
 MANIFEST = "bundle.json"
 GENERATOR = "generator.onnx"
 SHIPPED = Path(__file__).parents[1] / "shipped" / "fashion-mnist.gen"
@@ -37,7 +46,11 @@ IMAGES_OUTPUT, PIXELS_OUTPUT = "images", "pixels"
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpec:
-    """What the generator is driven by."""
+    """What the generator is driven by.
+
+    Raises:
+        BundleError: the dimension is below 1 or above the limit ``latent-dim``.
+    """
 
     dim: int
     """Dimensions a sample."""
@@ -45,13 +58,27 @@ class LatentSpec:
     distribution: str
     """One of :data:`gen_engine.engine.identity.latents.DISTRIBUTIONS`."""
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.dim <= limit("latent-dim"):
+            raise BundleError(f"latent dimension {self.dim:,}: it is at least 1, and {raised_by('latent-dim')}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSpec:
-    """The classes of a conditional generator."""
+    """The classes of a conditional generator.
+
+    Raises:
+        BundleError: there is no class, or more than the limit ``classes``; or a name cannot be shown.
+    """
 
     names: tuple[str, ...]
     """Class names; a class's id is its place here."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= limit("classes"):
+            raise BundleError(f"{len(self.names):,} classes: there is at least 1, and {raised_by('classes')}")
+        for name in self.names:
+            _check_name("class name", name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +197,8 @@ def read_bundle(path: Path) -> Bundle:
     document = _read_manifest(path / MANIFEST)
     try:
         bundle = _from_json(path, document)
-    except (KeyError, TypeError, ValueError, AttributeError, BundleError) as error:
+        _check_size([bundle.output])
+    except (DocumentError, BundleError) as error:
         raise BundleError(f"bundle {path}: {MANIFEST} lacks or mistypes a field ({error})") from error
     _verify_files(bundle)
     bundle.load_graph(GENERATOR)
@@ -195,9 +223,12 @@ def write_bundle(
 
     Raises:
         OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
-        BundleError: the graph is refused by :mod:`gen_engine.engine.identity.confinement`.
+        BundleError: the name cannot be shown, a sample is too large, or the graph is refused by
+            :mod:`gen_engine.engine.identity.confinement`.
     """
     refuse_existing(path, overwrite=overwrite)
+    _check_name("the name of bundle", name)
+    _check_size([output])
     check_confined(generator, f"the graph of bundle {path}")
     document = {
         "schema": SCHEMA,
@@ -305,28 +336,71 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
-    labels, latent, output = document["labels"], document["latent"], document["output"]
-    if latent["distribution"] not in DISTRIBUTIONS:
-        raise ValueError(f"latent distribution {latent['distribution']!r}")
-    batch = document.get("batch")
-    if batch is not None and (type(batch) is not int or not 1 <= batch <= 1 << 20):
-        raise ValueError(f"batch {batch!r}")
-    return Bundle(
-        path=path,
-        name=str(document["name"]),
-        latent=LatentSpec(dim=int(latent["dim"]), distribution=latent["distribution"]),
-        labels=None if labels is None else LabelSpec(names=tuple(map(str, labels["names"]))),
-        output=OutputSpec(modality=output["modality"], shape=tuple(output["shape"]), dtype=output["dtype"]),
-        files={
-            name: BundleFile(bytes=int(entry["bytes"]), sha256=str(entry["sha256"]))
-            for name, entry in document["files"].items()
-        },
-        digest=str(document["digest"]),
-        training=document["training"],
-        parity=document["parity"],
-        quality=document["quality"],
-        fixed_batch=batch,
-    )
+    """Return the bundle that a sealed document describes; raises DocumentError or BundleError."""
+    with Fields(document) as fields:
+        fields.take("schema", integer(SCHEMA, SCHEMA))
+        return Bundle(
+            path=path,
+            name=fields.take("name", text(MAX_NAME)),
+            latent=fields.take("latent", _read_latent),
+            labels=fields.take("labels", nullable(_read_labels)),
+            output=fields.take("output", _read_output),
+            files=fields.take("files", mapping_of(_read_file)),
+            digest=fields.take("digest", digest),
+            training=fields.take("training", mapping_of(anything)),
+            parity=fields.take("parity", mapping_of(anything)),
+            quality=fields.take("quality", mapping_of(anything)),
+            fixed_batch=fields.take_optional("batch", integer(1, MAX_BATCH)),
+        )
+
+
+def _read_latent(value: Any, where: str) -> LatentSpec:
+    with Fields(value, where) as fields:
+        return LatentSpec(
+            dim=fields.take("dim", integer(1, 2**63)), distribution=fields.take("distribution", one_of(*DISTRIBUTIONS))
+        )
+
+
+def _read_labels(value: Any, where: str) -> LabelSpec:
+    with Fields(value, where) as fields:
+        count = fields.take("count", integer(1, 2**63))
+        names = fields.take("names", list_of(text(MAX_NAME), count, count))
+    return LabelSpec(names=names)
+
+
+def _read_output(value: Any, where: str) -> OutputSpec:
+    with Fields(value, where) as fields:
+        output = OutputSpec(
+            modality=fields.take("modality", text(MAX_NAME)),
+            shape=fields.take("shape", list_of(anything, 0, 8)),
+            dtype=fields.take("dtype", anything),
+        )
+        stated = {name: fields.take(name, anything) for name in ("layout", "range")}
+    for name, implied in _output_json(output).items():
+        if stated.get(name, implied) != implied:
+            raise DocumentError(where, f"{name} {show(stated[name])}: {output.modality} has {show(implied)}")
+    return output
+
+
+def _read_file(value: Any, where: str) -> BundleFile:
+    with Fields(value, where) as fields:
+        return BundleFile(bytes=fields.take("bytes", integer(0, 2**63)), sha256=fields.take("sha256", digest))
+
+
+def _check_size(outputs: Sequence[OutputSpec]) -> None:
+    """Raise BundleError if a sample has more values than the limit ``sample-values``."""
+    values = sum(math.prod(output.shape) for output in outputs)
+    if values > limit("sample-values"):
+        raise BundleError(f"a sample has {values:,} values; {raised_by('sample-values')}")
+
+
+def _check_name(what: str, name: str) -> None:
+    if reason := unshowable(name):
+        raise BundleError(f"{what} {show(name)} cannot be shown: {reason}; rename it")
+    if len(name) > MAX_NAME:
+        raise BundleError(
+            f"{what} {show(name)} has {len(name):,} characters, at most {MAX_NAME} are allowed; rename it"
+        )
 
 
 def _verify_files(bundle: Bundle) -> None:

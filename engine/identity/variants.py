@@ -7,16 +7,28 @@ says from what it was made, for which machine, and what was measured of it.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from gen_engine.engine.base.digests import canonical_json, stated_schema
+from gen_engine.engine.base.parse import (
+    Fields,
+    anything,
+    digest,
+    integer,
+    list_of,
+    mapping_of,
+    nullable,
+    number,
+    one_of,
+    text,
+)
+from gen_engine.engine.base.strict_json import parse_json
 from gen_engine.engine.errors import BundleError
-from gen_engine.engine.identity.bundle import GENERATOR, Bundle, with_files
+from gen_engine.engine.identity.bundle import GENERATOR, MAX_BATCH, Bundle, with_files
 
 VARIANTS = "variants"
 RECORD = "variant.json"
@@ -96,32 +108,62 @@ class Variant:
 
     def __post_init__(self) -> None:
         _check(self.name == f"{self.target}-{self.precision}", f"name {self.name!r}: it is not <target>-<precision>")
-        _check(_WORD.fullmatch(self.name), f"name {self.name!r}: lower case, digits and dashes only")
-        _check(self.device in ("cpu", "cuda"), f"device {self.device!r}: cpu or cuda")
-        _check(type(self.batch) is int and 1 <= self.batch <= 1 << 20, f"batch {self.batch!r}")
-        _check(_FILE.fullmatch(self.model) and self.model != RECORD, f"model {self.model!r}: a plain file name")
-        _check(re.fullmatch("[0-9a-f]{64}", self.generator), f"generator {self.generator!r}: a SHA-256")
-        _check(all(isinstance(name, str) for name in self.lowerings), f"lowerings {self.lowerings!r}")
-        for speedup in (self.speedup, self.speedup_at_1):
-            _check(speedup is None or _positive(speedup), f"speedup {speedup!r}")
-        for name in ("built_for", "gate", "kernels"):
-            _check(isinstance(getattr(self, name), Mapping), f"{name} {getattr(self, name)!r}: an object")
-        _check(_BUILT_FOR.keys() == self.built_for.keys(), f"built_for has {sorted(self.built_for)}")
-        for name, kind in _BUILT_FOR.items():
-            _check(isinstance(self.built_for[name], kind), f"built_for.{name} {self.built_for[name]!r}")
-        # JSON has no tuples: what is given as a list or a tuple is the same record, written or read.
-        object.__setattr__(self, "lowerings", tuple(self.lowerings))
-        object.__setattr__(self, "table", tuple(self.table))
+        _check(self.model != RECORD, f"model {self.model!r}: that is the record's name")
+        with Fields(self.to_json()) as fields:  # what is written can be read
+            for name, value in _take_fields(fields).items():
+                object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str = "") -> Variant:
+        """Return the record that a document holds.
+
+        Raises:
+            DocumentError: a field is missing, unknown or not of its type.
+            ValueError: the fields do not fit together.
+        """
+        with Fields(value, where) as fields:
+            return cls(**_take_fields(fields))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that :meth:`from_json` reads."""
+        document: dict[str, Any] = json.loads(canonical_json({"schema": SCHEMA} | asdict(self)))  # lists for tuples
+        return document
 
 
-_WORD = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
-_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_BUILT_FOR: Mapping[str, type | tuple[type, ...]] = {
-    "processor": str,
-    "isa": (list, tuple),
-    "runtime": str,
-    "threads": int,
-}
+def _take_fields(fields: Fields) -> dict[str, Any]:
+    """Return every field of a record, each of its type."""
+    fields.take("schema", integer(SCHEMA, SCHEMA))
+    return {
+        "name": fields.take("name", text(100, _WORD)),
+        "target": fields.take("target", text(100)),
+        "device": fields.take("device", one_of("cpu", "cuda")),
+        "precision": fields.take("precision", text(20)),
+        "batch": fields.take("batch", integer(1, MAX_BATCH)),
+        "model": fields.take("model", text(100, _FILE)),
+        "generator": fields.take("generator", digest),
+        "lowerings": fields.take("lowerings", list_of(text(100))),
+        "built_for": fields.take("built_for", _read_built_for),
+        "speedup": fields.take("speedup", nullable(number(_MIN_SPEEDUP, 1 / _MIN_SPEEDUP))),
+        "speedup_at_1": fields.take("speedup_at_1", nullable(number(_MIN_SPEEDUP, 1 / _MIN_SPEEDUP))),
+        "gate": fields.take("gate", mapping_of(anything)),
+        "kernels": fields.take("kernels", mapping_of(anything)),
+        "table": fields.take("table", list_of(mapping_of(anything))),
+    }
+
+
+_WORD = "[a-z0-9]+(-[a-z0-9]+)+"
+_FILE = "[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_MIN_SPEEDUP = 1e-6
+
+
+def _read_built_for(value: Any, where: str) -> Mapping[str, Any]:
+    with Fields(value, where) as fields:
+        return {
+            "processor": fields.take("processor", text()),
+            "isa": fields.take("isa", list_of(text(40))),
+            "runtime": fields.take("runtime", text(200)),
+            "threads": fields.take("threads", integer(0, 1 << 20)),
+        }
 
 
 def canonical_graph(bundle: Bundle) -> Graph:
@@ -191,9 +233,9 @@ def add_variant(bundle: Bundle, variant: Variant, files: Mapping[str, bytes], *,
     _check(variant.generator == bundle.files[GENERATOR].sha256, "the variant was made from another generator")
     _check(variant.model in files, f"the variant's files lack its model, {variant.model}")
     for name in files:
-        _check(_FILE.fullmatch(name) and name != RECORD, f"file {name!r}: a plain name that is not {RECORD}")
+        _check(re.fullmatch(_FILE, name) and name != RECORD, f"file {name!r}: a plain name that is not {RECORD}")
     folder = f"{VARIANTS}/{variant.name}"
-    record = canonical_json({"schema": SCHEMA} | asdict(variant))
+    record = canonical_json(variant.to_json())
     added = {f"{folder}/{name}": data for name, data in files.items()} | {f"{folder}/{RECORD}": record}
     return with_files(bundle, drop=f"{folder}/", add=added, out=out)
 
@@ -208,29 +250,14 @@ def _read(bundle: Bundle, folder: str) -> Variant:
     if schema is not None and schema > SCHEMA:
         raise BundleError(f"{where}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine")
     try:
-        variant = _from_json(json.loads(data))
+        variant = Variant.from_json(parse_json(data))
         _check(variant.name == folder, f"name {variant.name!r} in the folder {folder}")
         _check(f"{VARIANTS}/{folder}/{variant.model}" in bundle.files, f"its model {variant.model} is missing")
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise BundleError(f"{where}: {RECORD} lacks or mistypes a field ({error}); {again}") from error
     if variant.generator != bundle.files[GENERATOR].sha256:
         raise BundleError(f"{where} was compiled from another generator ({variant.generator[:12]}…); {again}")
     return variant
-
-
-def _from_json(document: Mapping[str, Any]) -> Variant:
-    known = {field.name for field in fields(Variant)}
-    if odd := sorted((known | {"schema"}) ^ document.keys()):
-        raise ValueError(f"{odd[0]!r} is {'missing' if odd[0] in known else 'unknown'}")
-    for name, kind in (("schema", int), ("target", str), ("precision", str), ("lowerings", list), ("table", list)):
-        _check(isinstance(document[name], kind), f"{name} {document[name]!r}")
-    for name in ("name", "device", "model", "generator"):
-        _check(isinstance(document[name], str), f"{name} {document[name]!r}")
-    return Variant(**{name: document[name] for name in known})
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _check(right: object, what: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from jobs import run_job, tree
 from tiny_bundle import make_tiny_bundle
 
+from gen_engine.cli.streams import terminal_text
 from gen_engine.engine.identity.bundle import Bundle
 
 if not Path("/dev/full").exists():
@@ -132,3 +133,23 @@ def test_a_log_that_fills_up_in_the_middle(tiny: Bundle, tmp_path: Path) -> None
     again = shell(">/dev/full", "sample", *args, "--json")
     assert again.returncode == 0
     assert again.stderr == b"warning: standard output cannot be written (No space left on device)\n"
+
+
+def test_a_terminal_is_not_told_what_a_file_says() -> None:
+    """Escape sequences, bidi marks and NUL of any name or message; a progress bar's own sequences get through."""
+    assert (
+        terminal_text("error: \x1b[2J\x07a\x00b\x7f\u202ec\n") == "error: \\u001b[2J\\u0007a\\u0000b\\u007f\\u202ec\n"
+    )
+    bar = "\r\x1b[?25lsample  [##--]  50/100\x1b[K"
+    assert terminal_text(bar) == bar
+
+
+def test_a_path_with_an_escape_sequence_is_shown_escaped(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gen_engine.cli.main", "inspect", str(tmp_path / "\x1b[31mred\u202e")],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert b"red\\u202e does not exist" in done.stderr  # without a terminal, click leaves sequences out
+    assert b"\x1b" not in done.stderr + done.stdout

@@ -53,3 +53,28 @@ def test_awkward_names_and_figures_break_neither_yaml_nor_tables(tiny: Bundle) -
     text = card.readme(job.plan, bundle, job.format)
     assert head(text)["pretty_name"] == '3 synthetic samples of a: "b" #c'
     assert r"two lines \| more" in text
+
+
+HOSTILE = "a\n---\n# b<script>\x00\x1b[31m\x7f\x9b\u202e\u2028`|*x*[l](u)"
+
+
+def test_hostile_names_and_figures_cannot_leave_their_place(tiny: Bundle) -> None:
+    """Not even if a bundle's reader let them through: what a card shows is escaped where it is shown."""
+    job = open_job(SampleRequest(count=3, format="webdataset"), tiny)
+    names = (HOSTILE, *CLASSES[1:])
+    layout = replace(job.plan.layout, class_names=names)
+    compute = replace(job.plan.compute, version=HOSTILE)
+    plan = replace(job.plan, bundle_name=HOSTILE, layout=layout, compute=compute)
+    bundle = replace(tiny, name=HOSTILE, quality={HOSTILE: HOSTILE}, training={"data": {HOSTILE: [HOSTILE]}})
+    text = card.readme(plan, bundle, job.format)
+    assert text.count(card.TOTAL_BYTES) == 1
+    text = text.replace(card.TOTAL_BYTES, "9")
+    assert all(line.isprintable() for line in text.split("\n"))
+    assert "<script>" not in text.split("---\n", 2)[2]
+    assert head(text)["pretty_name"] == f"3 synthetic samples of {HOSTILE}"
+    tame = replace(tiny, quality={"x": 1}, training={"data": {"y": [1]}})
+    honest = card.readme(job.plan, tame, job.format)
+    assert text.count("\n#") == honest.count("\n#")
+    assert text.count("```") == honest.count("```")
+    rows = [line for line in text.split("\n") if line.startswith("|")]
+    assert {line.replace("\\\\", "").replace("\\|", "").count("|") for line in rows} == {3}
