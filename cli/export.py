@@ -1,4 +1,4 @@
-"""``gen-engine export``: a training run, or someone else's ONNX file or torch module, in; a bundle out."""
+"""``gen-engine export``: a training run, an ONNX file or a torch module in, a bundle out."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ import click
 
 if TYPE_CHECKING:
     from gen_engine.engine.identity.bundle import Bundle
-    from gen_engine.export.external.interface import Asked
-
-DEFAULT_TOLERANCE = 1e-4
-"""gen_engine.export.parity.TOLERANCE, said here so that help needs no torch; a test holds them equal."""
+    from gen_engine.export.external.overrides import Overrides
 
 
-def _check_tolerance(ctx: click.Context, param: click.Parameter, tolerance: float) -> float:
+def _check_tolerance(ctx: click.Context, param: click.Parameter, tolerance: float | None) -> float | None:
     """Refuse what would let everything or nothing pass; click's own range lets NaN through."""
-    if not 0.0 < tolerance < 2.0:
+    if tolerance is not None and not 0.0 < tolerance < 2.0:
         raise click.BadParameter(
-            f"{tolerance:g} is no tolerance: images are in [-1, 1], so it is above 0 and below 2", ctx, param
+            f"{tolerance:g}: images are in [-1, 1], so a tolerance is above 0 and below 2", ctx, param
         )
     return tolerance
 
@@ -32,7 +29,7 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
     from gen_engine.engine.base.files import DOCUMENT, read_bounded
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"it holds {constant}, which is no figure")
+        raise ValueError(f"it holds {constant}, which is not a figure")
 
     try:
         quality = json.loads(read_bounded(path, DOCUMENT), parse_constant=refuse)
@@ -60,9 +57,17 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
 
 @click.command()
 @click.argument("source", metavar="[RUN|MODEL.onnx]", required=False, type=click.Path(path_type=Path))
-@click.option("--module", metavar="PACKAGE.MODULE:FACTORY", help="Export this torch module instead; it is called.")
+@click.option(
+    "--module",
+    metavar="PACKAGE.MODULE:FACTORY",
+    help="Export the torch module that this class or function makes; FILE.py:FACTORY works too. Its code is run.",
+)
 @click.option("--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its state dict.")
-@click.option("--key", metavar="KEY", help="Where in the weights its state dict is; dots lead further in.")
+@click.option(
+    "--key",
+    metavar="KEY",
+    help="Where in the weights its state dict is, as state_dict.generator.  [default: where names and shapes fit]",
+)
 @click.option(
     "--arg", "arguments", multiple=True, callback=_read_arguments, metavar="NAME=VALUE", help="For the factory."
 )
@@ -76,15 +81,27 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
     metavar="NAME|COUNT|NAME=COUNT",
     help="Its labels input and the number of classes: y, 10, y=10.  [default: by its inputs, and by running it]",
 )
+@click.option(
+    "--constant",
+    "constants",
+    multiple=True,
+    metavar="NAME=VALUE|FILE.npy",
+    help="Fix an input: a truncation, a timestep, or one condition, a row that every sample gets.",
+)
 @click.option("--output", metavar="NAME", help="Which of its outputs holds the samples.  [default: the largest]")
 @click.option(
     "--layout", metavar="NCHW|NHWC|NCL|…|flat", help="Axes of what it makes, C for channels.  [default: by its shape]"
 )
-@click.option("--range", "range_", metavar="-1..1|0..1|0..255", help="Of a picture's values.  [default: by running it]")
+@click.option(
+    "--range",
+    "range_",
+    metavar="-1..1|0..1|0..255",
+    help="Of an image's values.  [default: by its last operators, or by running it]",
+)
 @click.option(
     "--shape",
     metavar="HxWxC|LxC|DxHxWxC|F",
-    help="Of a sample, channels last: a picture, sound, volume or vector.  [default: by its shape]",
+    help="Of a sample, channels last: an image, sound, volume or vector.  [default: by its shape]",
 )
 @click.option(
     "--latent-distribution",
@@ -100,9 +117,8 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
     "--tolerance",
     type=float,
     callback=_check_tolerance,
-    default=DEFAULT_TOLERANCE,
-    show_default=True,
-    help="Largest error against its origin, on images in [-1, 1]; of other samples a share of the largest value.",
+    help="Largest error against its source, on images in [-1, 1]; of other samples a share of the largest value.  "
+    "[default: 0.0001; of float16 0.02, of bfloat16 0.1]",
 )
 @click.option(
     "--quality",
@@ -118,16 +134,16 @@ def export(
     out: Path,
     module: str | None,
     json_: bool,
-    **asked: Any,
+    **flags: Any,
 ) -> None:
     """Turn a generator into a bundle that sampling can run: the newest checkpoint of RUN, the directory of a training
-    run; or MODEL.onnx, a generator of any other origin; or a torch generator, by its class and its weights.
+    run; or any generator in MODEL.onnx; or any torch generator, by its class and its weights.
 
-    The generator becomes a graph that is run beside its origin, torch or the file as given, at several batch sizes on
+    The generator becomes a graph that is run beside its source, torch or the file as given, at several batch sizes on
     the same latents. If they differ by more than the tolerance, nothing is written and the exit code is 6.
 
-    Of a generator of other origin, what drives it and what it makes is found by looking at it and running it. Each
-    finding is said, with the flag that overrides it.
+    What drives an external generator and what it makes is inferred by looking at it and running it. Each inference is
+    printed with the flag that overrides it; what nothing decides is asked for, with exit code 3.
 
     \b
     Examples:
@@ -136,81 +152,62 @@ def export(
       gen-engine export faces.onnx -o faces.gen
       gen-engine export digits.onnx -o digits.gen --label onehot=10 --range 0..1 --shape 28x28x1
       gen-engine export --module mygan.models:Generator --arg nz=100 --weights netG.pt -o mine.gen
+      gen-engine export --module model.py:Generator --weights last.ckpt --key state_dict.generator -o mine.gen
+      gen-engine export stylegan.onnx -o s.gen --constant truncation_psi=0.7
     """
-    foreign = {name: asked.pop(name) for name in (*_OF_A_MODULE, *_OF_ANY_ORIGIN)}
+    external = {name: flags.pop(name) for name in (*_OF_A_MODULE, *_OF_EXTERNAL)}
     if (source is None) == (module is None):
         raise click.UsageError("Name a training run or an ONNX file, or a --module with its --weights.")
     if source is not None:
-        bundle = _export_source(source, out, foreign, asked)
+        bundle = _export_source(source, out, external, flags)
     else:
         from gen_engine.export.external.to_bundle import export_module
 
-        if foreign["weights"] is None:
+        if external["weights"] is None:
             raise click.UsageError("--module needs --weights: a generator that was not trained makes noise.")
-        of_module = {name: foreign[name] for name in _OF_A_MODULE}
-        bundle = export_module(str(module), out, asked=_asked(foreign), **of_module, **asked)
+        of_module = {name: external[name] for name in _OF_A_MODULE}
+        bundle = export_module(str(module), out, overrides=_overrides(external), **of_module, **flags)
     if json_:
         click.echo(json.dumps(_record(bundle), ensure_ascii=False))
     else:
         for sentence in bundle.training.get("inferred", ()):
-            click.echo(f"inferred {sentence}")
+            click.echo(sentence if sentence.startswith("warning: ") else f"inferred {sentence}")
         _show(bundle)
 
 
 _OF_A_MODULE = ("weights", "key", "arguments")
-_OF_ANY_ORIGIN = ("latent", "label", "output", "layout", "range_", "shape", "distribution")
-_FLAGS = {"arguments": "arg", "range_": "range", "distribution": "latent-distribution"}
+_OF_EXTERNAL = ("latent", "label", "constants", "output", "layout", "range_", "shape", "distribution")
+_FLAGS = {"arguments": "arg", "constants": "constant", "range_": "range", "distribution": "latent-distribution"}
 
 
-def _export_source(source: Path, out: Path, foreign: dict[str, Any], asked: dict[str, Any]) -> Bundle:
-    """Export a run, or what is a file or is called one."""
+def _export_source(source: Path, out: Path, external: dict[str, Any], flags: dict[str, Any]) -> Bundle:
+    """Export a run, or what is a file or is named like one."""
     if source.is_file() or source.suffix == ".onnx":
         from gen_engine.export.external.to_bundle import export_onnx
 
-        _refuse_flags(foreign, _OF_A_MODULE, "goes with --module; an ONNX file holds its weights.")
-        return export_onnx(source, out, asked=_asked(foreign), **asked)
+        _refuse_flags(external, _OF_A_MODULE, "goes with --module; an ONNX file holds its weights.")
+        return export_onnx(source, out, overrides=_overrides(external), **flags)
     from gen_engine.export.checkpoint import export_checkpoint
 
-    _refuse_flags(foreign, _OF_A_MODULE, "goes with --module; a run says it by itself.")
-    _refuse_flags(foreign, _OF_ANY_ORIGIN, "goes with an ONNX file or --module; a run says it by itself.")
-    return export_checkpoint(source, out, **asked)
+    _refuse_flags(external, _OF_A_MODULE, "goes with --module; a run states it.")
+    _refuse_flags(external, _OF_EXTERNAL, "goes with an ONNX file or --module; a run states it.")
+    return export_checkpoint(source, out, **flags)
 
 
-def _refuse_flags(foreign: dict[str, Any], names: tuple[str, ...], why: str) -> None:
-    if given := [name for name in names if foreign[name] not in (None, {}, "normal")]:
+def _refuse_flags(external: dict[str, Any], names: tuple[str, ...], why: str) -> None:
+    if given := [name for name in names if external[name] not in (None, {}, (), "normal")]:
         raise click.UsageError(f"--{_FLAGS.get(given[0], given[0])} {why}")
 
 
-def _asked(foreign: dict[str, Any]) -> Asked:
-    """Return what the flags say of a generator of other origin, or refuse one that says nothing known."""
-    from gen_engine.engine.identity.latents import DISTRIBUTIONS
-    from gen_engine.export.external.candidates import parse_label, parse_latent, parse_sizes
-    from gen_engine.export.external.interface import FLAT, LAYOUTS, RANGES, Asked
+def _overrides(external: dict[str, Any]) -> Overrides:
+    """Return what the flags state of an external generator, or refuse one that states nothing known."""
+    from gen_engine.export.external.overrides import OverrideError, parse_overrides
 
-    for name, known in (("layout", (*LAYOUTS, FLAT)), ("range_", tuple(RANGES)), ("distribution", DISTRIBUTIONS)):
-        if foreign[name] is not None and foreign[name] not in known:
-            raise click.UsageError(f"--{_FLAGS.get(name, name)} {foreign[name]!r}: known are {', '.join(known)}.")
-    shape = None
-    flag = "latent"
+    values = {name.rstrip("_"): external[name] for name in _OF_EXTERNAL}
     try:
-        parse_latent(foreign["latent"])
-        flag = "label"
-        parse_label(foreign["label"])
-        flag = "shape"
-        shape = None if foreign["shape"] is None else parse_sizes(foreign["shape"])
-    except ValueError as error:
-        raise click.UsageError(f"--{flag} {error}.") from error
-    if shape is not None and len(shape) > 4:
-        raise click.UsageError(f"--shape {foreign['shape']}: a sample has one to four axes.")
-    return Asked(
-        latent=foreign["latent"],
-        label=foreign["label"],
-        output=foreign["output"],
-        layout=foreign["layout"],
-        range=foreign["range_"],
-        shape=shape,
-        distribution=foreign["distribution"],
-    )
+        return parse_overrides(**values)
+    except OverrideError as error:
+        raise click.UsageError(f"{error}.") from error
 
 
 def _record(bundle: Bundle) -> dict[str, Any]:

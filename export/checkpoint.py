@@ -10,7 +10,8 @@ from typing import Any
 
 from gen_engine.engine.identity.bundle import Bundle, LabelSpec, LatentSpec, OutputSpec, refuse_existing, write_bundle
 from gen_engine.export.errors import UnsupportedGenerator
-from gen_engine.export.parity import TOLERANCE, check_parity
+from gen_engine.export.external.formats import describe_directory
+from gen_engine.export.parity import check_parity
 from gen_engine.export.record import exported
 from gen_engine.export.torch_graph import to_onnx, torch_reference
 from gen_engine.train.runs.checkpoint import CheckpointInfo, load_generator
@@ -24,7 +25,7 @@ def export_checkpoint(
     out: Path,
     *,
     name: str | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     quality: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
@@ -36,7 +37,7 @@ def export_checkpoint(
         run_dir: the ``--out`` of a training run.
         out: the bundle's directory, by custom ``NAME.gen``.
         name: the generator's name; None for the NAME of ``out``.
-        tolerance: largest absolute error allowed on the images, see :mod:`gen_engine.export.parity`.
+        tolerance: largest absolute error allowed on the images; None: the default of :mod:`gen_engine.export.parity`.
         quality: figures that were measured of its samples, recorded as they are.
         overwrite: replace a bundle that is at ``out``.
 
@@ -47,6 +48,8 @@ def export_checkpoint(
         OutputError: ``out`` exists or cannot be written.
     """
     refuse_existing(out, overwrite=overwrite)  # before the work, not after it
+    if known := describe_directory(run_dir):
+        raise UnsupportedGenerator(known)
     generator, info = load_generator(run_dir)
     labels = _labels(info)
     model = to_onnx(generator)

@@ -14,6 +14,7 @@ Nothing is written when one of them is raised. A damaged checkpoint is a
 
 from __future__ import annotations
 
+import textwrap
 from typing import ClassVar
 
 
@@ -39,3 +40,8 @@ class GateError(ExportError):
     """Every compiled candidate differs from the fp32 generator by more than the accuracy gate allows."""
 
     exit_code = 6
+
+
+def quoted(error: BaseException, width: int = 300) -> str:
+    """Return an exception's message on one line, cut between words only: a path in it stays whole or goes."""
+    return textwrap.shorten(str(error), width, placeholder=" …")

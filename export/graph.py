@@ -1,4 +1,4 @@
-"""What every lowering needs of a graph: constants, shapes, and new nodes in the place of old ones.
+"""Graphs: one reader and one writer of them, their constants and shapes, and new nodes in the place of old ones.
 
 Shapes are lists whose first entry, the batch, may be None; the rest is known, or there is no shape.
 """
@@ -9,8 +9,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+
+def parse(proto: onnx.ModelProto) -> ir.Model:
+    """Return a graph, its constants as initializers."""
+    model = ir.from_proto(proto)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    return model
+
+
+def serialize(model: ir.Model) -> bytes:
+    """Return the ONNX file of a graph: the same bytes for the same graph."""
+    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+    return data
+
+
+def initializer(graph: ir.Graph, name: str, array: NDArray[Any] | np.generic) -> ir.Value:
+    """Return a new constant of a graph."""
+    whole = np.asarray(array, order="C")
+    tensor = ir.Tensor(whole, name=name)
+    value = ir.Value(name=name, shape=ir.Shape(whole.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
@@ -60,11 +84,7 @@ class NodeBuilder:
 
     def constant(self, array: NDArray[Any]) -> ir.Value:
         """Return a new initializer."""
-        name = self._next_name()
-        tensor = ir.Tensor(np.asarray(array, order="C"), name=name)
-        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self._graph.register_initializer(value)
-        return value
+        return initializer(self._graph, self._next_name(), array)
 
     def op(
         self,

@@ -1,13 +1,13 @@
-"""Does the exported graph make what its origin makes: torch, or the file as it was given?
+"""Does the exported graph make what its source makes: torch, or the file as it was given?
 
-Shape suffixes: B batch, Z latent dimensions, C channels, H height, W width; samples that are no pictures have their own
+Shape suffixes: B batch, Z latent dimensions, C channels, H height, W width; samples that are not images have their own
 axes in the place of H and W.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,10 @@ from gen_engine.export.session import RUNTIME, Session
 
 TOLERANCE = 1e-4
 """Largest absolute error on images in [-1, 1]: about an eightieth of a level of 255."""
+
+TOLERANCES: Mapping[str | None, float] = {None: TOLERANCE, "float16": 2e-2, "bfloat16": 1e-1}
+"""The same by the precision that the source computes in; None: float32 or float64. About forty units in the last place
+of a value near 1, since roundings add up over the layers."""
 
 _LEVEL = 2 / 255
 
@@ -45,13 +49,19 @@ class Reference:
     distribution: str
     """What the latents are drawn from."""
 
+    half: str | None = None
+    """``float16`` or ``bfloat16`` if it computes in that."""
+
+    rows: int | None = None
+    """At most so many rows of a batch are compared, evenly spaced; None: all."""
+
     make: Callable[[NDArray[np.float32], NDArray[np.int64] | None], tuple[NDArray[np.float32], NDArray[Any]]]
     """Latents [B, Z] and labels [B] to images_BCHW, float32, and what is stored of them, channels last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far ONNX Runtime on the exported graph is from its origin. Within the tolerance."""
+    """How far ONNX Runtime on the exported graph is from its source. Within the tolerance."""
 
     runtime: str
     """What ran the graph, with its version."""
@@ -63,22 +73,22 @@ class Parity:
     """Largest absolute error allowed on the images, in units of ``scale``."""
 
     scale: float
-    """1 for pictures, whose range is [-1, 1]; for other samples the largest absolute value that occurred."""
+    """1 for images, whose range is [-1, 1]; for other samples the largest absolute value that occurred."""
 
     batches: tuple[int, ...]
     """Batch sizes run."""
 
     samples: int
-    """Samples compared: the sum of the batches."""
+    """Samples made: the sum of the batches."""
 
     max_abs_error: float
-    """Largest absolute error found on the images."""
+    """Largest absolute error on the images."""
 
     pixels_differing: float | None
-    """Share of the uint8 values that differ from the origin's own conversion, 0 to 1; None for other samples."""
+    """Share of the uint8 values that differ from the source's own conversion, 0 to 1; None for other samples."""
 
     pixels_max_difference: int | None
-    """Largest difference between them, in levels of 255; at most 1."""
+    """Largest difference between them, in levels of 255; at most 1, and more only of half precision."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, as the bundle records them."""
@@ -95,43 +105,45 @@ class _Difference:
 
 
 def check_parity(
-    reference: Reference, model: bytes, *, tolerance: float = TOLERANCE, batches: Sequence[int] = BATCHES
+    reference: Reference, model: bytes, *, tolerance: float | None = None, batches: Sequence[int] = BATCHES
 ) -> Parity:
     """Run the graph in ONNX Runtime and the reference on the same latents, and compare.
 
     Args:
         reference: what it should make.
         model: the ONNX file.
-        tolerance: largest absolute error allowed on the images; relative to the largest value if they are no pictures.
+        tolerance: largest absolute error allowed on the images; relative to the largest value of other samples. None:
+            that of :data:`TOLERANCES` for the precision of the reference.
         batches: batch sizes to run; every run has samples of its own.
 
     Raises:
         ParityError: an output is not finite, the images differ by more than the tolerance, the pixels by more than
-            one level, or a row depends on the other rows of its batch.
+            rounding explains, or a row depends on the other rows of its batch.
         UnsupportedGenerator: ONNX Runtime refuses the graph.
     """
     graph = _Graph(model)
     latents = Latents(dim=reference.latent_dim, distribution=reference.distribution)
-    found, start = [], 0
+    allowed = TOLERANCES[reference.half] if tolerance is None else tolerance
+    differences, start = [], 0
     for batch in batches:
         z_BZ = latents.draw(start, start + batch)
         labels_B = np.arange(start, start + batch) % reference.classes if reference.classes else None
-        found.append(_compare(reference, graph, z_BZ, labels_B))
+        differences.append(_compare(reference, graph, z_BZ, labels_B))
         start += batch
     _check_rows(graph, z_BZ, labels_B, reference.classes)
-    pixels = sum(one.pixels for one in found)
+    pixels = sum(one.pixels for one in differences)
     parity = Parity(
         runtime=RUNTIME,
         reference=reference.name,
-        tolerance=tolerance,
-        scale=1.0 if pixels else max(*(one.largest for one in found), 1e-30),
+        tolerance=allowed,
+        scale=1.0 if pixels else max(*(one.largest for one in differences), 1e-30),
         batches=tuple(batches),
         samples=start,
-        max_abs_error=max(one.error for one in found),
-        pixels_differing=sum(one.pixels_differing for one in found) / pixels if pixels else None,
-        pixels_max_difference=max(one.pixels_max for one in found) if pixels else None,
+        max_abs_error=max(one.error for one in differences),
+        pixels_differing=sum(one.pixels_differing for one in differences) / pixels if pixels else None,
+        pixels_max_difference=max(one.pixels_max for one in differences) if pixels else None,
     )
-    _refuse_excess(parity, [one.error for one in found])
+    _refuse_excess(parity, [one.error for one in differences], reference)
     return parity
 
 
@@ -159,6 +171,12 @@ def _compare(
     reference: Reference, graph: _Graph, z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
 ) -> _Difference:
     images_BCHW, pixels_BHWC = graph(z_BZ, labels_B)
+    if len(images_BCHW) != len(z_BZ):
+        raise ParityError(f"of a batch of {len(z_BZ)} the exported graph makes {len(images_BCHW)} samples")
+    if reference.rows is not None and reference.rows < len(z_BZ):
+        rows = np.linspace(0, len(z_BZ) - 1, reference.rows).astype(int)
+        z_BZ, labels_B = z_BZ[rows], None if labels_B is None else labels_B[rows]
+        images_BCHW, pixels_BHWC = images_BCHW[rows], pixels_BHWC[rows]
     wanted_BCHW, wanted_BHWC = reference.make(z_BZ, labels_B)
     for what, images in ((reference.kind, wanted_BCHW), ("the exported graph", images_BCHW)):
         if bad := int(np.count_nonzero(~np.isfinite(images))):
@@ -202,25 +220,36 @@ def _check_rows(graph: _Graph, z_BZ: NDArray[np.float32], labels_B: NDArray[np.i
             )
 
 
-def _refuse_excess(parity: Parity, errors: Sequence[float]) -> None:
+def _refuse_excess(parity: Parity, errors: Sequence[float], reference: Reference) -> None:
     relative = parity.max_abs_error / parity.scale
     if not relative <= parity.tolerance:
         where = parity.batches[int(np.argmax(errors))]
         of = f"values reach {parity.scale:.3g}" if parity.pixels_differing is None else "images are in [-1, 1]"
         raise ParityError(
             f"the exported graph is off by {parity.max_abs_error:.3g} at batch {where}, and the tolerance is "
-            f"{parity.tolerance:g} ({of}); nothing was written. {_advice(relative)}"
+            f"{parity.tolerance:g} ({of}); nothing was written. {_advice(relative, reference)}"
         )
-    if (parity.pixels_max_difference or 0) > 1:
+    levels = 1 + (int(TOLERANCES[reference.half] / _LEVEL) if reference.half else 0)
+    if (parity.pixels_max_difference or 0) > levels:
         raise ParityError(
-            f"the exported graph's pixels are off by up to {parity.pixels_max_difference} levels of 255, and 1 is "
-            "the most that rounding explains; nothing was written"
+            f"the exported graph's pixels are off by up to {parity.pixels_max_difference} levels of 255, and {levels} "
+            "is the most that rounding explains; nothing was written"
         )
 
 
-def _advice(error: float) -> str:
-    """Say what to do: rounding can add up to a part of a level in a deep generator, and to no more."""
-    if error > _LEVEL:
-        return "Rounding does not explain that much: export with another version of torch, and report this one"
+def _advice(error: float, reference: Reference) -> str:
+    """Return what to do: rounding can add up to a part of a level in a deep generator, and to no more."""
+    if error > max(_LEVEL, TOLERANCES[reference.half]):
+        return f"Rounding does not explain that much: {_CAUSES[reference.kind]}"
     unit = 10.0 ** np.floor(np.log10(error))
     return f"If that is good enough for this generator, allow it with --tolerance {np.ceil(error / unit) * unit:g}"
+
+
+_CAUSES = {
+    "torch": "export with another version of torch, and report this one",
+    "the file": (
+        "in a batch of that size, the file makes other samples than row by row. Export the generator again without "
+        "what depends on the batch's size"
+    ),
+}
+"""Kind of a reference → what explains a large error."""

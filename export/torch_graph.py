@@ -12,6 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
@@ -134,7 +135,12 @@ def _check_outputs(generator: Generator, inputs: tuple[Tensor, ...]) -> None:
 
 
 def trace(
-    module: nn.Module, inputs: tuple[Tensor, ...], names: Sequence[str], outputs: Sequence[str] | None = None
+    module: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    variadic: bool = False,
 ) -> onnx.ModelProto:
     """Return a module's graph, the first axis of all its inputs dynamic.
 
@@ -142,12 +148,14 @@ def trace(
         module: in eval mode, on the CPU.
         inputs: what it is called with; of more than one row, since 1 would be taken for a constant.
         names: of the inputs.
-        outputs: their names; None for names of torch's choice.
+        outputs: names of what it returns.
+        variadic: its forward takes ``*inputs``.
 
     Raises:
         UnsupportedGenerator: torch cannot export it.
     """
     batch = torch.export.Dim(BATCH_AXIS, min=1)
+    shapes: tuple[Any, ...] = tuple({0: batch} for _ in inputs)
     try:
         with _quiet_exporter():
             program = torch.onnx.export(
@@ -155,9 +163,9 @@ def trace(
                 inputs,
                 dynamo=True,
                 input_names=list(names),
-                output_names=None if outputs is None else list(outputs),
+                output_names=list(outputs),
                 opset_version=OPSET,
-                dynamic_shapes=tuple({0: batch} for _ in inputs),
+                dynamic_shapes=(shapes,) if variadic else shapes,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:

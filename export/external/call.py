@@ -1,12 +1,14 @@
 """How a function of arrays is called, by calling it: the sizes of its latents, and how many classes it knows.
 
-What is called may be a graph or a torch module; both take arrays and return them.
+The function is a graph or a torch module; both take arrays and return them.
 
 Shape suffixes: B batch.
 """
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,55 +16,93 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.export.errors import UnsupportedGenerator
+from gen_engine.export.errors import UnsupportedGenerator, quoted
 from gen_engine.export.external.interface import LabelPart
+from gen_engine.export.external.overrides import MAX_CLASSES, Sizes
 
 Function = Callable[[Sequence[NDArray[np.float32]], NDArray[Any] | None], Sequence[NDArray[Any]]]
 """Latents, and labels as the function takes them, to outputs. Raises whatever it likes."""
 
-MOST_CLASSES = 1 << 16
-_MOST_REASONS = 4
+_MAX_REASONS = 4
+_MAX_CALLS = 600
+
+_MISMATCHES = (
+    re.compile(r"\(\d+x(?P<given>\d+) and (?P<wanted>\d+)x\d+\)"),  # torch: a matrix product
+    re.compile(r"to have (?P<wanted>\d+) channels, but got (?P<given>\d+) channels"),  # torch: a convolution
+    re.compile(r"running_mean should contain (?P<given>\d+) elements not (?P<wanted>\d+)"),  # torch: a normalization
+)
+"""Messages that state how wide a layer's input is, and how wide it was."""
+
+_LIKELY_LATENTS = (100, 128, 64, 512, 256, 50, 32, 200, 20, 10, 16, 62, 5, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """One way to call a generator."""
 
-    latents: tuple[tuple[int, ...], ...]
+    latents: tuple[Sizes, ...]
     """The sizes of each latent input after the batch."""
 
     label: LabelPart | None
-    """How it takes labels; of 0 classes: ids, whose number is not known yet."""
+    """How it takes labels."""
 
     def __str__(self) -> str:
-        """Return it as people read it."""
         shapes = [f"[{', '.join(map(str, ('batch', *sizes)))}]" for sizes in self.latents]
-        labels = [] if self.label is None else [f"labels as {self.label.form}"]
-        return " and ".join([f"latents {', '.join(shapes)}", *labels])
+        parts = [f"latents {', '.join(shapes)}"] if shapes else []
+        if self.label is not None:
+            classes = f" of {self.label.classes} classes" if self.label.classes else ""
+            parts.append(f"labels as {self.label.form}{classes}")
+        return " and ".join(parts)
+
+    def widened(self, by: int) -> Call | None:
+        """Return the call whose first latent has so many more entries; None if that is none."""
+        if not self.latents or not self.latents[0] or self.latents[0][0] + by < 1:
+            return None
+        (width, *rest), *others = self.latents
+        return replace(self, latents=((width + by, *rest), *others))
 
 
-def find_call(function: Function, calls: Iterable[Call], batch: int) -> Call:
-    """Return the first call that gives an output with a row a sample.
+def find_call(function: Function, calls: Iterable[Call], batch: int, *, stated: bool) -> Call:
+    """Return the first call that gives an output with one row per sample.
+
+    Unless sizes are stated, a call that fails by the width of its latents, as the message states it, is tried with the
+    width that was wanted.
 
     Raises:
         UnsupportedGenerator: none does, with what became of the first ones.
     """
     reasons: list[str] = []
-    for call in calls:
+    queue, seen = deque(calls), set[Call]()
+    while queue and len(seen) < _MAX_CALLS:
+        call = queue.popleft()
+        if call in seen:
+            continue
+        seen.add(call)
         try:
             made = function(*arguments(call, batch))
-        except Exception as error:  # it is someone else's code
-            reasons.append(f"{call}: {type(error).__name__}: {' '.join(str(error).split())[:160]}")
+        except Exception as error:  # it is the user's code or a runtime's, of no common base
+            reasons.append(f"{call}: {type(error).__name__}: {quoted(error)}")
+            if not stated and (corrected := _corrected(call, str(error))) is not None:
+                queue.appendleft(corrected)
             continue
         if any(output.ndim > 1 and len(output) == batch for output in made):
             return call
-        shapes = ", ".join(str(list(output.shape)) for output in made)
-        reasons.append(f"{call}: of {batch} latents it makes {shapes}, not one sample a latent")
-    said = "; ".join(dict.fromkeys(reasons[:_MOST_REASONS]))
+        shapes = ", ".join(str(list(output.shape)) for output in made) or "no array"
+        reasons.append(f"{call}: of {batch} latents it makes {shapes}, not one sample per latent")
+    tried = "; ".join(dict.fromkeys(reasons[:_MAX_REASONS]))
     raise UnsupportedGenerator(
-        f"the generator makes nothing of latents and labels, however shaped; name their sizes with --latent, and the "
-        f"number of classes with --label. Tried {said or 'none'}"
+        f"the generator makes nothing of latents and labels, however shaped; state their sizes with --latent, and the "
+        f"number of classes with --label. Tried {tried or 'nothing, since no layer tells a size'}"
     )
+
+
+def _corrected(call: Call, message: str) -> Call | None:
+    """Return the call with latents as wide as an error's message asks for."""
+    for pattern in _MISMATCHES:
+        match = pattern.search(message)
+        if match and call.latents and int(match["given"]) >= call.latents[0][0]:
+            return call.widened(int(match["wanted"]) - int(match["given"]))
+    return None
 
 
 def arguments(call: Call, batch: int, seed: int = 0) -> tuple[list[NDArray[np.float32]], NDArray[Any] | None]:
@@ -73,6 +113,49 @@ def arguments(call: Call, batch: int, seed: int = 0) -> tuple[list[NDArray[np.fl
     if call.label is not None:
         labels = call.label.encoded(np.arange(batch, dtype=np.int64) % max(call.label.classes, 1))
     return latents, labels
+
+
+def refuse_open_split(function: Function, call: Call, batch: int) -> None:
+    """Raise if latents and labels share one layer, so that another split of its width runs as well.
+
+    Raises:
+        UnsupportedGenerator: it does; the message lists splits and the flags that decide.
+    """
+    if call.label is None or not call.latents or not call.latents[0]:
+        return
+    width, total = call.latents[0][0], 0
+    for step in (1, -1):
+        other = call.widened(step)
+        if other is not None and _runs(function, other, batch, fewer=step):
+            total = width + (call.label.classes or 1)
+    if not total:
+        return
+    splits = [(z, total - z) for z in _LIKELY_LATENTS if 1 < total - z <= total // 2 + 1] or [(width, total - width)]
+    listed = ", ".join(f"{z} + {classes} (--label {classes})" for z, classes in splits[:4])
+    raise UnsupportedGenerator(
+        f"latents and labels are joined to {total} numbers, and every split of them runs, so nothing decides how many "
+        f"are labels: {listed}, or another. State the number of classes with --label COUNT, or the latents with "
+        "--latent SIZE"
+    )
+
+
+def _runs(function: Function, call: Call, batch: int, *, fewer: int) -> bool:
+    """Tell whether a call runs whose labels are narrower by so many."""
+    assert call.label is not None
+    latents, _ = arguments(call, batch)
+    if call.label.form == "one-hot":
+        if call.label.classes - fewer < 1:
+            return False
+        labels = replace(call.label, classes=call.label.classes - fewer).encoded(np.zeros(batch, np.int64))
+    elif fewer < 0:  # ids that the function turns into rows as wide as the largest of them
+        labels = call.label.encoded(np.full(batch, max(call.label.classes, 1), np.int64))
+    else:
+        return False
+    try:
+        made = function(latents, labels)
+    except Exception:  # whatever says that it does not run
+        return False
+    return any(output.ndim > 1 and len(output) == batch for output in made)
 
 
 def count_classes(function: Function, call: Call, batch: int) -> int:
@@ -96,9 +179,9 @@ def count_classes(function: Function, call: Call, batch: int) -> int:
     high = 1
     while takes(high):
         high *= 2
-        if high > MOST_CLASSES:
+        if high > MAX_CLASSES:
             raise UnsupportedGenerator(
-                f"labels {call.label.name!r}: it refuses no class up to {MOST_CLASSES}; say how many there are with "
+                f"labels {call.label.name!r}: it refuses no class up to {MAX_CLASSES}; state how many there are with "
                 "--label COUNT"
             )
     low = high // 2

@@ -1,4 +1,4 @@
-"""How a generator of any origin is driven and what it makes, in arrays: the one thing that everything here agrees on.
+"""What drives an external generator and what it makes, in arrays: the types that this package shares.
 
 Shape suffixes: B batch, Z latents.
 """
@@ -17,7 +17,7 @@ from gen_engine.engine.identity.bundle import OutputSpec
 from gen_engine.engine.sample.modalities import MODALITIES
 
 RANGES: Mapping[str, tuple[float, float]] = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
-"""What a picture's values may span."""
+"""What the values of an image may span."""
 
 CHANNELS_FIRST = {"image": "NCHW", "audio": "NCL", "volume": "NCDHW", "vector": "NC"}
 """Modality → the axes of the graph's output ``images``."""
@@ -32,29 +32,9 @@ LAYOUTS: Mapping[str, str] = {
     )
     for layout in layouts
 }
-"""Axes of what a generator makes → its modality; without C there is one channel. ``flat`` is any, channels first."""
+"""Axes of what a generator makes → its modality; without C there is one channel. ``flat``: any, channels first."""
 
 FLAT = "flat"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What the user says of a generator; None: to be inferred."""
-
-    latent: str | None = None
-    """Inputs and sizes: ``z``, ``z=100``, ``100``, ``z=512x1x1``, several with commas."""
-
-    label: str | None = None
-    """``y``, ``y=10`` or ``10``: the input, and how many classes."""
-
-    output: str | None = None
-    layout: str | None = None
-    range: str | None = None
-    shape: tuple[int, ...] | None = None
-    """Of a sample, channels last; its rank says the modality."""
-
-    distribution: str = "normal"
-    """Of the latents; random numbers of the graph's own have theirs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +61,20 @@ class LabelPart:
 
     name: str
     form: str
-    """``ids`` [B], ``column`` [B, 1], or ``one-hot`` [B, classes]."""
+    """``ids`` [B], ``column`` [B, 1], or ``one-hot`` [B, classes, …]."""
 
     dtype: np.dtype[Any]
     classes: int
+    """0: ids whose number is not known yet."""
+
+    axes: int = 0
+    """Axes of size 1 that follow the classes of a one-hot row."""
 
     def encoded(self, labels_B: NDArray[np.int64]) -> NDArray[Any]:
         """Return class ids as the input takes them."""
         if self.form == "one-hot":
             hot: NDArray[Any] = (labels_B[:, None] == np.arange(self.classes)).astype(self.dtype)
-            return hot
+            return hot.reshape(*hot.shape, *(1,) * self.axes)
         ids = labels_B.astype(self.dtype)
         return ids[:, None] if self.form == "column" else ids
 
@@ -102,7 +86,7 @@ class Made:
     name: str
     layout: str
     range: str | None
-    """A key of :data:`RANGES` for pictures, None for values that are kept as they are."""
+    """A key of :data:`RANGES` for images, None for values that are stored as they are."""
 
     modality: str
     shape: tuple[int, ...]
@@ -140,7 +124,7 @@ class Inputs:
 
     @property
     def latent_dim(self) -> int:
-        """Latents a sample."""
+        """Latents per sample."""
         return sum(part.width for part in self.parts)
 
     @property
@@ -150,23 +134,23 @@ class Inputs:
 
     def feeds(self, z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> dict[str, NDArray[Any]]:
         """Return the generator's inputs by name for latents, float32 [B, Z], and class ids [B]."""
-        found: dict[str, NDArray[Any]] = {}
+        feeds: dict[str, NDArray[Any]] = {}
         start = 0
         for part in self.parts:
             share = z_BZ[:, start : start + part.width]
             start += part.width
             if part.distribution != self.distribution:
                 share = _normal_to_uniform(share)
-            found[part.name] = share.reshape(len(z_BZ), *part.sizes).astype(part.dtype)
+            feeds[part.name] = share.reshape(len(z_BZ), *part.sizes).astype(part.dtype)
         if self.label is not None:
             assert labels_B is not None, "a conditional generator takes labels"
-            found[self.label.name] = self.label.encoded(labels_B)
-        return found
+            feeds[self.label.name] = self.label.encoded(labels_B)
+        return feeds
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """A generator's inputs and output, and how they were found."""
+    """A generator's inputs and output, and how they were inferred."""
 
     inputs: Inputs
     made: Made
@@ -174,7 +158,7 @@ class Interface:
     batch: int | None
     """The only batch that it runs at; None for any."""
 
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
     """A sentence for each inference, with the flag that overrides it."""
 
     @property
@@ -184,7 +168,7 @@ class Interface:
         return OutputSpec(modality=modality, shape=self.made.shape, dtype=MODALITIES[modality].dtype)
 
     def samples(self, made: NDArray[Any]) -> NDArray[np.float32]:
-        """Return what the generator made as ``images``: float32 [B, C, …], of pictures in [-1, 1]."""
+        """Return what the generator made as ``images``: float32 [B, C, …], of images in [-1, 1]."""
         perm = self.made.perm()
         turned = made if perm is None else made.transpose(perm)
         scale, shift = self.made.affine()
@@ -192,7 +176,7 @@ class Interface:
         return whole if (scale, shift) == (1.0, 0.0) else whole * np.float32(scale) + np.float32(shift)
 
     def stored(self, images: NDArray[np.float32]) -> NDArray[Any]:
-        """Return ``images`` as they are stored: channels last, of pictures uint8."""
+        """Return ``images`` as they are stored: channels last, of images uint8."""
         last = np.moveaxis(images, 1, -1)
         if self.made.modality != "image":
             return last

@@ -1,163 +1,242 @@
-"""Someone else's torch generator as a graph: its class is called, its weights are read, and how it is called is found.
+"""A torch module as a graph: how it is called is found by its forward's signature and by running it.
 
-The factory is code that the user names and wants to run; the weights are data, and are read as such: never a pickle
-that could run anything. How the module is called cannot be told from its layers alone, so it is run. What it makes is
-told from its graph, as that of any other graph is.
+What it makes is inferred from its graph, as that of any other graph.
+
+Shape suffixes: B batch, Z latents.
 """
 
 from __future__ import annotations
 
-import inspect
-import itertools
-import pickle
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import safetensors
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gen_engine.engine.base.files import MODEL, open_regular, read_bounded
 from gen_engine.export.errors import UnsupportedGenerator
-from gen_engine.export.external.call import Call, arguments, find_call
-from gen_engine.export.external.candidates import parse_label, parse_latent
-from gen_engine.export.external.infer import Understood
-from gen_engine.export.external.inputs import refuse_diffusion_step
-from gen_engine.export.external.interface import Asked, LabelPart
+from gen_engine.export.external.analysis import Analysis
+from gen_engine.export.external.call import Call, arguments, find_call, refuse_open_split
+from gen_engine.export.external.guesses import guess_calls, hinted, refuse_images
+from gen_engine.export.external.inputs import DIFFUSION, is_condition
+from gen_engine.export.external.overrides import Constant, Overrides
+from gen_engine.export.external.read import ExternalGraph, open_graph
+from gen_engine.export.external.signature import Signature, read_signature
 from gen_engine.export.parity import Reference
 from gen_engine.export.torch_graph import trace
 
-_INPUTS = ("latents", "labels")
-_AXES: tuple[tuple[int, ...], ...] = ((), (1, 1), (1,), (1, 1, 1))
-"""What may follow [batch, Z] in the shape of latents."""
-
 _ROWS = 7
-_MOST_WIDTHS = 12
-
-
-def load_module(spec: str, arguments: Mapping[str, Any], weights: Path, key: str | None) -> nn.Module:
-    """Return ``package.module:Factory(**arguments)`` with its weights, in eval mode.
-
-    Args:
-        spec: where the class or function is.
-        arguments: what it is called with.
-        weights: a safetensors file, or one that torch.save wrote of a state dict.
-        key: where in the file the state dict is; dots lead further in.
-
-    Raises:
-        UnsupportedGenerator: something is not there, is no module, holds code, or does not fit.
-    """
-    module_name, _, attribute = spec.partition(":")
-    try:
-        made = getattr(import_module(module_name), attribute)(**arguments)
-    except Exception as error:  # it is someone else's code
-        raise UnsupportedGenerator(f"--module {spec}: {type(error).__name__}: {error}") from error
-    if not isinstance(made, nn.Module):
-        raise UnsupportedGenerator(f"--module {spec} made a {type(made).__name__}, not a torch.nn.Module")
-    state = _without_prefix(_state_dict(weights, key), made)
-    try:
-        made.load_state_dict(state)
-    except RuntimeError as error:
-        raise UnsupportedGenerator(
-            f"the weights in {weights} do not fit {spec}: {' '.join(str(error).split())}"
-        ) from error
-    return made.eval()
-
-
-def _state_dict(path: Path, key: str | None) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            found: Any = safetensors.torch.load(read_bounded(path, MODEL))
-        else:
-            with open_regular(path, MODEL) as file:
-                found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UnsupportedGenerator(
-            f"{path} holds pickled objects, which could run code when they are read; save the generator's state_dict() "
-            "with safetensors.torch.save_file or torch.save"
-        ) from error
-    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError) as error:
-        raise UnsupportedGenerator(f"{path} cannot be read as weights: {error}") from error
-    for part in key.split(".") if key else ():
-        if not isinstance(found, Mapping) or part not in found:
-            there = ", ".join(map(str, found)) if isinstance(found, Mapping) else f"a {type(found).__name__}"
-            raise UnsupportedGenerator(f"--key {key}: {path} has no {part!r} there, but {there}")
-        found = found[part]
-    if not isinstance(found, Mapping) or not found or not all(isinstance(v, Tensor) for v in found.values()):
-        there = ", ".join(map(str, found)) if isinstance(found, Mapping) else f"a {type(found).__name__}"
-        raise UnsupportedGenerator(f"{path} holds no state dict at its top, but {there}; say where with --key")
-    return dict(found)
-
-
-def _without_prefix(state: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Drop what DataParallel and compiled modules put before every name."""
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in state) and not any(
-            name.startswith(prefix) for name in module.state_dict()
-        ):
-            return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+"""Rows that a module is run and traced with: of no size that it is likely to hold, and not 1, which squeeze() drops."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Traced:
     """A module as a graph, and what is known of it by then."""
 
-    model: onnx.ModelProto
-    asked: Asked
-    """For the graph: its inputs are named, and the number of classes if it was told."""
-
-    said: str
-    """How the module is called."""
+    graph: ExternalGraph
+    overrides: Overrides
+    """For the graph: its inputs are named, and the number of classes if it is known."""
 
     outputs: tuple[str, ...]
     """Names of what the module returns, in its order."""
 
+    run: ModuleFunction
+    min_batch: int
+    """1, or 2 if the module makes no row per sample of one."""
 
-def traced(module: nn.Module, asked: Asked) -> Traced:
+
+def traced(module: nn.Module, overrides: Overrides, notes: list[str]) -> Traced:
     """Find out how a module is called, and export it as it is.
 
     Args:
         module: in eval mode, on the CPU.
-        asked: what the user says; ``latent`` and ``label`` hold sizes here, and no names.
+        overrides: what the user states.
+        notes: gets a sentence for each inference.
 
     Raises:
-        UnsupportedGenerator: no call works, or torch cannot export it.
+        UnsupportedGenerator: no call works, more than one does, or torch cannot export it.
     """
-    call = find_call(lambda latents, labels: _run(module, latents, labels), _calls(module, asked), _ROWS)
+    signature = read_signature(module, overrides)
+    run = ModuleFunction(module, signature, overrides.constants)
+    call = _find_call(module, signature, run, overrides, notes)
     latents, labels = arguments(call, _ROWS)
-    inputs = tuple(torch.from_numpy(array) for array in (*latents, *([] if labels is None else [labels])))
-    model = trace(module, inputs, _INPUTS[: len(inputs)])
-    classes = 0 if call.label is None else call.label.classes
-    label = None if call.label is None else _INPUTS[1] + (f"={classes}" if classes else "")
+    min_batch = _min_batch(run, call)
+    names = run.output_names(latents, labels)
+    inputs = run.tensors(latents, labels)
+    proto = trace(run.adapter, inputs, signature.names, names, variadic=True)
+    notes.append(f"the module is called with {call} (--latent, --label)")
+    notes += [f"labels: none, since {name} has a default (--label {name})" for name in signature.left_out]
+    if min_batch > 1:
+        notes.append("batch: of one sample the module drops an axis, so it is compared at two or more")
+    for name, value in overrides.constants.items():
+        shown = f"{value:g}" if isinstance(value, int | float) else f"an array {list(value.shape)}"
+        notes.append(f"constant: {name}, {shown} for every sample (--constant)")
     return Traced(
-        model=model,
-        asked=replace(asked, latent=_INPUTS[0], label=label),
-        said=f"the module is called with {call} (--latent, --label)",
-        outputs=tuple(output.name for output in model.graph.output),
+        graph=open_graph(proto, "the module's graph"),
+        overrides=replace(
+            overrides,
+            latent=tuple((name, None) for name in signature.latents),
+            label=signature.label,
+            classes=call.label.classes or None if call.label else None,
+            constants={},
+        ),
+        outputs=tuple(output.name for output in proto.graph.output),
+        run=run,
+        min_batch=min_batch,
     )
 
 
-def module_reference(module: nn.Module, graph: Traced, understood: Understood) -> Reference | None:
-    """Return the module as what its exported graph is compared with; None if it draws random numbers by itself.
+def _find_call(
+    module: nn.Module, signature: Signature, run: ModuleFunction, overrides: Overrides, notes: list[str]
+) -> Call:
+    try:
+        calls = guess_calls(module, signature, overrides)
+        call = find_call(run, calls, _ROWS, stated=overrides.sizes_stated)
+    except UnsupportedGenerator as error:
+        if not overrides.latent:
+            refuse_images(module, signature, run, _ROWS)
+        if signature.label and is_condition(signature.label) and overrides.label is None:
+            raise UnsupportedGenerator(
+                f"{signature.label} takes real values or one-hot classes, and nothing decides which: say --label "
+                f"{signature.label}=COUNT for classes, or --constant {signature.label}=FILE.npy for one condition that "
+                f"is fixed. {error}"
+            ) from error
+        raise
+    if call.label is not None and overrides.classes is None and not overrides.sizes_stated:
+        try:
+            refuse_open_split(run, call, _ROWS)
+        except UnsupportedGenerator:
+            latents, classes = hinted(module)
+            if classes != call.label.classes or latents not in (None, call.latents[0][0]):
+                raise
+            notes.append(f"labels: {classes} classes, as an attribute of the module states (--label)")
+    if call.label is not None and overrides.label is None and overrides.classes is None:
+        _refuse_diffusion(run, call, signature)
+    return call
+
+
+def _refuse_diffusion(run: ModuleFunction, call: Call, signature: Signature) -> None:
+    """Raise if what a module takes beside labels has the shape of what it makes."""
+    made = run(*arguments(call, _ROWS))
+    if any(output.shape[1:] == sizes for output in made for sizes in call.latents):
+        label = str(signature.label)
+        raise UnsupportedGenerator(
+            DIFFUSION.format(sample=signature.latents[0], time=label, name=label)
+            + f". If {label} holds classes, say so with --label {label}"
+        )
+
+
+def _min_batch(run: ModuleFunction, call: Call) -> int:
+    """Return 1 if a module makes a row of one sample as it does of several, else 2."""
+    sizes = [output.shape[1:] for output in run(*arguments(call, _ROWS))]
+    try:
+        made = run(*arguments(call, 1))
+    except Exception:  # the user's code
+        return 2
+    return 1 if [output.shape for output in made] == [(1, *rest) for rest in sizes] else 2
+
+
+class ModuleFunction:
+    """A module as a function of arrays.
+
+    Args:
+        module: in eval mode, on the CPU.
+        signature: what its forward takes.
+        constants: what its other parameters get.
+    """
+
+    def __init__(self, module: nn.Module, signature: Signature, constants: Mapping[str, Constant]) -> None:
+        self.adapter = Adapter(module, None if signature.by_position else signature.names, constants).eval()
+
+    def __call__(self, latents: Sequence[NDArray[Any]], labels: NDArray[Any] | None) -> list[NDArray[Any]]:
+        """Return what it makes. Raises whatever the module raises."""
+        with torch.inference_mode():
+            return [tensor.numpy() for tensor in self.adapter(*self.tensors(latents, labels))]
+
+    def tensors(self, latents: Sequence[NDArray[Any]], labels: NDArray[Any] | None) -> tuple[Tensor, ...]:
+        """Return arrays as the adapter takes them."""
+        return tuple(torch.from_numpy(array) for array in (*latents, *([] if labels is None else [labels])))
+
+    def output_names(self, latents: Sequence[NDArray[Any]], labels: NDArray[Any] | None) -> list[str]:
+        """Return the names of what the module returns: of fields, keys and positions."""
+        with torch.inference_mode():
+            made = tensors_of(self.adapter.made(*self.tensors(latents, labels)))
+        taken = self.adapter.names or ()
+        return [f"{name}_out" if name in taken else name for name, _ in made]
+
+
+class Adapter(nn.Module):
+    """A module that is called with arrays alone, by position, and returns tensors alone.
+
+    Args:
+        module: the user's.
+        names: of its forward's parameters that take the arrays; None: it takes them by position.
+        constants: what its other parameters get; an array is one row, which every sample gets.
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str] | None, constants: Mapping[str, Constant]) -> None:
+        super().__init__()
+        self.module, self.names = module, names
+        self._numbers = {name: value for name, value in constants.items() if not isinstance(value, np.ndarray)}
+        self._rows = {
+            name: torch.from_numpy(np.ascontiguousarray(value, _single(value.dtype)))
+            for name, value in constants.items()
+            if isinstance(value, np.ndarray)
+        }
+
+    def made(self, *inputs: Tensor) -> Any:
+        """Return what the module returns."""
+        rows = inputs[0].shape[0]
+        fixed = self._numbers | {name: row.expand(rows, *row.shape) for name, row in self._rows.items()}
+        if self.names is None:
+            return self.module(*inputs, **fixed)
+        return self.module(**dict(zip(self.names, inputs, strict=True)), **fixed)
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return every tensor that the module returns."""
+        return tuple(tensor for _, tensor in tensors_of(self.made(*inputs)))
+
+
+def _single(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float32) if dtype.kind == "f" else dtype
+
+
+def tensors_of(made: Any, name: str = "") -> list[tuple[str, Tensor]]:
+    """Return the tensors in what a module returns, with their names: of keys, fields and positions."""
+    if isinstance(made, Tensor):
+        return [(name or "output", made)]
+    if isinstance(made, Mapping):
+        parts = [(str(key), value) for key, value in made.items()]
+    elif hasattr(made, "__dataclass_fields__"):
+        parts = [(key, getattr(made, key)) for key in made.__dataclass_fields__]
+    elif hasattr(made, "_fields"):
+        parts = [(key, getattr(made, key)) for key in made._fields]
+    elif isinstance(made, list | tuple):
+        parts = [(str(at) if name else f"output_{at}", value) for at, value in enumerate(made)]
+    else:
+        parts = list(vars(made).items()) if hasattr(made, "__dict__") and not callable(made) else []
+    return [tensor for key, value in parts for tensor in tensors_of(value, f"{name}.{key}".lstrip("."))]
+
+
+def module_reference(graph: Traced, analysis: Analysis) -> Reference | None:
+    """Return the module as what its exported graph is compared with; None if it draws random numbers.
 
     These became latents in the graph, and torch cannot be given them.
     """
-    interface = understood.interface
-    if {part.name for part in interface.inputs.parts} != {_INPUTS[0]}:
+    interface = analysis.interface
+    latents = [name for name, _ in graph.overrides.latent]
+    if [part.name for part in interface.inputs.parts] != latents:
         return None
     at = graph.outputs.index(interface.made.name)
 
     def make(z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> tuple[NDArray[np.float32], NDArray[Any]]:
-        feeds = interface.inputs.feeds(z_BZ, labels_B)
-        images = interface.samples(_run(module, [feeds[_INPUTS[0]]], feeds.get(_INPUTS[1]))[at])
+        rows = np.arange(max(len(z_BZ), graph.min_batch)) % len(z_BZ)
+        feeds = interface.inputs.feeds(z_BZ[rows], None if labels_B is None else labels_B[rows])
+        label = interface.inputs.label
+        made = graph.run([feeds[str(name)] for name in latents], None if label is None else feeds[label.name])[at]
+        images = interface.samples(made[: len(z_BZ)])
         return images, interface.stored(images)
 
     return Reference(
@@ -168,60 +247,3 @@ def module_reference(module: nn.Module, graph: Traced, understood: Understood) -
         distribution=interface.inputs.distribution,
         make=make,
     )
-
-
-def _run(module: nn.Module, latents: Sequence[NDArray[Any]], labels: NDArray[Any] | None) -> list[NDArray[Any]]:
-    inputs = [torch.from_numpy(array) for array in (*latents, *([] if labels is None else [labels]))]
-    with torch.inference_mode():
-        made = torch.utils._pytree.tree_leaves(module(*inputs))
-    return [tensor.numpy() for tensor in made if isinstance(tensor, Tensor)]
-
-
-def _calls(module: nn.Module, asked: Asked) -> Iterator[Call]:
-    """Yield the calls worth trying: latents as wide as a layer, or as what labels leave of it."""
-    widths, tables = _widths(module), [m for m in module.modules() if isinstance(m, nn.Embedding)]
-    classes, labels = parse_label(asked.label)[1], _labels(module, asked, widths, tables)
-    beside = {0: None} | {size: None for table in tables for size in (table.embedding_dim, table.num_embeddings)}
-    for label in labels:
-        taken = dict(beside) | {count: None for count in (classes, label.classes if label else 0) if count}
-        dims = [(width - less,) for less in taken for width in widths if width > less]
-        given = [sizes for _, sizes in parse_latent(asked.latent) if sizes]
-        for sizes in dict.fromkeys(given or dims):
-            for axes in _AXES if len(sizes) == 1 else ((),):
-                yield Call(latents=((*sizes, *axes),), label=label)
-
-
-def _widths(module: nn.Module) -> list[int]:
-    """Return the inputs of the first layers, each number once."""
-    found: dict[int, None] = {}
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            found[layer.in_features] = None
-        elif isinstance(layer, nn.modules.conv._ConvNd):
-            found[layer.in_channels] = None
-    return list(itertools.islice(found, _MOST_WIDTHS))
-
-
-def _labels(
-    module: nn.Module, asked: Asked, widths: Sequence[int], tables: Sequence[nn.Embedding]
-) -> list[LabelPart | None]:
-    """Return the forms of labels to try, by how many arguments the module needs."""
-    needed = [
-        parameter.name
-        for parameter in inspect.signature(module.forward).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    refuse_diffusion_step(needed)
-    if len(needed) > 2:
-        raise UnsupportedGenerator(
-            f"the module takes {', '.join(needed)}, and a generator takes latents and labels; name a factory whose "
-            "module takes these alone"
-        )
-    if len(needed) < 2 and asked.label is None:
-        return [None]
-    count = parse_label(asked.label)[1]
-    ids = LabelPart(name=_INPUTS[1], form="ids", dtype=np.dtype(np.int64), classes=count or 0)
-    counts = [count] if count else list(dict.fromkeys([*(table.num_embeddings for table in tables), *widths]))
-    hot = replace(ids, form="one-hot", dtype=np.dtype(np.float32))
-    return [ids, *(replace(hot, classes=count) for count in counts)]

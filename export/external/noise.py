@@ -1,4 +1,4 @@
-"""Random numbers that a graph draws by itself become inputs, so that a sample is a function of its latents alone.
+"""Random numbers that a graph draws become inputs, so that a sample is a function of its latents alone.
 
 A normal or uniform operator is the standard distribution, scaled and shifted; Bernoulli compares a uniform number with
 its probability.
@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.external.interface import LatentPart
-from gen_engine.export.graph import NodeBuilder, attribute, constant
+from gen_engine.export.graph import NodeBuilder, attribute, constant, parse
 
 _DISTRIBUTION = {
     "RandomNormal": "normal",
@@ -27,22 +27,19 @@ _DISTRIBUTION = {
 }
 
 
-def random_outputs(model: onnx.ModelProto) -> list[str]:
+def random_outputs(model: ir.Model) -> list[str]:
     """Return the names of what a graph draws, in order.
 
     Raises:
         UnsupportedGenerator: it draws from a distribution that has no form as latents, or in a branch or a loop; or it
             drops out values, as in training.
     """
-    whole = ir.from_proto(model)
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(whole)
-    graph = whole.graph
-    found = []
-    for node in graph.all_nodes():
+    names = []
+    for node in model.graph.all_nodes():
         if node.op_type == "Multinomial":
             raise UnsupportedGenerator(
-                f"the graph draws by itself with Multinomial ({node.outputs[0].name}), which has no form as latents; "
-                "give what it draws as an input of the graph"
+                f"the graph draws random numbers with Multinomial ({node.outputs[0].name}), which has no form as "
+                "latents; make what it draws an input of the graph"
             )
         if node.op_type == "Dropout" and _trains(node):
             raise UnsupportedGenerator(
@@ -51,21 +48,21 @@ def random_outputs(model: onnx.ModelProto) -> list[str]:
             )
         if node.op_type not in _DISTRIBUTION:
             continue
-        if node.graph is not graph:
+        if node.graph is not model.graph:
             raise UnsupportedGenerator(
-                f"the graph draws random numbers in a branch or a loop ({node.op_type}, {node.outputs[0].name}); give "
-                "them as an input of the graph"
+                f"the graph draws random numbers in a branch or a loop ({node.op_type}, {node.outputs[0].name}); make "
+                "them an input of the graph"
             )
-        found.append(str(node.outputs[0].name))
-    return found
+        names.append(str(node.outputs[0].name))
+    return names
 
 
-def with_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+def with_outputs(model: ir.Model, names: list[str]) -> ir.Model:
     """Return the graph with some of its values as outputs too."""
-    tapped = onnx.ModelProto()
-    tapped.CopyFrom(model)
-    there = {output.name for output in tapped.graph.output}
-    tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    tapped = model.clone()
+    there = {output.name for output in tapped.graph.outputs}
+    values = {output.name: output for node in tapped.graph for output in node.outputs}
+    tapped.graph.outputs.extend(values[name] for name in names if name not in there)
     return tapped
 
 
@@ -77,21 +74,21 @@ def sizes_drawn(shapes: Mapping[str, list[tuple[int, ...]]], batches: list[int])
     Raises:
         UnsupportedGenerator: the batch is not the first axis of it.
     """
-    found = {}
+    sizes = {}
     for name, seen in shapes.items():
         rows = [shape[:1] for shape in seen]
         if len({shape[1:] for shape in seen}) > 1 or rows not in ([(b,) for b in batches], [(1,)] * len(batches)):
             raise UnsupportedGenerator(
                 f"the graph draws {name} of shapes {[list(shape) for shape in seen]} at batches {batches}: not a row "
-                "of its own for each sample; give it as an input of the graph"
+                "of its own for each sample; make it an input of the graph"
             )
-        found[name] = seen[0][1:]
-    return found
+        sizes[name] = seen[0][1:]
+    return sizes
 
 
 def lift(
-    model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]], batch: int | None
-) -> tuple[onnx.ModelProto, tuple[LatentPart, ...]]:
+    model: ir.Model, sizes: Mapping[str, tuple[int, ...]], batch: int | None
+) -> tuple[ir.Model, tuple[LatentPart, ...]]:
     """Return the graph with an input in the place of each random operator, and these inputs.
 
     Args:
@@ -101,7 +98,8 @@ def lift(
     """
     if not sizes:
         return model, ()
-    graph = ir.from_proto(onnx.shape_inference.infer_shapes(model))  # what is drawn may have the type of a value
+    # What is drawn may have the type of a value.
+    graph = parse(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
     parts = []
     for node in tuple(_drawing(graph, sizes)):
         name = str(node.outputs[0].name)
@@ -118,7 +116,7 @@ def lift(
         builder.replace(_drawn(builder, node, value, part))
         parts.append(part)
     RemoveUnusedNodesPass()(graph)
-    return ir.to_proto(graph), tuple(parts)
+    return graph, tuple(parts)
 
 
 def _drawing(graph: ir.Model, sizes: Mapping[str, tuple[int, ...]]) -> Iterator[ir.Node]:

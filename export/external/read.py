@@ -1,4 +1,4 @@
-"""An ONNX file of any origin, read as data: whole, of the standard's operators, and nothing that leads elsewhere.
+"""Reads an ONNX file from anywhere as data: complete, of the standard's operators, and confined to its folder.
 
 Nothing here runs code: a file that could is refused by its first bytes.
 """
@@ -7,31 +7,46 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 import onnx_ir as ir
-from onnx import TensorProto, inliner, version_converter
+from onnx import TensorProto, inliner
 
 from gen_engine.engine.base.files import MODEL, read_bounded
-from gen_engine.export.errors import UnsupportedGenerator
-from gen_engine.export.record import OPSET, opset
+from gen_engine.export.errors import UnsupportedGenerator, quoted
+from gen_engine.export.external.formats import describe_file
+from gen_engine.export.graph import parse
+from gen_engine.export.record import opset
 from gen_engine.export.session import Session
 
 _STANDARD = ("", "ai.onnx")
 _LARGEST = 2**31 - 1
-_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""How a file of torch.save and a plain pickle begin."""
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """Return the model with its weights in it, its functions inlined, and its inputs those that must be fed.
+@dataclass(frozen=True)
+class ExternalGraph:
+    """A graph as it was given: parsed once, and as it runs."""
+
+    model: ir.Model
+    session: Session
+
+    opset: int
+    """Of the standard's operators."""
+
+    half: str | None
+    """``float16`` or ``bfloat16`` if it computes in that, else None."""
+
+
+def read_onnx(path: Path) -> ExternalGraph:
+    """Return the graph with its weights inside, its functions inlined, and as inputs those that must be fed.
 
     Raises:
-        UnsupportedGenerator: it is not there, is no ONNX, could run code, has data outside of its folder or operators
-            outside of the standard, or is too large for a bundle.
+        UnsupportedGenerator: it is not there, is not ONNX, could run code, has data outside its folder or operators
+            outside the standard, ONNX Runtime refuses it, or it is too large for a bundle.
     """
-    model = _parse(path)
+    model = _load(path)
     for tensor in _tensors(model):
         _confine(tensor, path)
     try:
@@ -48,53 +63,70 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if model.functions:
         model = inliner.inline_local_functions(model)
     _check_operators(model, path)
-    given = {tensor.name for tensor in model.graph.initializer}
-    needed = [value for value in model.graph.input if value.name not in given]
-    del model.graph.input[:]
-    model.graph.input.extend(needed)
-    Session(model.SerializeToString())  # what it refuses is refused here, before anything goes by the graph
-    try:
-        return ir.to_proto(ir.from_proto(model))
-    except Exception as error:  # of a file that is damaged in a way that a runtime does not mind
-        raise UnsupportedGenerator(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from error
+    return open_graph(model, str(path))
 
 
-def modernised(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model in the operator set of a bundle's graph; a newer one stays if it has no older form.
+def open_graph(proto: onnx.ModelProto, what: str) -> ExternalGraph:
+    """Return a graph that is known to be of the standard's operators.
+
+    Args:
+        proto: the graph.
+        what: what messages call it.
 
     Raises:
-        UnsupportedGenerator: an operator has no newer form.
+        UnsupportedGenerator: ONNX Runtime refuses it, or it is damaged.
     """
-    if opset(model) == OPSET:
-        return model
+    given = {tensor.name for tensor in proto.graph.initializer}
+    needed = [value for value in proto.graph.input if value.name not in given]
+    del proto.graph.input[:]
+    proto.graph.input.extend(needed)
+    types = {tensor.data_type for tensor in _tensors(proto)} | _declared(proto)
     try:
-        return version_converter.convert_version(model, OPSET)
-    except Exception as error:  # the converter's own, of no common base
-        if opset(model) > OPSET:
-            return model
-        raise UnsupportedGenerator(
-            f"operator set {opset(model)} cannot be converted to {OPSET}: {' '.join(str(error).split())}; "
-            "export the generator again to a newer one"
-        ) from error
+        session = Session(proto.SerializeToString())
+    except UnsupportedGenerator as error:
+        if TensorProto.DOUBLE in types:
+            raise UnsupportedGenerator(
+                f"{what} computes in float64 (double), and {error}. Convert it to float32 before it is exported to "
+                "ONNX: model.float() in torch"
+            ) from error
+        raise
+    try:
+        model = parse(proto)
+    except Exception as error:  # of a file that is damaged in a way that a runtime does not mind
+        raise UnsupportedGenerator(f"{what} is damaged: {quoted(error)}") from error
+    half = next((name for code, name in _HALVES.items() if code in types), None)
+    return ExternalGraph(model=model, session=session, opset=opset(proto), half=half)
 
 
-def _parse(path: Path) -> onnx.ModelProto:
+_HALVES = {TensorProto.BFLOAT16: "bfloat16", TensorProto.FLOAT16: "float16"}
+
+
+def _declared(model: onnx.ModelProto) -> set[int]:
+    """Return the types of the inputs and of what Cast makes."""
+    casts = {
+        attribute.i
+        for graph in _graphs(model)
+        for node in graph.node
+        if node.op_type == "Cast"
+        for attribute in node.attribute
+        if attribute.name == "to"
+    }
+    return casts | {value.type.tensor_type.elem_type for value in model.graph.input}
+
+
+def _load(path: Path) -> onnx.ModelProto:
     try:
         data = read_bounded(path, MODEL)
     except OSError as error:
         raise UnsupportedGenerator(f"{path} cannot be read ({error.strerror})") from error
-    if data.startswith(_PICKLES):
-        raise UnsupportedGenerator(
-            f"{path} is no ONNX file but a pickle or an archive that torch saved, which could run code when it is "
-            "read. Export it with torch.onnx.export, or name its class and its state dict: --module "
-            "PACKAGE.MODULE:FACTORY --weights FILE"
-        )
+    if known := describe_file(path, data[:512]):
+        raise UnsupportedGenerator(known)
     try:
         model = onnx.load_from_string(data)
     except Exception as error:  # protobuf's own
-        raise UnsupportedGenerator(f"{path} is no ONNX file: {error}") from error
+        raise UnsupportedGenerator(f"{path} is not an ONNX file: {error}") from error
     if not model.graph.node:
-        raise UnsupportedGenerator(f"{path} is no ONNX file, or its graph is empty")
+        raise UnsupportedGenerator(f"{path} is not an ONNX file, or its graph is empty")
     return model
 
 
@@ -134,7 +166,7 @@ def _confine(tensor: TensorProto, model: Path) -> None:
         or PureWindowsPath(location).drive
         or ".." in PurePosixPath(location.replace("\\", "/")).parts
     ):
-        raise UnsupportedGenerator(f"{where}, which leads outside of the model's folder")
+        raise UnsupportedGenerator(f"{where}, which leads outside the model's folder")
     parts = PurePosixPath(location).parts
     steps = [model.parent.joinpath(*parts[: n + 1]) for n in range(len(parts))]
     if link := next((step for step in steps if step.is_symlink()), None):
@@ -158,6 +190,6 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     if strange:
         named = ", ".join(f"{name} ({count}×)" for name, count in sorted(strange.items()))
         raise UnsupportedGenerator(
-            f"{path}: operators that are not of ONNX's operator set {opset(model)}: {named}; export the generator "
+            f"{path}: operators outside ONNX's operator set {opset(model)}: {named}; export the generator "
             "again without them"
         )

@@ -1,4 +1,4 @@
-"""A generator of other origin to a bundle: understood, wrapped, compared, and nothing written unless that passed."""
+"""An external generator to a bundle: analyzed, wrapped, compared, and nothing written unless that passed."""
 
 from __future__ import annotations
 
@@ -11,55 +11,59 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.base.digests import sha256_file
 from gen_engine.engine.identity.bundle import Bundle, LabelSpec, LatentSpec, refuse_existing, write_bundle
-from gen_engine.export.external.infer import Understood, understand
-from gen_engine.export.external.interface import Asked
+from gen_engine.export.external.analysis import Analysis, analyze
+from gen_engine.export.external.overrides import Overrides
 from gen_engine.export.external.read import read_onnx
 from gen_engine.export.external.wrap import wrap
-from gen_engine.export.parity import BATCHES, TOLERANCE, Reference, check_parity
+from gen_engine.export.parity import BATCHES, Reference, check_parity
 from gen_engine.export.record import exported
 
-_BATCHES = (1, 2, 7, 32)
-"""Sizes at which a graph is compared with the file, whose rows are run alone."""
+_FIXED_SAMPLES = 32
+"""Samples compared of a graph that runs at one batch only."""
+
+_COMPARED_ROWS = 64
+"""Rows compared of a batch, where each is run alone."""
 
 
 def export_onnx(
     path: Path,
     out: Path,
     *,
-    asked: Asked,
+    overrides: Overrides,
     name: str | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     quality: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write the bundle of someone else's ONNX file, and return it as read back.
+    """Write the bundle of an external ONNX file, and return it as read back.
 
-    What was inferred of it stands in the bundle's record, ``training["inferred"]``.
+    What was inferred of it is in the bundle's record, ``training["inferred"]``.
 
     Args:
         path: the file; its external data lie beside it.
         out: the bundle's directory.
-        asked: overrides what is inferred.
+        overrides: what is stated, and so not inferred.
         name, tolerance, quality, overwrite: as for :func:`gen_engine.export.checkpoint.export_checkpoint`.
 
     Raises:
-        UnsupportedGenerator: it cannot be read or understood, or has no form as a bundle.
+        UnsupportedGenerator: it cannot be read, nothing decides how it is used, or it has no form as a bundle.
         ParityError: the bundle's graph differs from the file, or a sample depends on others.
         OutputError: ``out`` exists or cannot be written.
     """
     refuse_existing(out, overwrite=overwrite)
-    understood = understand(read_onnx(path), asked)
-    model = wrap(understood.model, understood.interface)
-    fixed = understood.interface.batch
-    batches = _BATCHES if fixed is None else (fixed,) * -(-_BATCHES[-1] // fixed)
-    parity = check_parity(_as_given(understood), model, tolerance=tolerance, batches=batches)
+    notes: list[str] = []
+    analysis = analyze(read_onnx(path), overrides, notes, _named(overrides))
+    model = wrap(analysis, notes)
+    fixed = analysis.interface.batch
+    batches = BATCHES if fixed is None else (fixed,) * -(-_FIXED_SAMPLES // fixed)
+    parity = check_parity(_as_given(analysis), model, tolerance=tolerance, batches=batches)
     return _write(
         out,
-        understood,
+        analysis,
         model,
         name=name,
         origin={"file": path.name, "sha256": sha256_file(path)},
-        inferred=understood.interface.said,
+        inferred=tuple(notes),
         packages=("onnx", "onnx-ir"),
         parity=parity.to_json(),
         quality=quality,
@@ -74,13 +78,13 @@ def export_module(
     weights: Path,
     key: str | None = None,
     arguments: Mapping[str, Any] | None = None,
-    asked: Asked,
+    overrides: Overrides,
     name: str | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     quality: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write the bundle of someone else's torch generator, and return it as read back.
+    """Write the bundle of an external torch generator, and return it as read back.
 
     Args:
         spec: ``package.module:Factory``, what makes the module; that code is run.
@@ -88,32 +92,34 @@ def export_module(
         weights: safetensors, or a state dict that torch saved.
         key: where in it the generator's state dict is.
         arguments: what the factory is called with.
-        asked, name, tolerance, quality, overwrite: as for :func:`export_onnx`.
+        overrides, name, tolerance, quality, overwrite: as for :func:`export_onnx`.
 
     Raises:
-        UnsupportedGenerator: it cannot be read, understood or exported.
+        UnsupportedGenerator: it cannot be read or exported, or nothing decides how it is used.
         ParityError: the exported graph differs from torch.
         OutputError: ``out`` exists or cannot be written.
     """
-    from gen_engine.export.external.module import load_module, module_reference, traced  # an ONNX file needs no torch
+    from gen_engine.export.external.factory import make_module  # an ONNX file needs no torch
+    from gen_engine.export.external.module import module_reference, traced
+    from gen_engine.export.external.weights import load_weights
 
     refuse_existing(out, overwrite=overwrite)
-    module = load_module(spec, arguments or {}, weights, key)
-    graph = traced(module, asked)
-    understood = understand(graph.model, graph.asked)
-    model = wrap(understood.model, understood.interface)
-    reference = module_reference(module, graph, understood)
-    parity = check_parity(
-        reference or _as_given(understood), model, tolerance=tolerance, batches=BATCHES if reference else _BATCHES
-    )
+    notes: list[str] = []
+    module = load_weights(make_module(spec, arguments or {}), spec, weights, key, notes)
+    graph = traced(module, overrides, notes)
+    named = frozenset(graph.overrides.latent_names) if overrides.latent else frozenset()
+    analysis = analyze(graph.graph, graph.overrides, notes, named)
+    model = wrap(analysis, notes)
+    reference = module_reference(graph, analysis) or _as_given(analysis)
+    parity = check_parity(reference, model, tolerance=tolerance)
     origin = {"module": spec, "arguments": dict(arguments or {}), "weights_sha256": sha256_file(weights), "key": key}
     return _write(
         out,
-        understood,
+        analysis,
         model,
         name=name,
         origin=origin,
-        inferred=(graph.said, *understood.interface.said),
+        inferred=tuple(notes),
         packages=("torch", "onnx", "onnx-ir", "onnxscript"),
         parity=parity.to_json(),
         quality=quality,
@@ -121,26 +127,29 @@ def export_module(
     )
 
 
-def _as_given(understood: Understood) -> Reference:
+def _as_given(analysis: Analysis) -> Reference:
     """Return the graph as it was given, in ONNX Runtime, as what the bundle's is compared with.
 
-    It runs at the batch that it is written for; one that claims any batch, a row at a time.
+    It runs at the batch that it is written for; one that claims any batch, a row at a time, and the rows all alike.
     """
-    interface, chunk = understood.interface, understood.given_batch
+    interface, chunk = analysis.interface, analysis.given_batch
 
     def make(z_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> tuple[NDArray[np.float32], NDArray[Any]]:
         made = []
-        for start in range(0, len(z_BZ), chunk):
-            rows = np.minimum(np.arange(start, start + chunk), len(z_BZ) - 1)
+        fixed = interface.batch is not None
+        for start in range(0, len(z_BZ), chunk if fixed else 1):
+            rows = np.minimum(np.arange(start, start + chunk), len(z_BZ) - 1) if fixed else np.full(chunk, start)
             feeds = interface.inputs.feeds(z_BZ[rows], None if labels_B is None else labels_B[rows])
-            made.append(understood.given(feeds)[interface.made.name])
+            made.append(analysis.given(feeds)[interface.made.name][: chunk if fixed else 1])
         images = interface.samples(np.concatenate(made)[: len(z_BZ)])
         return images, interface.stored(images)
 
-    drawn = ", what it draws as inputs" if understood.draws else ""
+    drawn = ", what it draws as inputs" if analysis.draws else ""
     return Reference(
         kind="the file",
         name=f"the graph as given{drawn}, {'a row' if chunk == 1 else f'{chunk} rows'} at a time",
+        half=analysis.half,
+        rows=_COMPARED_ROWS if interface.batch is None else None,
         latent_dim=interface.inputs.latent_dim,
         classes=interface.inputs.classes,
         distribution=interface.inputs.distribution,
@@ -148,9 +157,14 @@ def _as_given(understood: Understood) -> Reference:
     )
 
 
+def _named(overrides: Overrides) -> frozenset[str]:
+    """Return the inputs that the user names as latents, and whatever has sizes without a name."""
+    return frozenset(overrides.latent_names)
+
+
 def _write(
     out: Path,
-    understood: Understood,
+    analysis: Analysis,
     model: bytes,
     *,
     name: str | None,
@@ -161,7 +175,7 @@ def _write(
     quality: Mapping[str, Any] | None,
     overwrite: bool,
 ) -> Bundle:
-    interface = understood.interface
+    interface = analysis.interface
     inputs = interface.inputs
     return write_bundle(
         out,

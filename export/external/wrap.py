@@ -1,60 +1,93 @@
-"""The canonical graph of a bundle around a graph of other origin: its inputs before it, what is stored after it."""
+"""The canonical graph of a bundle around an external graph: its inputs before it, what is stored after it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import (
     ClearMetadataAndDocStringPass,
     IdentityEliminationPass,
-    LiftConstantsToInitializersPass,
     NameFixPass,
     RemoveUnusedNodesPass,
     TopologicalSortPass,
 )
 
 from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT
-from gen_engine.export.errors import UnsupportedGenerator
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.export.external.analysis import CLOSE, Analysis
+from gen_engine.export.external.convert import Change, Checked
 from gen_engine.export.external.interface import Interface, LabelPart, LatentPart, Made
+from gen_engine.export.graph import initializer, serialize
+from gen_engine.export.session import Session
 
 BATCH_AXIS = "batch"
 _IR_VERSION = 10
+_ROWS = 3
+"""Samples by which passes are checked."""
+
 _FLOAT, _INT64, _UINT8 = ir.DataType.FLOAT, ir.DataType.INT64, ir.DataType.UINT8
 
 
-def wrap(model: onnx.ModelProto, interface: Interface) -> bytes:
+def wrap(analysis: Analysis, notes: list[str]) -> bytes:
     """Return the bundle's graph: ``latents`` and ``labels`` in, ``images`` and ``pixels`` out, the same bytes always.
 
+    Args:
+        analysis: the graph and how it is used.
+        notes: gets a sentence for each pass that is left out.
+
     Raises:
-        UnsupportedGenerator: the graph that comes of it is not valid ONNX.
+        UnsupportedGenerator: the graph that results is not valid ONNX, or differs from the one that was given.
     """
-    graph = ir.from_proto(model)
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-    IdentityEliminationPass()(graph)
+    interface = analysis.interface
+    rows = interface.batch or _ROWS
+    inputs = interface.inputs
+    z_BZ = Latents(dim=inputs.latent_dim, distribution=inputs.distribution).draw(0, rows)
+    labels_B = np.arange(rows) % inputs.classes if inputs.classes else None
+    given = inputs.feeds(z_BZ, labels_B)
+    close = CLOSE[analysis.half]
+    before = Checked(analysis.model, given, Session(serialize(analysis.model))(given), close)
+    before.apply([("elimination of Identity", _in_place(IdentityEliminationPass))])
+    images = interface.samples(before.expected[interface.made.name])
+    feeds: dict[str, NDArray[Any]] = {LATENTS_INPUT: z_BZ} | ({} if labels_B is None else {LABELS_INPUT: labels_B})
+    after = Checked(before.model, feeds, {IMAGES_OUTPUT: images}, close)
+    after.require("adding a bundle's inputs and outputs", lambda graph: _wrapped(graph, interface))
+    after.apply([("removal of unused nodes", _in_place(RemoveUnusedNodesPass))])
+    after.require("removing what the graph does not compute with", _stripped)
+    notes += [*before.left_out, *after.left_out]
+    return serialize(after.model)
+
+
+def _in_place(change: Callable[[], ir.passes.InPlacePass]) -> Change:
+    def changed(graph: ir.Model) -> ir.Model:
+        change()(graph)
+        return graph
+
+    return changed
+
+
+def _wrapped(graph: ir.Model, interface: Interface) -> ir.Model:
     _Wrapper(graph.graph, interface).wrap()
-    for change in (RemoveUnusedNodesPass(), TopologicalSortPass(), NameFixPass()):
+    for change in (TopologicalSortPass(), NameFixPass()):
         change(graph)
+    return graph
+
+
+def _stripped(graph: ir.Model) -> ir.Model:
+    """Remove what depends on where the graph is from, and shapes inside, stated for another batch or converter."""
     for node in graph.graph.all_nodes():
         for output in node.outputs:
             if not output.is_graph_output():
-                output.shape = output.type = None  # said for another batch, or by another converter
+                output.shape = output.type = None
     ClearMetadataAndDocStringPass()(graph)
     graph.ir_version, graph.producer_name, graph.producer_version = _IR_VERSION, "gen-engine", ""
     graph.graph.name, graph.domain, graph.model_version, graph.doc_string = "generator", None, None, None
     graph.metadata_props.clear()
-    proto = ir.to_proto(graph)
-    try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise UnsupportedGenerator(f"the graph is not valid ONNX: {error}") from error
-    serialized: bytes = proto.SerializeToString(deterministic=True)
-    return serialized
+    return graph
 
 
 class _Wrapper:
@@ -111,7 +144,8 @@ class _Wrapper:
 
     def _labels(self, labels: ir.Value, label: LabelPart) -> ir.Value:
         if label.form == "one-hot":  # a row of the unit matrix: the runtime refuses a class that is not there
-            return self._op("Gather", [self._constant(np.eye(label.classes, dtype=label.dtype)), labels])
+            hot = self._op("Gather", [self._constant(np.eye(label.classes, dtype=label.dtype)), labels])
+            return self._reshape(hot, (label.classes, *(1,) * label.axes)) if label.axes else hot
         if label.form == "column":
             labels = self._reshape(labels, (1,))
         return labels if label.dtype == np.int64 else self._cast(labels, label.dtype)
@@ -173,11 +207,7 @@ class _Wrapper:
         return value
 
     def _constant(self, array: NDArray[Any] | np.generic) -> ir.Value:
-        whole, name = np.asarray(array), self._name()
-        tensor = ir.Tensor(whole, name=name)
-        value = ir.Value(name=name, shape=ir.Shape(whole.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self._graph.register_initializer(value)
-        return value
+        return initializer(self._graph, self._name(), array)
 
     def _name(self) -> str:
         self._made += 1

@@ -13,10 +13,9 @@ import pytest
 from onnx import numpy_helper
 from tiny_run import make_tiny_run
 
-from gen_engine.cli.export import DEFAULT_TOLERANCE
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import read_bundle
-from gen_engine.export.parity import TOLERANCE
+from gen_engine.export.parity import TOLERANCES
 from gen_engine.export.torch_graph import to_onnx
 from gen_engine.train.runs.checkpoint import load_generator
 
@@ -121,8 +120,11 @@ def test_a_tolerance_that_is_none_is_bad_usage(run: Path, tmp_path: Path, tolera
     assert main(["export", str(run), "--out", str(tmp_path / "tiny.gen"), "--tolerance", tolerance]) == 2
 
 
-def test_the_tolerance_in_help_is_the_one_used() -> None:
-    assert DEFAULT_TOLERANCE == TOLERANCE
+def test_the_tolerances_in_help_are_those_used(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    full, half, brain = (TOLERANCES[kind] for kind in (None, "float16", "bfloat16"))
+    assert f"[default: {full}; of float16 {half}, of bfloat16 {brain}]" in shown
 
 
 @pytest.mark.parametrize("library", ["torch", "onnx", "safetensors"])

@@ -1,4 +1,4 @@
-"""Generators as other people write them."""
+"""Generators as other projects write them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Plain(nn.Module):
 class Dense(nn.Module):
     """[B, Z] to flat pictures in [0, 1]."""
 
-    def __init__(self, side: int = 5) -> None:
+    def __init__(self, side: int = 28) -> None:
         super().__init__()
         self.layers = nn.Sequential(nn.Linear(4, side * side), nn.Sigmoid())
 
@@ -83,11 +83,11 @@ class ByTable(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.table = nn.Embedding(5, 3)
-        self.dense = nn.Linear(4 + 3, 2 * 2 * 3)
+        self.dense = nn.Linear(4 + 3, 4 * 4 * 3)
 
     def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
         h = torch.cat([noise, self.table(labels)], dim=1)
-        return torch.sigmoid(2 * self.dense(h)).view(-1, 3, 2, 2)
+        return torch.sigmoid(2 * self.dense(h)).view(-1, 3, 4, 4)
 
 
 class OneHot(nn.Module):
@@ -96,7 +96,7 @@ class OneHot(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.of_label, self.of_noise = nn.Linear(3, 8), nn.Linear(6, 8)
-        self.out = nn.Linear(16, 36)
+        self.out = nn.Linear(16, 784)
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         return torch.tanh(self.out(torch.cat([self.of_noise(z), self.of_label(y)], dim=1)))

@@ -21,7 +21,7 @@ from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile.lower import LOWERINGS, lower
-from gen_engine.export.external.interface import Asked
+from gen_engine.export.external.overrides import parse_overrides
 from gen_engine.export.external.to_bundle import export_module, export_onnx
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
@@ -83,14 +83,14 @@ def test_a_published_generator_both_ways(tmp_path: Path, faces: Any, origin: str
             weights=weights,
             key="netG_state_dict",
             arguments={"ngpu": 0, "nc": 3, "nz": 100, "ngf": 64},
-            asked=Asked(),
+            overrides=parse_overrides(),
         )
     else:
         with _as_people_export():
             torch.onnx.export(
                 generator, (torch.randn(1, 100, 1, 1),), str(tmp_path / "faces.onnx"), dynamo=False, opset_version=11
             )
-        bundle = export_onnx(tmp_path / "faces.onnx", tmp_path / "faces.gen", asked=Asked())
+        bundle = export_onnx(tmp_path / "faces.onnx", tmp_path / "faces.gen", overrides=parse_overrides())
         assert "batch: any; it is written for 1" in "\n".join(bundle.training["inferred"])
     assert (bundle.latent.dim, bundle.fixed_batch, bundle.output.shape) == (100, None, (64, 64, 3))
     assert bundle.parity["max_abs_error"] < 1e-4

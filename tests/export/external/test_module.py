@@ -18,9 +18,10 @@ from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
-from gen_engine.export.external.interface import Asked
-from gen_engine.export.external.module import load_module
+from gen_engine.export.external.factory import make_module
+from gen_engine.export.external.overrides import parse_overrides
 from gen_engine.export.external.to_bundle import export_module
+from gen_engine.export.external.weights import load_weights
 
 
 def weights_of(module: nn.Module, path: Path, wrap: Any = lambda state: state) -> Path:
@@ -31,16 +32,16 @@ def weights_of(module: nn.Module, path: Path, wrap: Any = lambda state: state) -
 def exported(tmp_path: Path, name: str, out: str = "x.gen", **how: Any) -> Any:
     torch.manual_seed(0)
     weights = weights_of(getattr(external_modules, name)(), tmp_path / "w.pt")
-    return export_module(f"external_modules:{name}", tmp_path / out, weights=weights, asked=Asked(**how))
+    return export_module(f"external_modules:{name}", tmp_path / out, weights=weights, overrides=parse_overrides(**how))
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "said"),
     [
         ("Plain", (8, 8, 3), ["[batch, 6, 1, 1]", "NCHW", "-1..1"]),
-        ("Dense", (5, 5, 1), ["[batch, 4]", "flat [25]", "0..1"]),
-        ("ByTable", (2, 2, 3), ["[batch, 4]", "labels as ids", "5 classes", "0..1"]),
-        ("OneHot", (6, 6, 1), ["[batch, 6]", "labels as one-hot", "3 classes", "-1..1"]),
+        ("Dense", (28, 28, 1), ["[batch, 4]", "flat [784]", "0..1"]),
+        ("ByTable", (4, 4, 3), ["[batch, 4]", "labels as ids", "5 classes", "0..1"]),
+        ("OneHot", (28, 28, 1), ["[batch, 6]", "labels as one-hot", "3 classes", "-1..1"]),
         ("Wave", (32, 2), ["[batch, 5, 1]", "audio 32×2, made as NCL"]),
         ("Voxels", (4, 6, 8, 1), ["[batch, 5, 1, 1, 1]", "volume 4×6×8×1, made as NCDHW"]),
         ("Rows", (7,), ["[batch, 3]", "vector 7"]),
@@ -67,7 +68,7 @@ def test_a_class_is_the_modules_own(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = external_modules.OneHot().eval()
     z = torch.from_numpy(Latents(dim=6, seed=1).draw(0, 6))
-    made = module(z, torch.eye(3)[[2] * 6]).detach().reshape(6, 6, 6, 1)
+    made = module(z, torch.eye(3)[[2] * 6]).detach().reshape(6, 28, 28, 1)
     assert np.abs(job.first_batch.astype(int) - (127.5 * made + 127.5).round().numpy()).max() <= 1
 
 
@@ -100,13 +101,13 @@ def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str
         (
             "Unbounded",
             UnsupportedGenerator,
-            r"reach from -.* which is none of -1..1, 0..1, 0..255; name it with --range",
+            r"reach from -.* which is none of -1..1, 0..1, 0..255; state it with --range",
         ),
         ("Broken", UnsupportedGenerator, "of the .* values that it makes are not finite"),
-        ("OnePicture", UnsupportedGenerator, r"of 7 latents it makes \[1, 3, 8, 8\], not one sample a latent"),
+        ("OnePicture", UnsupportedGenerator, r"of 7 latents it makes \[1, 3, 8, 8\], not one sample per latent"),
         ("Diffusion", UnsupportedGenerator, "one step of a diffusion: it takes a noisy sample, x, and a timestep, t"),
-        ("Mixing", ParityError, "at batch 2, row 0 of .* is not what it is alone: its rows are no samples"),
-        ("Joined", UnsupportedGenerator, "makes nothing of latents and labels, .*number of classes with --label"),
+        ("Mixing", ParityError, "at batch 2, row 0 of .* is not what it is alone: a sample depends on the batch"),
+        ("Joined", UnsupportedGenerator, r"joined to 9 numbers, and every split of them runs, .* 5 \+ 4 \(--label 4\)"),
         ("not_a_module", UnsupportedGenerator, "made a int, not a torch.nn.Module"),
     ],
 )
@@ -114,13 +115,14 @@ def test_what_is_refused(tmp_path: Path, name: str, error: type[Exception], mess
     made: Any = external_modules.Joined() if name == "Joined" else external_modules.Plain()
     weights = weights_of(made, tmp_path / "w.pt")
     with pytest.raises(error, match=message):
-        export_module(f"external_modules:{name}", tmp_path / "x.gen", weights=weights, asked=Asked())
+        export_module(f"external_modules:{name}", tmp_path / "x.gen", weights=weights, overrides=parse_overrides())
     assert not (tmp_path / "x.gen").exists()
 
 
 class TestWeights:
-    def load(self, path: Path, key: str | None = None) -> nn.Module:
-        return load_module("external_modules:Plain", {}, path, key)
+    def load(self, path: Path, key: str | None = None, notes: list[str] | None = None) -> Any:
+        spec = "external_modules:Plain"
+        return load_weights(make_module(spec, {}), spec, path, key, [] if notes is None else notes)
 
     def test_a_pickled_module_is_not_opened(self, tmp_path: Path) -> None:
         torch.save(external_modules.Plain(), tmp_path / "w.pt")
@@ -133,10 +135,9 @@ class TestWeights:
         assert torch.equal(self.load(path, "models.netG").main[0].weight, module.main[0].weight)
         with pytest.raises(UnsupportedGenerator, match="has no 'netD' there, but netG"):
             self.load(path, "models.netD")
-        with pytest.raises(
-            UnsupportedGenerator, match="no state dict at its top, but models, epoch; say where with --key"
-        ):
-            self.load(path)
+        notes: list[str] = []
+        assert torch.equal(self.load(path, notes=notes).main[0].weight, module.main[0].weight)
+        assert notes == ["weights: those at models.netG, the only ones that fit (--key)"]
 
     @pytest.mark.parametrize("prefix", ["module.", "_orig_mod."])
     def test_a_prefix_of_wrappers(self, tmp_path: Path, prefix: str) -> None:
@@ -162,23 +163,24 @@ class TestWeights:
     @pytest.mark.parametrize(
         ("spec", "message"),
         [
-            ("no_such_package:X", "ModuleNotFoundError"),
-            ("external_modules:None_", "AttributeError"),
-            ("external_modules", ""),
+            ("no_such_package:X", "importing no_such_package: ModuleNotFoundError"),
+            ("external_modules:None_", "importing external_modules: AttributeError"),
+            ("external_modules:np", "importing external_modules: AttributeError"),
+            ("external_modules:Plain.__name__", "is a str, not a class or function"),
         ],
     )
     def test_no_such_factory(self, tmp_path: Path, spec: str, message: str) -> None:
-        with pytest.raises(UnsupportedGenerator, match=f"--module {spec}: {message}"):
-            load_module(spec, {}, tmp_path / "w.pt", None)
+        with pytest.raises(UnsupportedGenerator, match=f"--module {spec}:? {message}"):
+            make_module(spec, {})
 
 
 def test_everything_can_be_overridden(tmp_path: Path) -> None:
-    bundle = exported(tmp_path, "Plain", latent="6x1x1", layout="NCHW", range="0..255", shape=(8, 8, 3))
+    bundle = exported(tmp_path, "Plain", latent="6x1x1", layout="NCHW", range="0..255", shape="8x8x3")
     assert "range: 0..255" in "".join(bundle.training["inferred"])
     for how, message in (
-        ({"latent": "5"}, "makes nothing of latents and labels, however shaped; name their sizes with --latent"),
-        ({"layout": "NHW"}, r"--layout NHW: it makes \[3, 8, 8\] a latent, which is nothing of the kind"),
-        ({"shape": (64, 2)}, r"--shape 64x2: it makes \[3, 8, 8\] a latent, which is nothing of the kind"),
+        ({"latent": "5"}, "makes nothing of latents and labels, however shaped; state their sizes with --latent"),
+        ({"layout": "NHW"}, r"--layout NHW: it makes \[3, 8, 8\] per latent, which has other axes"),
+        ({"shape": "64x2"}, r"--shape 64x2: it makes \[3, 8, 8\] per latent, which has other axes"),
     ):
         with pytest.raises(UnsupportedGenerator, match=message):
             exported(tmp_path, "Plain", "y.gen", **how)
