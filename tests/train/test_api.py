@@ -66,6 +66,12 @@ def test_labels_from_one_stop_before_the_first_step(tmp_path: Path, images: str)
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
+        ("epochs", np.int64(3), "epochs is .*3.*: it must be int"),
+        ("epochs", 2**31, "epochs is 2147483648: it must be less than 2"),
+        ("epochs", True, "epochs is True: it must be int"),
+        ("lr", "1e-3", "lr is '1e-3': it must be float"),
+        ("threads", 2.0, "threads is 2.0: it must be int"),
+        ("conditional", 1, "conditional is 1: it must be bool"),
         ("threads", 0, "threads is 0: it must be 1 to 1024"),
         ("threads", 10**10, "threads is 10000000000"),
         ("epochs", 0, "epochs is 0"),
