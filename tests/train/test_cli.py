@@ -261,7 +261,7 @@ def test_the_bar_counts_samples_and_shows_losses(monkeypatch: pytest.MonkeyPatch
     assert shown == [(640, 192), (64, "d 1.250  g 0.500"), "closed"]
 
 
-def test_steps_left_out_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_left_out_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     Reporter(quiet=False)(events.StepSkipped(step=7, losses={"d": float("nan")}, in_a_row=2))
     assert capsys.readouterr().err == "step 7 left out, not finite: d nan (2 in a row)\n"
 

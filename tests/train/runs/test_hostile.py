@@ -1,4 +1,4 @@
-"""Run directories that somebody else prepared: sealed nonsense, links, special files, sizes that no machine holds."""
+"""Run directories that another user prepared: sealed nonsense, links, special files, sizes that no machine holds."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_a_missing_part_is_named(run_dir: Path, drop: str) -> None:
     "content",
     [b"", b"[]", b"null", b"{" * 100_000, b"\xff\xfe", b'{"schema": NaN}', b'{"schema": 1e999}', b"[" * 10**6],
 )
-def test_what_is_no_document_is_refused(run_dir: Path, content: bytes) -> None:
+def test_what_is_not_a_document_is_refused(run_dir: Path, content: bytes) -> None:
     (newest_checkpoint(run_dir) / "checkpoint.json").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"checkpoint\.json cannot be used"):
         load_checkpoint(run_dir)
@@ -188,7 +188,7 @@ def test_a_record_of_a_huge_model_takes_no_memory(run_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["checkpoint.json", "generator-ema.safetensors"])
-def test_what_is_no_regular_file_neither_hangs_nor_fills_memory(run_dir: Path, name: str) -> None:
+def test_what_is_not_a_regular_file_neither_hangs_nor_fills_memory(run_dir: Path, name: str) -> None:
     file = newest_checkpoint(run_dir) / name
     size = file.stat().st_size
     file.unlink()
