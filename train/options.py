@@ -29,7 +29,7 @@ class ReadOptions:
     max_bad_share: float = 0.01
     """Share of a folder's files that may be unreadable, 0 to 1."""
 
-    max_image_pixels: int = 150_000_000
+    max_image_pixels: int = 100_000_000
     """Largest image that is decoded, in pixels."""
 
     max_data_size: int = 2 * 2**30
