@@ -6,8 +6,8 @@ import difflib
 import json
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         values = tomllib.loads(read_text(path))
     except OSError as error:
         raise click.BadParameter(f"{path} cannot be read: {error.strerror}", ctx, param) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an integer without end
         raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from error
     allowed = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config"}
     for key, value in values.items():
@@ -84,9 +84,18 @@ def train(config: Path | None, out: Path, resume: bool, as_json: bool, quiet: bo
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """
-    reporter = Reporter(quiet=quiet)
-    with reporter, stop_signals() as stop:
-        info = run_training(TrainOptions(**fields), out=out, resume=resume, on_event=reporter, stop=stop)
+    from gen_engine.train.runs.events import RunStarted
+
+    with ExitStack() as stack:
+        reporter = stack.enter_context(Reporter(quiet=quiet))
+        stop: list[Callable[[], int | None]] = []
+
+        def on_event(event: Event) -> None:
+            if isinstance(event, RunStarted):  # until then there is nothing to save, and a signal stops at once
+                stop.append(stack.enter_context(stop_signals()))
+            reporter(event)
+
+        info = run_training(TrainOptions(**fields), out=out, resume=resume, on_event=on_event, stop=lambda: stop[0]())
     if as_json:
         click.echo(json.dumps(final_record(info)))
     else:
@@ -162,7 +171,7 @@ class Reporter:
 
 
 @contextmanager
-def stop_signals() -> Iterator[Any]:
+def stop_signals() -> Iterator[Callable[[], int | None]]:
     """A function that returns the number of a SIGINT or SIGTERM received, or None; a second one stops at once."""
     received: list[int] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, get_type_hints
 
 from gen_engine.engine.base.parse import Fields, Reader, flag, integer, nullable, number, text
@@ -129,7 +130,7 @@ def _reader(hint: Any) -> Reader[Any]:
     readers: dict[Any, Reader[Any]] = {
         bool: flag,
         int: integer(-(2**63), 2**63 - 1),
-        float: number(-1e308, 1e308),
+        float: number(-inf, inf),
         str: text(),
         int | None: nullable(integer(-(2**63), 2**63 - 1)),
     }

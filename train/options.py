@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import NoneType
+from typing import get_type_hints
 
 from gen_engine.train.errors import ConfigError
 
@@ -27,7 +29,7 @@ class ReadOptions:
     max_bad_share: float = 0.01
     """Share of a folder's files that may be unreadable, 0 to 1."""
 
-    max_image_pixels: int = 150_000_000
+    max_image_pixels: int = 100_000_000
     """Largest image that is decoded, in pixels."""
 
     max_data_size: int = 2 * 2**30
@@ -126,6 +128,9 @@ class LoopOptions:
         for name in ("epochs", "batch", "checkpoint_every", "max_bad_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be at least 1")
+        for name in ("epochs", "batch", "checkpoint_every", "max_bad_steps", "preview_every"):
+            if getattr(self, name) >= 2**31:
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be less than 2^31")
         if self.preview_every < 0:
             raise ConfigError(f"preview-every is {self.preview_every}: it must be 0 (never) or more")
         if not 0.0 < self.lr < float("inf"):
@@ -166,6 +171,11 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, LoopOptions):
     """CPU threads, 1 to 1024; by default torch's own choice."""
 
     def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            value = getattr(self, name)
+            expected = {float: (float, int), float | None: (float, int, NoneType)}.get(hint, hint)
+            if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
+                raise ConfigError(f"{flag_name(name)} is {value!r}: it must be {getattr(hint, '__name__', hint)}")
         for base in (ReadOptions, LossOptions, LoopOptions):
             base.__post_init__(self)
         if self.threads is not None and not 1 <= self.threads <= 1024:

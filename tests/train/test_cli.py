@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -107,13 +105,20 @@ def test_config_file_gives_defaults_and_flags_win(tmp_path: Path, images: str) -
         ("epochs = 3.7", "'3.7' is not a valid integer"),
         ("epochs = [3]", "'epochs' must be one value, not [3]"),
         ("epochs = ", "is not TOML"),
+        ("a = " + "[" * 5000, "is not TOML"),
+        ("epochs = " + "9" * 5000, "is not TOML"),
+        ("lr = nan", "lr is nan"),
+        ("lr = 1979-05-27", "'lr' must be one value"),
+        ("max-data-size = 'lots'", "'lots' is not a size"),
+        ("value-range = '5'", "write LOW..HIGH"),
     ],
 )
 def test_a_wrong_config_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "c.toml").write_text(content)
     result = run("--config", str(tmp_path / "c.toml"), "--data", "digits", "--out", str(tmp_path / "run"))
-    assert result.exit_code == 2
-    assert message in " ".join(result.output.split())
+    code, text = error_of(result)
+    assert code == 2
+    assert message in " ".join(text.split())
 
 
 @pytest.mark.parametrize("recipe", sorted((Path(__file__).parents[2] / "train" / "recipes").glob("*.toml")))
@@ -186,21 +191,41 @@ def test_bf16_keeps_float32_weights(tmp_path: Path, images: str) -> None:
 
 @pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_the_same_command_continues(tmp_path: Path, images: str, signum: int) -> None:
+def test_a_signal_saves_and_the_same_command_continues(
+    tmp_path: Path, images: str, signum: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["--data", images, "--out", str(tmp_path / "run"), *SMALL, "--epochs", "5000", "--preview-every", "0"]
     arguments += ["--checkpoint-every", "5000"]
-    timer = threading.Timer(1.0, os.kill, (os.getpid(), signum))
-    timer.start()
+    report = Reporter.__call__
+
+    def signal_at_step_20(self: Reporter, event: Any) -> None:
+        report(self, event)
+        if isinstance(event, events.StepDone) and event.step == 20:
+            signal.raise_signal(signum)
+
+    monkeypatch.setattr(Reporter, "__call__", signal_at_step_20)
     before = signal.getsignal(signum)
     result = run(*arguments)
     assert isinstance(result.exception, TrainingInterrupted), result.output
     assert result.exception.exit_code == 128 + signum
     assert signal.getsignal(signum) is before
     reached = load_generator(tmp_path / "run")[1].steps
-    assert 0 < reached < 10_000
+    assert reached == 20
+    monkeypatch.undo()
     result = run(*arguments, "--epochs", str(reached // 2 + 2))
     assert result.exit_code == 0, result.output
     assert f"resuming after step {reached}" in result.stderr
+
+
+@pytest.mark.usefixtures("default_sigint")
+def test_a_signal_before_the_first_step_stops_at_once(
+    tmp_path: Path, images: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading data may take minutes, and there is nothing to save yet."""
+    monkeypatch.setattr("gen_engine.train.runs.start.read_data", lambda *_: signal.raise_signal(signal.SIGINT))
+    result = run("--data", images, "--out", str(tmp_path / "run"), *SMALL)
+    assert result.exit_code == 1  # click's Abort, which the main group turns into 130
+    assert "Aborted" in result.output
 
 
 @pytest.mark.usefixtures("default_sigint")
@@ -236,7 +261,7 @@ def test_the_bar_counts_samples_and_shows_losses(monkeypatch: pytest.MonkeyPatch
     assert shown == [(640, 192), (64, "d 1.250  g 0.500"), "closed"]
 
 
-def test_steps_left_out_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_steps_left_out_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     Reporter(quiet=False)(events.StepSkipped(step=7, losses={"d": float("nan")}, in_a_row=2))
     assert capsys.readouterr().err == "step 7 left out, not finite: d nan (2 in a row)\n"
 

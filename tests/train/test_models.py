@@ -74,17 +74,17 @@ class ModelContract:
             with pytest.raises(ValueError, match="unconditional"):
                 build(self.config(num_classes=0))(given, labels_B)
 
-    def test_labels_change_the_image_and_the_judgement(self) -> None:
+    def test_labels_change_the_image_and_the_output_of_the_auxiliary(self) -> None:
         torch.manual_seed(0)
         generator, auxiliary = build_generator(self.config()).eval(), build_auxiliary(self.config()).eval()
         zeros_B, ones_B = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
         z_BZ = torch.randn(2, 6)
         assert not torch.equal(generator(z_BZ, zeros_B), generator(z_BZ, ones_B))
         images_BCHW = generator(z_BZ, zeros_B)
-        judged = [
+        outputs = [
             torch.cat([torch.atleast_1d(t) for t in _as_tuple(auxiliary(images_BCHW, y))]) for y in (zeros_B, ones_B)
         ]
-        assert not torch.equal(*judged)
+        assert not torch.equal(*outputs)
 
     def test_eval_mode_does_not_see_the_rest_of_the_batch(self) -> None:
         torch.manual_seed(0)

@@ -21,8 +21,6 @@ from gen_engine.train.errors import DataError
 from gen_engine.train.options import IMAGE_SIZES, ReadOptions
 
 IMAGES, LABELS, NAMES = ("images", "x"), ("labels", "y"), ("class_names",)
-CHUNK_VALUES = 1 << 22
-"""Values converted at a time, to bound the float64 copies."""
 
 
 def read_arrays(path: Path, options: ReadOptions | None = None) -> ImageData:
@@ -65,13 +63,7 @@ def as_uint8_nhwc(
     taken = resolve_range(options.bounds(), span, kind, name)
     stated = options.bounds() is not None
     notes = range_notes(span, taken, kind, stated=stated)
-    if images.dtype == np.uint8 and (taken.low, taken.high) == (0, 255):
-        pixels = images
-    else:
-        pixels = np.empty(images.shape, np.uint8)
-        step = max(1, CHUNK_VALUES // max(1, images[0].size))
-        for start in range(0, len(images), step):
-            pixels[start : start + step] = taken.to_uint8(images[start : start + step])
+    pixels = taken.to_uint8(images)
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     if order == "NCHW":

@@ -104,7 +104,10 @@ def fit(pixels: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8
     from PIL import ImageOps
 
     image_module = pillow_image()
-    image = image_module.fromarray(pixels).convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    image = image_module.fromarray(pixels)
+    if image.mode != mode:
+        image = image.convert(mode)
     if image.size != (side, side):
         image = ImageOps.fit(image, (side, side), image_module.Resampling.BICUBIC)
     fitted: NDArray[np.uint8] = np.asarray(image).reshape(side, side, channels)

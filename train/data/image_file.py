@@ -78,16 +78,20 @@ def read_values(path: Path, header: Header) -> NDArray[Any]:
 
     DataError when the file is damaged or has changed since its header was read.
     """
+    values = _decode(path, header)
+    if header.kind == "uint16" and not header.grey:
+        values = values.astype(np.uint16)
+        values <<= 8
+        values |= _decode(path, header, low_bytes=True)
+    return values
+
+
+def _decode(path: Path, header: Header, *, low_bytes: bool = False) -> NDArray[Any]:
     with _opened(path) as (image, _):
         if (image.size, image.mode, _kind(image)) != (header.size, header.mode, header.kind):
             raise DataError("it changed while it was read")
-        if header.kind == "uint16" and not header.grey:
-            high = _upright_values(image, header)
-            with _opened(path) as (again, _):
-                _take_low_bytes(again)
-                low = _upright_values(again, header)
-            values: NDArray[np.uint16] = high.astype(np.uint16) << 8 | low
-            return values
+        if low_bytes:
+            _take_low_bytes(image)
         return _upright_values(image, header)
 
 
@@ -150,7 +154,7 @@ def _upright_values(image: Any, header: Header) -> NDArray[Any]:
         return values.view(views[header.kind]) if header.kind in views else values
     if turned.mode == "LAB":
         turned = _lab_to_rgb(turned)
-    return np.asarray(turned.convert("RGB"))
+    return np.asarray(turned if turned.mode == "RGB" else turned.convert("RGB"))
 
 
 def _first(image: Any) -> Any:

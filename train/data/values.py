@@ -22,6 +22,9 @@ INTEGER_BITS = (1, 8, 10, 12, 14, 16)
 LEAST_SHARE = 0.1
 """Values that span less of their range than this are warned of: they are probably of another range."""
 
+CHUNK = 1 << 22
+"""Values measured or mapped at a time, to bound the float64 copies."""
+
 FIX = "state what becomes black and white with --value-range LOW..HIGH"
 
 
@@ -38,8 +41,8 @@ class Span:
     """Whether they are stored as integers."""
 
     @classmethod
-    def of(cls, values: NDArray[Any], chunk: int = 1 << 22) -> Span:
-        """Measure an array of numbers, in pieces that bound the temporary memory."""
+    def of(cls, values: NDArray[Any], chunk: int = CHUNK) -> Span:
+        """Measure an array of numbers, in pieces of `chunk` values."""
         integers = values.dtype.kind in "iub"
         span = cls(integers=integers)
         for part in _chunks(values, chunk):
@@ -69,10 +72,14 @@ class ValueRange:
         """uint8 of the same shape; what lies outside the range is clipped to it."""
         if values.dtype == np.uint8 and (self.low, self.high) == (0.0, 255.0):
             return values
-        if values.dtype.kind == "f" and values.dtype.itemsize < 8:
-            values = values.astype(np.float64)
-        scaled = (values - self.low) * (255.0 / (self.high - self.low))
-        pixels: NDArray[np.uint8] = np.rint(scaled).clip(0, 255).astype(np.uint8)
+        pixels = np.empty(values.shape, np.uint8)
+        step = max(1, CHUNK * len(values) // max(1, values.size))
+        for start in range(0, len(values), step):
+            part = values[start : start + step]
+            if part.dtype.kind == "f" and part.dtype.itemsize < 8:
+                part = part.astype(np.float64)
+            scaled = (part - self.low) * (255.0 / (self.high - self.low))
+            pixels[start : start + step] = np.rint(scaled).clip(0, 255)
         return pixels
 
     def __str__(self) -> str:

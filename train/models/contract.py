@@ -72,7 +72,7 @@ class Discriminator(nn.Module):
         return logits_B.float()
 
     def features(self, images_BCHW: Tensor) -> Tensor:
-        """The vector h_BF that the head and the projection judge."""
+        """The vector h_BF that the head and the projection classify."""
         raise NotImplementedError
 
 

@@ -49,7 +49,7 @@ class GanStep:
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Losses `d` and `g`."""
         z_BZ = draw_normal(len(images_BCHW), self.generator.latent_dim, rng, images_BCHW.device)
-        with kept_if_bad(self.generator, self.auxiliary) as bad:
+        with restored_if_bad(self.generator, self.auxiliary) as bad:
             with self._autocast():
                 fake_BCHW = self.generator(z_BZ, labels_B)
                 both = torch.cat([images_BCHW, fake_BCHW.detach()])
@@ -111,7 +111,7 @@ class VaeStep:
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """`loss`, `reconstruction` and `kl`, nats an image."""
         noise_BZ = draw_normal(len(images_BCHW), self.generator.latent_dim, rng, images_BCHW.device)
-        with kept_if_bad(self.generator, self.auxiliary) as bad:
+        with restored_if_bad(self.generator, self.auxiliary) as bad:
             with autocast(self.config):
                 mean_BZ, log_variance_BZ = self.auxiliary(images_BCHW, labels_B)
                 z_BZ = mean_BZ + noise_BZ * (0.5 * log_variance_BZ).exp()
@@ -213,15 +213,15 @@ class Buffers:
 
 
 @contextmanager
-def kept_if_bad(*networks: nn.Module) -> Iterator[Callable[[bool], None]]:
+def restored_if_bad(*networks: nn.Module) -> Iterator[Callable[[bool], None]]:
     """Buffers (batch statistics, singular vectors) as they were, if the step inside reports itself bad.
 
     A forward pass updates them before anyone can know that its numbers are not finite.
     """
     buffers = [buffer for network in networks for buffer in network.buffers()]
     saved = [buffer.clone() for buffer in buffers]
-    verdict: list[bool] = []
-    yield verdict.append
-    if any(verdict):
+    reports: list[bool] = []
+    yield reports.append
+    if any(reports):
         for buffer, before in zip(buffers, saved, strict=True):
             buffer.copy_(before)

@@ -226,6 +226,8 @@ def _read_tensors(path: Path, name: str, document: Document) -> dict[str, Tensor
     file = path / f"{name}.safetensors"
     stored = document.files[name]
     content = _read(file, stored.bytes)
+    if len(content) != stored.bytes:
+        raise _damaged(file, f"it has {len(content):,} bytes, recorded were {stored.bytes:,}")
     actual = sha256_bytes(content)
     if actual != stored.sha256:
         raise _damaged(file, f"SHA-256 is {actual}, recorded was {stored.sha256}")

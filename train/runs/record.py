@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from gen_engine.engine.base.parse import (
@@ -23,7 +23,7 @@ from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.data.names import LONGEST
 
 _count = integer(0, 2**63 - 1)
-_figure = number(-1e308, 1e308)
+_figure = number(-inf, inf)
 
 
 @dataclass(frozen=True, kw_only=True)

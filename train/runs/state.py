@@ -101,7 +101,10 @@ class RunState:
             ("auxiliary", self.auxiliary),
         )
         for name, network in networks:
-            check_tensors(network, tensors[name])
+            try:
+                check_tensors(network, tensors[name])
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
             network.load_state_dict(tensors[name])
         self._load_moments(tensors["optimizers"])
         self.take_step.reset()

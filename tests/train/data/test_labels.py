@@ -29,7 +29,7 @@ def read(folder: Path, labels: Any, **more: Any) -> ImageData:
         (np.where(np.arange(12) < 6, 1, 4), "each of the 3 classes 0, 2, 3", "remove it and renumber"),
     ],
 )
-def test_a_class_without_an_image_is_said_and_not_trained(tmp_path: Path, labels: Any, empty: str, fix: str) -> None:
+def test_a_class_without_an_image_is_logged_and_not_trained(tmp_path: Path, labels: Any, empty: str, fix: str) -> None:
     data = read(tmp_path, labels)
     assert any(note.startswith(f"warning: {empty} of a.npz has no image") for note in data.notes)
     with pytest.raises(DataError, match=f"a.npz: {empty} has no image to learn from") as caught:
@@ -47,7 +47,7 @@ def test_the_fix_that_is_named_works(tmp_path: Path) -> None:
     check_every_class(read(tmp_path, labels - 9))
 
 
-def test_a_name_without_an_image_is_no_class_either(tmp_path: Path) -> None:
+def test_a_name_without_an_image_is_not_trained_either(tmp_path: Path) -> None:
     data = read(tmp_path, np.arange(12) % 2, class_names=np.array(["a", "b", "c"]))
     with pytest.raises(DataError, match="class 2 has no image"):
         check_every_class(data)

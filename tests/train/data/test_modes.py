@@ -173,7 +173,7 @@ def test_channels_of_floats_are_refused_by_name(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_frames_and_pages_beyond_the_first_are_said(tmp_path: Path) -> None:
+def test_frames_and_pages_beyond_the_first_are_logged(tmp_path: Path) -> None:
     frames = [Image.fromarray(GREY_8[..., 0] // (1 + index)) for index in range(3)]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     frames[0].save(tmp_path / "b.png")

@@ -21,7 +21,7 @@ def draw(path: Path | str | bytes, value: int = 7) -> None:
         Image.new("L", (28, 28), value).save(file, "PNG")
 
 
-def test_links_to_folders_and_files_are_followed_and_said(tmp_path: Path) -> None:
+def test_links_to_folders_and_files_are_followed_and_logged(tmp_path: Path) -> None:
     draw(tmp_path / "data" / "cats" / "a.png", 1)
     draw(tmp_path / "disk" / "more" / "b.png", 2)
     draw(tmp_path / "disk" / "c.png", 3)
@@ -78,7 +78,7 @@ def test_what_is_not_read_is_counted_by_reason(tmp_path: Path) -> None:
     assert "1 FIFOs, sockets or devices were left out, such as" in said
 
 
-def test_numbered_classes_have_the_order_of_numbers_and_their_ids_are_said(tmp_path: Path) -> None:
+def test_numbered_classes_have_the_order_of_numbers_and_their_ids_are_logged(tmp_path: Path) -> None:
     for number in range(1, 13):
         draw(tmp_path / str(number) / "a.png", number)
     data = load_data(str(tmp_path))
@@ -92,7 +92,7 @@ def test_numbered_classes_have_the_order_of_numbers_and_their_ids_are_said(tmp_p
     )
 
 
-def test_numbers_that_are_their_ids_are_no_cause_for_a_warning(tmp_path: Path) -> None:
+def test_numbers_that_are_their_ids_cause_no_warning(tmp_path: Path) -> None:
     for number in range(11):
         draw(tmp_path / str(number) / "a.png", 20 * number)
     assert not any(note.startswith("warning: ") for note in load_data(str(tmp_path)).notes)

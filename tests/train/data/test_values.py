@@ -74,7 +74,7 @@ def test_signed_floats_are_centred(tmp_path: Path) -> None:
         (UNIT * 100_000).astype(np.int32),
     ],
 )
-def test_an_unclear_range_is_asked_for(tmp_path: Path, values: Any) -> None:
+def test_an_unclear_range_is_refused_with_the_flag(tmp_path: Path, values: Any) -> None:
     with pytest.raises(DataError, match=r"a\.npy has .* values from .*--value-range LOW\.\.HIGH"):
         read(tmp_path, values)
     low, high = float(values.min()), float(values.max())
@@ -124,7 +124,7 @@ def test_a_tenth_of_the_range_or_less_is_warned_of(
     assert any(note.startswith("warning: ") and "nearly of one shade" in note for note in notes) == warned
 
 
-def test_what_is_clipped_is_said(tmp_path: Path) -> None:
+def test_what_is_clipped_is_logged(tmp_path: Path) -> None:
     data = read(tmp_path, PIXELS, "50..100")
     assert "warning: uint8 values outside 50..100 were clipped to it" in data.notes
     assert data.images_NHWC[PIXELS[..., None] <= 50].max() == 0
@@ -132,7 +132,7 @@ def test_what_is_clipped_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "0-255", "0..", "1..0", "3..3", "0..nan", "0..1e999", "a..b", "0...5..6"])
-def test_a_range_that_is_none_is_refused(text: str) -> None:
+def test_what_is_not_a_range_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"value-range is .*: write LOW\.\.HIGH"):
         ReadOptions(value_range=text)
 

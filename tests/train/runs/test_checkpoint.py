@@ -1,4 +1,4 @@
-"""The checkpoint format under faults: a kill at every instant, flipped bytes, foreign files."""
+"""The checkpoint format under faults: a kill at every instant, flipped bytes, files of other kinds."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_weights_of_another_shape_are_named(tmp_path: Path, snapshot: Snapshot) 
 
 
 @pytest.mark.parametrize("family", ["dcgan", "conv-vae"])
-def test_load_generator_returns_the_average_and_its_story(
+def test_load_generator_returns_the_average_and_its_record(
     tmp_path: Path, make_config: MakeConfig, tiny_data: ImageData, family: str
 ) -> None:
     state = RunState(make_config(family))

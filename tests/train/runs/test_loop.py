@@ -42,8 +42,8 @@ def weights(run_dir: Path) -> dict[str, bytes]:
 
 def stop_after(count: int, signum: int = signal.SIGINT) -> Callable[[], int | None]:
     """A stop that fires once, after this many steps."""
-    asked = iter(range(1, 1_000_000))
-    return lambda: signum if next(asked) == count else None
+    requested = iter(range(1, 1_000_000))
+    return lambda: signum if next(requested) == count else None
 
 
 @pytest.mark.parametrize("family", MODELS)
@@ -161,10 +161,10 @@ def test_events_metrics_and_previews(tmp_path: Path, make_config: MakeConfig, ti
     previews = [event.path.name for event in events if isinstance(event, Saved) and event.what == "preview"]
     assert previews == ["epoch-0002.png", "epoch-0003.png"]
     with Image.open(tmp_path / "previews" / "epoch-0003.png") as grid:
-        assert grid.size == (10 * 30 - 2, 2 * 30 - 2)  # a row a class
+        assert grid.size == (10 * 30 - 2, 2 * 30 - 2)  # a row per class
 
 
-def test_a_resume_on_other_threads_is_said(
+def test_a_resume_on_other_threads_is_logged(
     tmp_path: Path, make_config: MakeConfig, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(make_config(epochs=1), tiny_data, tmp_path)

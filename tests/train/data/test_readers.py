@@ -41,14 +41,14 @@ def test_npy_has_images_alone(tmp_path: Path) -> None:
     assert data.labels is None
 
 
-def test_channels_first_is_recognised_and_said(tmp_path: Path) -> None:
+def test_channels_first_is_recognised_and_logged(tmp_path: Path) -> None:
     data = load_data(saved(tmp_path, images=RAMP.transpose(0, 3, 1, 2)))
     np.testing.assert_array_equal(data.images_NHWC, RAMP)
     assert "shape (2, 3, 28, 28) was read as [N, C, H, W]" in data.notes
 
 
 @pytest.mark.parametrize(
-    ("values", "range_said"),
+    ("values", "range_logged"),
     [
         (RAMP / 255.0, "0..1"),
         ((RAMP / 127.5 - 1.0).astype(np.float32), "-1..1"),
@@ -56,10 +56,10 @@ def test_channels_first_is_recognised_and_said(tmp_path: Path) -> None:
         (RAMP.astype(np.int32), "0..255"),
     ],
 )
-def test_other_types_are_scaled_and_said(tmp_path: Path, values: Any, range_said: str) -> None:
+def test_other_types_are_scaled_and_logged(tmp_path: Path, values: Any, range_logged: str) -> None:
     data = load_data(saved(tmp_path, images=values))
     np.testing.assert_array_equal(data.images_NHWC, RAMP)
-    assert f"were read as {range_said} (inferred; --value-range states another)" in data.notes[1]
+    assert f"were read as {range_logged} (inferred; --value-range states another)" in data.notes[1]
 
 
 def test_string_labels_and_class_names(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_pickled_and_damaged_arrays_are_refused(tmp_path: Path) -> None:
         load_data(str(tmp_path / "none.npz"))
 
 
-@pytest.mark.parametrize(("asked", "side"), [(None, 28), (32, 32)])
-def test_digits_are_resized_and_it_is_said(asked: int | None, side: int) -> None:
-    data = load_data("digits", image_size=asked)
+@pytest.mark.parametrize(("requested", "side"), [(None, 28), (32, 32)])
+def test_digits_are_resized_and_it_is_logged(requested: int | None, side: int) -> None:
+    data = load_data("digits", image_size=requested)
     assert data.images_NHWC.shape == (1797, side, side, 1)
     assert data.images_NHWC.max() == 255
     assert data.class_names == tuple("0123456789")
@@ -206,15 +206,15 @@ def test_damaged_fashion_mnist_is_named(place: Path, damage: str) -> None:
 def test_fashion_mnist_is_fetched_checked_and_cached(
     small_idx: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requested = []
 
     def serve(url: str, timeout: float) -> io.BytesIO:
-        asked.append(url.removeprefix(fashion_mnist.URL))
-        return io.BytesIO(small_idx[asked[-1]])
+        requested.append(url.removeprefix(fashion_mnist.URL))
+        return io.BytesIO(small_idx[requested[-1]])
 
     monkeypatch.setattr(urllib.request, "urlopen", serve)
     assert load_data("fashion-mnist").digest == load_data("fashion-mnist").digest
-    assert asked == ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
+    assert requested == ["train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"]
 
 
 @pytest.mark.usefixtures("small_idx")

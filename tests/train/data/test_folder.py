@@ -41,7 +41,7 @@ def test_subfolders_are_classes_in_order_of_name(tmp_path: Path) -> None:
     assert data.images_NHWC[:, 0, 0, 0].tolist() == [1, 3, 2]
 
 
-def test_mixed_sizes_are_cropped_resized_and_said(tmp_path: Path) -> None:
+def test_mixed_sizes_are_cropped_resized_and_logged(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", (64, 64))
     draw(tmp_path / "b.png", (100, 50))
     wide = np.zeros((32, 96), np.uint8)
@@ -55,17 +55,19 @@ def test_mixed_sizes_are_cropped_resized_and_said(tmp_path: Path) -> None:
     assert "100×50 (1)" in note
 
 
-@pytest.mark.parametrize(("size", "asked", "side"), [((32, 32), None, 32), ((32, 32), 128, 128), ((40, 40), None, 64)])
-def test_size_is_the_data_s_own_or_the_one_asked_for(
-    tmp_path: Path, size: tuple[int, int], asked: int | None, side: int
+@pytest.mark.parametrize(
+    ("size", "requested", "side"), [((32, 32), None, 32), ((32, 32), 128, 128), ((40, 40), None, 64)]
+)
+def test_size_is_the_data_s_own_or_the_one_requested(
+    tmp_path: Path, size: tuple[int, int], requested: int | None, side: int
 ) -> None:
     draw(tmp_path / "a.png", size)
-    data = load_data(str(tmp_path), image_size=asked)
+    data = load_data(str(tmp_path), image_size=requested)
     assert data.images_NHWC.shape[1:3] == (side, side)
     assert any("resized" in note for note in data.notes) == (size != (side, side))
 
 
-def test_one_colour_picture_makes_all_rgb(tmp_path: Path) -> None:
+def test_one_colour_image_makes_all_rgb(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", mode="L", value=50)
     draw(tmp_path / "b.png", mode="RGB", value=(1, 2, 3))
     draw(tmp_path / "c.png", mode="RGBA", value=(4, 5, 6, 128))
@@ -94,7 +96,7 @@ def test_orientation_tag_is_followed(tmp_path: Path) -> None:
 def damaged_folder(folder: Path, good: int) -> None:
     for index in range(good):
         draw(folder / f"{index:03d}.png")
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     noise = np.random.default_rng(0).integers(0, 256, (28, 28), np.uint8)
     Image.fromarray(noise).save(folder / "zz-cut.png")
     cut = (folder / "zz-cut.png").read_bytes()
