@@ -21,6 +21,7 @@ from gen_engine.engine.base.parse import (
     integer,
     list_of,
     mapping_of,
+    matching,
     nullable,
     number,
     one_of,
@@ -134,12 +135,12 @@ def _take_fields(fields: Fields) -> dict[str, Any]:
     """Return every field of a record, each of its type."""
     fields.take("schema", integer(SCHEMA, SCHEMA))
     return {
-        "name": fields.take("name", text(100, _WORD)),
+        "name": fields.take("name", matching(_WORD, 100)),
         "target": fields.take("target", text(100)),
         "device": fields.take("device", one_of("cpu", "cuda")),
         "precision": fields.take("precision", text(20)),
         "batch": fields.take("batch", integer(1, MAX_BATCH)),
-        "model": fields.take("model", text(100, _FILE)),
+        "model": fields.take("model", matching(_FILE, 100)),
         "generator": fields.take("generator", digest),
         "lowerings": fields.take("lowerings", list_of(text(100))),
         "built_for": fields.take("built_for", _read_built_for),
