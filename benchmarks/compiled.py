@@ -84,7 +84,7 @@ class CompiledPeer:
         """Return uint8 [batch, H, W, C]."""
         with contextlib.closing(self._runner.backend.lane()) as lane:
             lane.submit(latents, None)
-            return lane.collect().copy()
+            return lane.collect()["image"].copy()
 
     def turn(self) -> float:
         """Return samples a second of a short while."""

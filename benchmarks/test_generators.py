@@ -75,7 +75,7 @@ def check_pixels_of(backend: Backend, subject: Subject) -> None:
     latents = Latents(dim=subject.bundle.latent.dim, seed=9).draw(0, backend.batch)
     with contextlib.closing(backend.lane()) as lane:
         lane.submit(latents, None)
-        check_pixels(lane.collect(), latents, subject, at_least=SAME_DB[backend.precision])
+        check_pixels(lane.collect()["image"], latents, subject, at_least=SAME_DB[backend.precision])
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tfrecord.writer import TFRecordWriter
 
 from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.sample.schema import Batch, Layout
+from gen_engine.engine.sample.schema import Batch, Field, Layout, Schema
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers import open_format
 
@@ -34,13 +34,14 @@ class Encoded:
     """A codec whose work is done: it hands out these files in turn."""
 
     name = identity = extension = "png"
+    kinds = frozenset({"image"})
 
     def __init__(self, files: list[bytes]) -> None:
         self._rest = iter(files)
 
-    def encode(self, pixels_BHWC: NDArray[np.uint8]) -> list[bytes]:
-        """Return as many files as there are pictures."""
-        return list(islice(self._rest, len(pixels_BHWC)))
+    def encode(self, values_B: NDArray[np.uint8]) -> list[bytes]:
+        """Return as many files as there are images."""
+        return list(islice(self._rest, len(values_B)))
 
 
 class Job:
@@ -53,7 +54,12 @@ class Job:
         self.labels = np.arange(self.count) % 10
         self.files = open_codec("png").encode(self.pixels)
         self.format = open_format(name)
-        self.layout = Layout(shape=SHAPE, class_names=tuple("0123456789"), shards=1)
+        fields = (
+            Field(name="image", kind="image", dtype="uint8", shape=SHAPE),
+            Field(name="label", kind="label", dtype="int64", categories=tuple("0123456789")),
+            Field(name="index", kind="index", dtype="int64"),
+        )
+        self.layout = Layout(schema=Schema(fields), shards=1)
 
     def write(self) -> None:
         """Write the shard and remove it."""
@@ -61,7 +67,8 @@ class Job:
         writer = self.format.open(self.scratch, self.layout, shard, Encoded(self.files))
         for start in range(0, self.count, BATCH):
             stop = start + BATCH
-            writer.append(Batch(start, self.pixels[start:stop], self.labels[start:stop]))
+            columns = {"image": self.pixels, "label": self.labels, "index": np.arange(self.count)}
+            writer.append(Batch(start, {name: column[start:stop] for name, column in columns.items()}))
         writer.commit()
         writer.abort()
 

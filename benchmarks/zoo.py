@@ -122,7 +122,7 @@ def bundle_of(name: str, generator: Generator, folder: Path) -> Bundle:
         name=name,
         latent=LatentSpec(dim=generator.latent_dim, distribution="normal"),
         labels=None,
-        output=OutputSpec(modality="image", shape=(height, width, channels)),
+        output=OutputSpec(kind="image", shape=(height, width, channels)),
         generator=to_onnx(generator),
         training={},
         parity={},

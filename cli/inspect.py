@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Variant
     from gen_engine.engine.plan.plan import Plan
+    from gen_engine.engine.sample.schema import Field
 
 Findings = tuple[dict[str, Any], list[tuple[str, str]]]
 """The record for ``--json``, and what is shown: a title line first, then pairs of a name and its value."""
@@ -89,7 +90,7 @@ def _bundle(path: Path) -> Findings:
     size = sum(file.bytes for file in bundle.files.values())
     shown = [
         ("", f"bundle {bundle.name}, schema {document['schema']}, {_size(size)}, every file as its manifest says"),
-        ("output", f"{bundle.output.modality} {_shape(bundle.output.shape)}, {bundle.output.dtype}"),
+        *(("output", _field(field)) for field in bundle.schema().outputs),
         ("latents", f"{bundle.latent.dim}, {bundle.latent.distribution}"),
         ("classes", "none" if bundle.labels is None else _classes(bundle.labels.names)),
         *_training_lines(bundle.training),
@@ -184,15 +185,15 @@ _PARITY_FIELDS = frozenset(
 
 
 def _dataset(path: Path) -> Findings:
-    from gen_engine.engine.verify import open_dataset
+    from gen_engine.engine.reader import open_manifest
 
-    _, manifest = open_dataset(path)
+    _, manifest = open_manifest(path)
     plan = manifest.plan
     title = f"finished dataset of {plan.count:,} samples in {plan.shards:,} shards, {_size(manifest.bytes)}"
-    classes = plan.layout.class_names
+    classes = plan.layout.schema.class_names
     shown = [
         ("", title),
-        ("sample", f"{_shape(plan.layout.shape)}, {plan.layout.dtype.name}"),
+        *(("sample", _field(field)) for field in plan.layout.schema.outputs),
         ("classes", "none" if classes is None else _classes(classes)),
         *_plan_lines(plan),
         ("digest", manifest.digest),
@@ -238,7 +239,7 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     graph = "" if compute.graph is None else f", variant of graph {compute.graph[:12]}…"
     latents = [plan.algorithm, plan.distribution]
     latents += [] if plan.truncation is None else [f"truncation {plan.truncation:g}"]
-    latents += [] if plan.layout.origin is None else ["stored"]
+    latents += [] if "latents" not in plan.layout.schema else ["stored"]
     computed_by = (
         f"{compute.backend} {compute.version} on {compute.device}, {compute.precision}, batch {compute.batch}{graph}"
     )
@@ -289,8 +290,10 @@ def _checkpoint(path: Path) -> Findings:
     return _run(run)
 
 
-def _shape(shape: Any) -> str:
-    return " × ".join(map(str, shape))
+def _field(field: Field) -> str:
+    shape = " × ".join(map(str, field.shape))
+    name = "" if field.name in ("image", "sample") else f"{field.name}: "
+    return f"{name}{field.kind} {shape}, {field.dtype}" if shape else f"{name}{field.kind}, {field.dtype}"
 
 
 def _classes(names: Any) -> str:

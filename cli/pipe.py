@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import select
 import sys
@@ -92,13 +91,16 @@ def write_samples(
     SampleRequest(count=count, **drawn, **opened)  # refuses what cannot be, in the words of a job
     try:
         with _samples_only() as output, _opened(bundle, workers, opened) as generator:
+            _refuse_several_fields(generator)
             if not quiet:
                 click.echo(_described(generator, count), err=True)
             samples = generator.stream(count, generator.batch, **drawn)
             with contextlib.closing(samples), Progress(count, label="sample", quiet=quiet) as progress:
-                for pixels, _ in samples:
-                    _write(output, memoryview(pixels.astype(pixels.dtype.newbyteorder("<"), copy=False)).cast("B"))
-                    progress.advance(len(pixels), nbytes=pixels.nbytes)
+                name = generator.schema.outputs[0].name
+                for batch in samples:
+                    values: Any = batch[name]
+                    _write(output, memoryview(values.astype(values.dtype.newbyteorder("<"), copy=False)).cast("B"))
+                    progress.advance(len(batch), nbytes=values.nbytes)
     except KeyboardInterrupt as signal:
         raise StreamEnded(signal) from None
 
@@ -129,10 +131,22 @@ def _opened(bundle: Path, workers: int | None, opened: Mapping[str, Any]) -> Ite
         yield generator
 
 
+def _refuse_several_fields(generator: Generator) -> None:
+    from gen_engine.engine.errors import RequestError
+
+    if generator.schema.sole_output is None:
+        names = ", ".join(field.name for field in generator.schema.outputs[:8])
+        raise RequestError(
+            f"bundle {generator.bundle.name} makes several fields ({names}), and a stream of values holds one; write "
+            "them to files with --out DIRECTORY"
+        )
+
+
 def _described(generator: Generator, count: int) -> str:
     """Say what the reader gets."""
-    shape, size = " × ".join(map(str, generator.shape)), math.prod(generator.shape) * generator.dtype.itemsize
-    said = f"{count:,} samples by index: {shape}, {generator.dtype}, {size:,} bytes each"
+    field = generator.schema.outputs[0]
+    shape = " × ".join(map(str, field.sizes)) or "1"
+    said = f"{count:,} samples by index: {shape}, {field.dtype}, {field.value_bytes:,} bytes each"
     return said if generator.classes is None else f"{said}; their labels are not in the stream"
 
 

@@ -39,10 +39,11 @@ def verify(directory: str, regenerate: int, bundle: Path | None, json_: bool, qu
       gen-engine verify s3://bucket/faces --regenerate 100 --bundle faces.gen
     """
     from gen_engine.engine.identity.bundle import SHIPPED, read_bundle
-    from gen_engine.engine.verify import hash_files, open_dataset, regenerate_samples
+    from gen_engine.engine.reader import open_manifest
+    from gen_engine.engine.verify import hash_files, regenerate_samples
 
     generator = read_bundle(bundle or SHIPPED) if regenerate else None  # before hours of hashing
-    _, manifest = open_dataset(directory)
+    _, manifest = open_manifest(directory)
     total = manifest.bytes + sum(file.bytes for file in (manifest.shards, *manifest.files))
     with Progress(total, label="hash", unit="B", quiet=quiet) as progress:
         verified = hash_files(directory, lambda size: progress.advance(size, nbytes=size))

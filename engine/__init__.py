@@ -1,7 +1,8 @@
 """The sampling engine: a bundle in, sharded and verified datasets out. Imports no torch.
 
 For Python programs: :class:`Generator` gives samples in memory, :class:`SampleDataset` is a data set that nothing was
-written for, :func:`write_dataset` is ``gen-engine sample``. They are imported when they are named.
+written for, :func:`write_dataset` is ``gen-engine sample``, :func:`open_dataset` reads a dataset back. They are
+imported when they are named.
 """
 
 from importlib import import_module
@@ -10,15 +11,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gen_engine.engine.dataset import SampleDataset, write_dataset
     from gen_engine.engine.generator import Generator
-    from gen_engine.engine.render.stream import Samples
+    from gen_engine.engine.reader import Dataset, open_dataset
+    from gen_engine.engine.sample.schema import Batch, Field, Schema
 
-__all__ = ["Generator", "SampleDataset", "Samples", "write_dataset"]
+__all__ = ["Batch", "Dataset", "Field", "Generator", "SampleDataset", "Schema", "open_dataset", "write_dataset"]
 
 if not TYPE_CHECKING:  # a type checker that saw this would take every misspelled name for one of ours
     _HOMES = {
+        "Batch": "sample.schema",
+        "Dataset": "reader",
+        "Field": "sample.schema",
         "Generator": "generator",
         "SampleDataset": "dataset",
-        "Samples": "render.stream",
+        "Schema": "sample.schema",
+        "open_dataset": "reader",
         "write_dataset": "dataset",
     }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import index
 from pathlib import Path
 from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
 
 from gen_engine.engine.backends.devices import parse_devices
 from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
@@ -16,14 +18,13 @@ from gen_engine.engine.identity.labels import LabelsLike
 from gen_engine.engine.identity.latents import check_truncation
 from gen_engine.engine.plan.parts import WHOLE, parse_part
 from gen_engine.engine.plan.request import SampleRequest
-from gen_engine.engine.render.stream import Samples
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Monitor, Outcome
 from gen_engine.engine.run.write import write_dataset as run_job
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Batch, Ragged, Schema
 
-Item: TypeAlias = tuple[Pixels, int] | Pixels
-"""Of a generator with classes ``(pixels, label)``, of one without the pixels alone: uint8 [H, W, C] or float32 […]."""
+Item: TypeAlias = dict[str, Any]
+"""One sample: field name → an array, such as uint8 [H, W, C] of an image; or a number, such as the label's class id."""
 
 
 class SampleDataset:
@@ -82,13 +83,18 @@ class SampleDataset:
         self._labels = bundle_labels(self.bundle, 0, self._request.count, labels, self._request.seed)
         check_truncation(self.bundle.latent.distribution, truncation)
         self._opened: tuple[int, Generator] | None = None
-        self._last: tuple[int, Samples] | None = None
+        self._last: Batch | None = None
+
+    @property
+    def schema(self) -> Schema:
+        """The fields of an item."""
+        return self.bundle.schema()
 
     def __len__(self) -> int:
         return self._request.count
 
     def __getitem__(self, number: int) -> Item:
-        """Return sample ``number``; a negative one counts from the end. The array is the caller's.
+        """Return sample ``number``; a negative one counts from the end. Its arrays are the caller's.
 
         Raises:
             IndexError: there is no such sample.
@@ -118,21 +124,21 @@ class SampleDataset:
         return place % len(self)
 
     def _item(self, place: int) -> Item:
-        first, samples = self._around(place)
-        pixels = samples.pixels[place - first].copy()
-        return pixels if samples.labels is None else (pixels, int(samples.labels[place - first]))
+        batch = self._around(place)
+        values = batch.rows(place - batch.start, place - batch.start + 1).copy()
+        return {name: column[0] if column.ndim > 1 else column[0].item() for name, column in _arrays(values)}
 
-    def _around(self, place: int) -> tuple[int, Samples]:
-        """Return the grid's batch that holds a sample, and its first index. Threads may do it twice, to no harm."""
+    def _around(self, place: int) -> Batch:
+        """Return the grid's batch that holds a sample. Threads may do it twice, to no harm."""
         generator = self._generator()
         first = place - place % generator.batch
         last = self._last
-        if last is None or last[0] != first:
+        if last is None or last.start != first:
             stop = min(first + generator.batch, len(self))
             ids = None if self._labels is None else self._labels.draw(first, stop)
             request = self._request
-            pixels = generator.sample(first, stop, labels=ids, seed=request.seed, truncation=request.truncation)
-            last = self._last = (first, Samples(pixels, ids))
+            last = generator.sample(first, stop, labels=ids, seed=request.seed, truncation=request.truncation)
+            self._last = last
         return last
 
     def _generator(self) -> Generator:
@@ -151,6 +157,12 @@ class SampleDataset:
             )
             opened = self._opened = (os.getpid(), generator)
         return opened[1]
+
+
+def _arrays(batch: Batch) -> Iterator[tuple[str, NDArray[Any]]]:
+    for name, column in batch.columns.items():
+        assert not isinstance(column, Ragged), name
+        yield name, column
 
 
 class _Quiet:

@@ -160,8 +160,8 @@ def _measure(bundle: Bundle, name: str, device: str, graph: Graph) -> tuple[floa
     backend = open_backend(name, bundle, graph, device=device, batch=graph.batch or DEFAULT_BATCH, build=False)
     labels = Labels(LabelPlan(kind="balanced"), bundle.labels.names, 0) if bundle.labels is not None else None
     latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution)
-    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels)) as renderer:
-        first, _ = renderer.array(0, backend.batch)
+    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels, bundle.schema())) as renderer:
+        first = renderer.array(0, backend.batch)
         assert len(first) == backend.batch
         began, done = time.perf_counter(), 0
         while (seconds := time.perf_counter() - began) < PROBE_SECONDS:

@@ -26,10 +26,10 @@ from gen_engine.engine.identity.labels import Labels, LabelsLike, open_labels
 from gen_engine.engine.identity.latents import Latents, check_seed
 from gen_engine.engine.plan.request import MAX_COUNT, SampleRequest
 from gen_engine.engine.render.renderer import Renderer
-from gen_engine.engine.render.stream import TICKET_BATCHES, Reading, Samples, Stream
+from gen_engine.engine.render.stream import TICKET_BATCHES, Reading, Stream
 from gen_engine.engine.run.job import Job, open_job
 from gen_engine.engine.run.write import lane_count
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Batch, Schema
 
 
 class Generator:
@@ -56,6 +56,7 @@ class Generator:
     def __init__(self, job: Job, workers: int | None) -> None:
         self.bundle = job.bundle
         self.compute = job.plan.compute
+        self._schema = job.bundle.schema()
         self.workers = lane_count(workers, MAX_COUNT)
         self._backend: Backend | None = job.backend
         self._idle: list[Lane] = []
@@ -108,19 +109,9 @@ class Generator:
         return self.bundle.latent.dim
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of a sample, channels last: (height, width, channels) of a picture."""
-        return self.bundle.output.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of a sample's values: uint8 for pictures, float32 for other modalities."""
-        return np.dtype(self.bundle.output.dtype)
-
-    @property
-    def modality(self) -> str:
-        """``image``, ``audio``, ``volume`` or ``vector``."""
-        return self.bundle.output.modality
+    def schema(self) -> Schema:
+        """The fields of a sample: what the generator makes, the label if it has classes, and the index."""
+        return self._schema
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -134,15 +125,16 @@ class Generator:
 
     def __repr__(self) -> str:
         state = "closed" if self._backend is None else str(self.compute)
-        return f"<Generator {self.bundle.name}: {self.modality} {list(self.shape)}, {state}>"
+        fields = ", ".join(f"{field.name} {field.dtype} {list(field.shape)}" for field in self._schema.outputs)
+        return f"<Generator {self.bundle.name}: {fields}, {state}>"
 
     def sample(
         self, start: int, stop: int, *, labels: LabelsLike = None, seed: int = 0, truncation: float | None = None
-    ) -> Pixels:
-        """Return the samples ``[start, stop)``: uint8 [n, H, W, C], or float32 [n, …] of another modality.
+    ) -> Batch:
+        """Return the samples ``[start, stop)``, with the fields of :attr:`schema`: ``sample(0, 8)["image"]``.
 
-        The array is new and the caller's. The runtime always computes whole batches of the grid, so one sample costs as
-        much as :attr:`batch` of them. :meth:`label_ids` says of which class each is.
+        The arrays are new and the caller's. The runtime always computes whole batches of the grid, so one sample costs
+        as much as :attr:`batch` of them.
 
         Raises:
             RequestError: the range, the labels, the seed or the truncation cannot be; or the generator is closed.
@@ -151,12 +143,12 @@ class Generator:
         start, stop = _check_range(start, stop)
         renderer = self._renderers(start, stop, labels, seed, truncation)
         if start == stop:
-            return self._allocate(0).pixels
+            return self._allocate(start, stop)
         if stop - start <= TICKET_BATCHES * self.batch:  # no work for two lanes
             with renderer() as one:
-                return one.array(start, stop)[0]
+                return one.array(start, stop)
         with contextlib.closing(self._stream(renderer, start, stop, stop - start)) as whole:
-            return next(whole).pixels
+            return next(whole)
 
     def stream(
         self,
@@ -175,8 +167,7 @@ class Generator:
         anything is raised. ``batch`` is the caller's own affair: it changes no sample.
 
         Yields:
-            ``(pixels, labels)``, both the caller's: uint8 [batch, H, W, C], or float32 of another modality, and int64
-            [batch], or None without classes.
+            batches with the fields of :attr:`schema`, in arrays that are the caller's.
 
         Raises:
             RequestError: as for :meth:`sample`, at once; or from the iterator, when the generator is closed.
@@ -236,7 +227,7 @@ class Generator:
         def renderer() -> Iterator[Renderer]:
             lane = self._borrow()
             try:
-                yield Renderer(lane, self.batch, latents(), drawn)
+                yield Renderer(lane, self.batch, latents(), drawn, self._schema)
             except BaseException:
                 lane.close()  # batches may be in flight in it
                 raise
@@ -259,9 +250,9 @@ class Generator:
             lanes=min(self.workers, stop // ticket - start // ticket + 1),
         ).read()
 
-    def _allocate(self, samples: int) -> Samples:
-        labels = None if self.classes is None else np.empty(samples, np.int64)
-        return Samples(np.empty((samples, *self.shape), self.dtype), labels)
+    def _allocate(self, start: int, stop: int) -> Batch:
+        count = stop - start
+        return Batch(start, {field.name: np.empty((count, *field.sizes), field.numpy_dtype) for field in self._schema})
 
     def _check(self) -> Backend:
         """Return the backend, if it may be used here and now."""

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.digests import sha256_bytes
-from gen_engine.engine.commit.manifest import Manifest, read_shards
-from gen_engine.engine.commit.records import FileRecord, ShardRecord
-from gen_engine.engine.commit.scan import read_manifest
-from gen_engine.engine.errors import DatasetError, VerifyError
+from gen_engine.engine.commit.manifest import read_shards
+from gen_engine.engine.commit.records import FileRecord
+from gen_engine.engine.errors import VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels
-from gen_engine.engine.plan.parts import WHOLE
-from gen_engine.engine.plan.plan import Plan
-from gen_engine.engine.render.renderer import Renderer
-from gen_engine.engine.run.job import Job, open_plan
-from gen_engine.engine.sample.schema import StoredSample
-from gen_engine.engine.sinks import is_url, open_sink
+from gen_engine.engine.reader import Dataset, differing_fields, open_manifest, reading
+from gen_engine.engine.run.job import Job, fingerprint, open_plan
+from gen_engine.engine.sample.schema import Record
 from gen_engine.engine.sinks.contract import Sink
-from gen_engine.engine.sinks.names import MANIFEST, PLAN
-from gen_engine.engine.writers import open_format
 
 LITTER = ("Thumbs.db", "desktop.ini")
 """What file managers leave in a directory, besides files whose names begin with a dot. No reader of a format opens
@@ -46,33 +37,6 @@ class Verified:
     """Of these files."""
 
 
-def open_dataset(out: str | Path) -> tuple[Sink, Manifest]:
-    """Open a finished dataset in a directory or under a URL, for reading.
-
-    Raises:
-        DatasetError: it is not there, cannot be read, or its manifest is damaged.
-    """
-    sink = open_sink(out, WHOLE)
-    if not is_url(out) and not Path(out).is_dir():
-        raise DatasetError(f"{out} is not a directory" if Path(out).exists() else f"{out} does not exist")
-    with _reading(sink):
-        manifest = read_manifest(sink)
-        if manifest is None:
-            unfinished = sink.exists(PLAN)
-            hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
-            raise DatasetError(f"{out} holds no {MANIFEST}; {hint}")
-    return sink, manifest
-
-
-@contextlib.contextmanager
-def _reading(sink: Sink) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        raise DatasetError(f"{sink.place} cannot be read ({error.strerror or error}{where})") from error
-
-
 def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
     """Hash every file of a finished dataset and compare it with its record.
 
@@ -84,8 +48,8 @@ def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
         DatasetError: no finished dataset is there.
         VerifyError: names the first file that differs, and how; or a file in ``data`` that belongs to no shard.
     """
-    sink, manifest = open_dataset(out)
-    with _reading(sink):
+    sink, manifest = open_manifest(out)
+    with reading(sink):
         beside = (manifest.shards, *manifest.files)
         for file in beside:
             _check_file(sink, "the dataset", file)
@@ -119,66 +83,37 @@ def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progres
         RequestError: another generator made it, or a variant that the bundle no longer has.
         VerifyError: names the first sample that differs.
     """
-    sink, manifest = open_dataset(out)
-    dataset, plan = _Stored(out, sink, manifest), manifest.plan
+    sink, manifest = open_manifest(out)
+    plan = manifest.plan
     chosen = np.random.default_rng(int(manifest.digest, 16)).choice(
         plan.count, size=min(samples, plan.count), replace=False
     )
-    labels = None
-    if plan.labels is not None and plan.labels.kind == "file":
-        first_batch = np.arange(min(plan.compute.batch, plan.count))  # which tells whether kernels round alike
-        labels = _StoredLabels(dataset.labels(np.union1d(chosen, first_batch)))
-    job = open_plan(plan, bundle, labels)
-    excuse = _excuse(job)
-    with contextlib.closing(job.renderer()) as renderer:
-        for shard, stored in dataset.read(chosen):
-            for sample in stored:
-                if (again := _make(job, renderer, sample.index)) != sample:
-                    raise VerifyError(f"{out}: {_difference(plan, shard, sample, again)}{excuse}")
+    with Dataset(sink, plan) as dataset, reading(sink):
+        labels = None
+        if plan.labels is not None and plan.labels.kind == "file":
+            first_batch = np.arange(min(plan.compute.batch, plan.count))  # which tells whether kernels round alike
+            labels = _StoredLabels(_stored_labels(out, dataset, np.union1d(chosen, first_batch)))
+        job = open_plan(plan, bundle, labels)
+        excuse = _excuse(job)
+        with contextlib.closing(job.renderer()) as renderer:
+            for stored in dataset.records(np.sort(chosen).tolist()):
+                (again,) = dataset.stored(renderer.array(stored.index, stored.index + 1))
+                if names := differing_fields(stored, again):
+                    raise VerifyError(f"{out}: {_difference(dataset, stored, again, names)}{excuse}")
                 on_progress(1)
     return len(chosen)
 
 
-class _Stored:
-    """The samples of a dataset, wherever it is."""
-
-    def __init__(self, out: str | Path, sink: Sink, manifest: Manifest) -> None:
-        self._out, self._sink, self._manifest = out, sink, manifest
-        self._format = open_format(manifest.plan.format)
-
-    def read(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Iterator[StoredSample]]]:
-        """Yield, in order, the shards that hold these samples, each with them; to be read before the next shard."""
-        indices = np.sort(indices)
-        for record in read_shards(self._sink, self._manifest):
-            begin, end = np.searchsorted(indices, (record.first, record.first + record.count))
-            if begin < end:
-                with self._files(record) as paths:
-                    yield record.shard, self._format.read(paths, indices[begin:end].tolist())
-
-    def labels(self, indices: NDArray[np.int64]) -> dict[int, int]:
-        """Return the stored label of each of these samples."""
-        classes, found = self._manifest.plan.layout.class_names or (), {}
-        for shard, stored in self.read(indices):
-            for sample in stored:
-                if sample.label is None or not 0 <= sample.label < len(classes):
-                    raise VerifyError(
-                        f"{self._out}: sample {sample.index} in shard {shard} has no class: label {sample.label}"
-                    )
-                found[sample.index] = sample.label
-        return found
-
-    @contextlib.contextmanager
-    def _files(self, record: ShardRecord) -> Iterator[list[Path]]:
-        """Give a shard's files as local ones."""
-        if not is_url(self._out):
-            yield [Path(self._out) / file.name for file in record.files]
-            return
-        with tempfile.TemporaryDirectory(prefix="gen-engine-verify-") as scratch, _reading(self._sink):
-            paths = [Path(scratch) / PurePosixPath(file.name).name for file in record.files]
-            for path, file in zip(paths, record.files, strict=True):
-                with self._sink.open(file.name) as source, path.open("wb") as target:
-                    shutil.copyfileobj(source, target)
-            yield paths
+def _stored_labels(out: str | Path, dataset: Dataset, indices: NDArray[np.int64]) -> dict[int, int]:
+    """Return the stored label of each of these samples, ascending."""
+    classes, labels = len(dataset.schema.class_names or ()), {}
+    for stored in dataset.records(indices.tolist()):
+        label = stored.values["label"]
+        if not 0 <= label < classes:
+            shard = dataset.shard_of(stored.index)
+            raise VerifyError(f"{out}: sample {stored.index} in shard {shard} has no class: label {label}")
+        labels[stored.index] = label
+    return labels
 
 
 class _StoredLabels(Labels):
@@ -196,29 +131,19 @@ class _StoredLabels(Labels):
         return np.array([self._known.get(index, 0) for index in range(start, stop)], np.int64)
 
 
-def _make(job: Job, renderer: Renderer, index: int) -> StoredSample:
-    """Make one sample, as its shard holds it."""
-    pixels, labels = renderer.array(index, index + 1)
-    payload = pixels.tobytes() if job.format.holds_arrays else job.codec.encode(pixels)[0]
-    label = None if labels is None else int(labels[0])
-    if job.plan.layout.origin is None:
-        return StoredSample(index, label, payload)
-    latents = renderer.latents(index, index + 1).astype("<f4", copy=False).tobytes()
-    return StoredSample(index, label, payload, job.plan.seed, latents)
-
-
-def _difference(plan: Plan, shard: int, stored: StoredSample, again: StoredSample) -> str:
-    what = "pixels" if plan.layout.modality == "image" else "values"
-    if stored.label != again.label:
-        what = f"label ({stored.label} stored, {again.label} generated)"
-    elif (stored.seed, stored.latents) != (again.seed, again.latents):
-        what = "seed or latents"
-    return f"sample {stored.index} in shard {shard} is not what its generator makes: its {what} differ"
+def _difference(dataset: Dataset, stored: Record, again: Record, names: Sequence[str]) -> str:
+    what = " and ".join(f"field {name}" for name in names)
+    if "label" in names:
+        what = f"its label is {stored.values['label']}, {again.values['label']} was generated"
+    else:
+        what = f"{what} {'differs' if len(names) == 1 else 'differ'}"
+    shard = dataset.shard_of(stored.index)
+    return f"sample {stored.index} in shard {shard} is not what its generator makes: {what}"
 
 
 def _excuse(job: Job) -> str:
     """Say why this machine may make other bytes of a dataset that is sound, if it may."""
-    if sha256_bytes(job.first_batch.tobytes()) != job.plan.compute.fingerprint:
+    if fingerprint(job.first_batch, job.plan.layout.schema) != job.plan.compute.fingerprint:
         return (
             "; this machine's kernels round differently from those of the machine that wrote it (another processor or "
             "runtime version), so compare there"

@@ -18,16 +18,16 @@ def main() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     # In order, in multiples of the generator's batch: independent samples gain nothing from shuffling.
-    for images_BHWC, labels_B in DataLoader(training, batch_size=100):
-        loss = nn.functional.cross_entropy(model(images_BHWC.float() / 255), labels_B)
+    for batch in DataLoader(training, batch_size=100):
+        loss = nn.functional.cross_entropy(model(batch["image"].float() / 255), batch["label"])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     hits = 0
     with torch.no_grad():
-        for images_BHWC, labels_B in DataLoader(held_out, batch_size=100):
-            hits += int((model(images_BHWC.float() / 255).argmax(1) == labels_B).sum())
+        for batch in DataLoader(held_out, batch_size=100):
+            hits += int((model(batch["image"].float() / 255).argmax(1) == batch["label"]).sum())
     print(f"accuracy on held-out samples: {hits / len(held_out):.1%}")
 
 

@@ -60,7 +60,7 @@ def export_checkpoint(
         name=name or out.name.removesuffix(".gen"),
         latent=LatentSpec(dim=generator.latent_dim, distribution=info.latent_distribution),
         labels=labels,
-        output=OutputSpec(modality="image", shape=(height, width, channels)),
+        output=OutputSpec(kind="image", shape=(height, width, channels)),
         generator=model,
         training=_training(info, model),
         parity=parity.to_json(),

@@ -1,23 +1,27 @@
 """What every backend promises.
 
-Shape suffixes: B samples of the fixed batch, Z latent dimensions, H height, W width, C channels.
+Shape suffixes: B samples of the fixed batch, Z latent dimensions.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.errors import BackendError
-from gen_engine.engine.sample.modalities import Pixels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gen_engine.engine.identity.bundle import OutputSpec
     from gen_engine.engine.identity.latents import Latents
+
+
+Values: TypeAlias = Mapping[str, NDArray[Any]]
+"""A batch of what a generator makes: field name → its values, [B, …]."""
 
 
 class Lane(Protocol):
@@ -39,10 +43,10 @@ class Lane(Protocol):
         """
         ...
 
-    def collect(self) -> Pixels:
-        """Wait for the oldest batch and return its pixels: uint8 [B, H, W, C], or float32 of another modality.
+    def collect(self) -> Values:
+        """Wait for the oldest batch and return its values: for each field of the bundle's outputs, [B, …].
 
-        The array is the lane's: it is valid until the next call of :meth:`collect` or :meth:`close`.
+        The arrays are the lane's: they are valid until the next call of :meth:`collect` or :meth:`close`.
         """
         ...
 
@@ -118,10 +122,10 @@ class Backend(Protocol):
 
 
 def refuse_unpromised(dtype: Any, shape: Sequence[int], output: OutputSpec, batch: int) -> None:
-    """Raise BackendError unless a batch of samples has the type and shape that its bundle promises."""
+    """Raise BackendError unless a batch of an output's values has the dtype and shape that the bundle promises."""
     promised = (batch, *output.shape)
     if tuple(shape) != promised or np.dtype(dtype) != np.dtype(output.dtype):
         raise BackendError(
-            f"the generator made {np.dtype(dtype)} {list(shape)} where its bundle promises {output.dtype} "
-            f"{list(promised)}; export it again"
+            f"the generator made {np.dtype(dtype)} {list(shape)} as {output.name} where its bundle promises "
+            f"{output.dtype} {list(promised)}; export it again"
         )

@@ -17,12 +17,11 @@ from blake3 import blake3
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import import_runtime
-from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.backends.contract import Values, refuse_unpromised
 from gen_engine.engine.backends.cuda import cuda_ordinal
 from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
 from gen_engine.engine.errors import BackendError, BackendUnavailable
-from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, Bundle
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -97,12 +96,12 @@ class OnnxRuntimeBackend:
         latents_BZ = rng.standard_normal((self.batch, self._bundle.latent.dim), np.float32)
         classes = self._bundle.labels
         labels_B = None if classes is None else np.arange(self.batch) % len(classes.names)
-        values = self.batch * int(np.prod(self._bundle.output.shape))
+        values = self.batch * sum(int(np.prod(output.shape)) for output in self._bundle.outputs)
         with contextlib.closing(self.lane()) as lane:
             made = []
             for _ in range(min(_MOST_REPEATS, 2 + _REPEATED_VALUES // values)):
                 lane.submit(latents_BZ, labels_B)
-                made.append(blake3(lane.collect().data).digest())
+                made.append(blake3(b"".join(array.tobytes() for array in lane.collect().values())).digest())
         if len(set(made)) > 1:
             raise BackendUnavailable(
                 f"device {self.device!r}: at a batch of {self.batch} in {self.precision} onnxruntime makes other "
@@ -140,8 +139,9 @@ class OnnxRuntimeLane:
     depth = 1
 
     def __init__(self, session: onnxruntime.InferenceSession, bundle: Bundle, batch: int) -> None:
-        self._session, self._output, self._batch = session, bundle.output, batch
-        self._pixels: Pixels | None = None
+        self._session, self._outputs, self._batch = session, bundle.outputs, batch
+        self._tensors = [output.tensor for output in bundle.outputs]
+        self._values: Values | None = None
         self._run_options = import_runtime(OnnxRuntimeBackend.name).RunOptions()
 
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
@@ -150,17 +150,18 @@ class OnnxRuntimeLane:
         if labels_B is not None:
             feeds[LABELS_INPUT] = labels_B
         try:
-            (pixels,) = self._session.run([PIXELS_OUTPUT], feeds, self._run_options)
+            arrays = self._session.run(self._tensors, feeds, self._run_options)
         except Exception as error:
             raise BackendError(f"onnxruntime failed on a batch of {latents_BZ.shape[0]}: {error}") from error
-        refuse_unpromised(pixels.dtype, pixels.shape, self._output, self._batch)
-        self._pixels = pixels
+        for output, array in zip(self._outputs, arrays, strict=True):
+            refuse_unpromised(array.dtype, array.shape, output, self._batch)
+        self._values = {output.name: array for output, array in zip(self._outputs, arrays, strict=True)}
 
-    def collect(self) -> Pixels:
-        """Return the submitted batch's pixels: a new array each time."""
-        assert self._pixels is not None, "collect without submit"
-        pixels, self._pixels = self._pixels, None
-        return pixels
+    def collect(self) -> Values:
+        """Return the submitted batch's values: new arrays each time."""
+        assert self._values is not None, "collect without submit"
+        values, self._values = self._values, None
+        return values
 
     def cancel(self) -> None:
         """Make the batch that is being run fail at the next node, of a loop's body too."""
@@ -168,13 +169,15 @@ class OnnxRuntimeLane:
 
     def close(self) -> None:
         """Forget the batch in flight."""
-        self._pixels = None
+        self._values = None
 
 
 def exported_values(
     graph: Graph, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32] | None:
     """Return what a canonical graph makes on the CPU before it becomes samples: float32, channels first.
+
+    None if the graph has no output :data:`~gen_engine.engine.identity.bundle.IMAGES_OUTPUT`.
 
     Raises:
         BackendError: onnxruntime failed.
@@ -186,6 +189,8 @@ def exported_values(
         feeds[LABELS_INPUT] = labels_B
     try:
         session = _open_session(runtime, graph, "CPUExecutionProvider", {}, len(latents_BZ))
+        if IMAGES_OUTPUT not in {output.name for output in session.get_outputs()}:
+            return None
         values: NDArray[np.float32] = session.run([IMAGES_OUTPUT], feeds)[0]
     except Exception as error:
         raise BackendError(f"onnxruntime failed on a batch of {len(latents_BZ)}: {error}") from error

@@ -1,8 +1,8 @@
-"""A lane of ONNX Runtime on a GPU: inputs and pixels bound where they are made, and pixels copied behind the work.
+"""A lane of ONNX Runtime on a GPU: inputs and outputs bound where they are made, outputs copied behind the work.
 
 All lanes of a session use its one stream, in turn: what draws the latents is enqueued before what reads them, and no
 batch can be given scratch memory that another still works in. A run returns once it is enqueued, and each lane copies
-its pixels to pinned memory on a stream of its own, while the next batch computes.
+its samples to pinned memory on a stream of its own, while the next batch computes.
 
 Measured on one H100: docs/gpu.md.
 """
@@ -13,16 +13,15 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import cuda, import_runtime
-from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.backends.contract import Values, refuse_unpromised
 from gen_engine.engine.backends.cuda_inputs import DeviceInputs, DeviceLatents, pinned_array
-from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle, OutputSpec
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -62,9 +61,9 @@ class SessionGpu:
 
 
 class OnnxRuntimeCudaLane:
-    """Keeps two batches in flight in three slots: one computes while the pixels of the other are copied to the host.
+    """Keeps two batches in flight in three slots: one computes while the samples of the other are copied to the host.
 
-    The array that :meth:`collect` returned last is pinned memory of a slot that the next submit but one uses again.
+    The arrays that :meth:`collect` returned last are pinned memory of a slot that the next submit but one uses again.
     """
 
     depth = 2
@@ -72,9 +71,9 @@ class OnnxRuntimeCudaLane:
     def __init__(self, session: onnxruntime.InferenceSession, gpu: SessionGpu, bundle: Bundle, batch: int) -> None:
         self._session, self._gpu, self._batch = session, gpu, batch
         self._drawn: DeviceLatents | None = None
-        made = session.get_outputs()
-        shape = next(one.shape for one in made if one.name == PIXELS_OUTPUT)
-        refuse_unpromised(bundle.output.dtype, (batch, *shape[1:]), bundle.output, batch)
+        shapes = {one.name: one.shape for one in session.get_outputs()}
+        for output in bundle.outputs:
+            refuse_unpromised(output.dtype, (batch, *shapes[output.tensor][1:]), output, batch)
         self._options = import_runtime("onnxruntime").RunOptions()
         # Else a run ends when its work has: what waits is the one who collects.
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
@@ -100,17 +99,17 @@ class OnnxRuntimeCudaLane:
                 self._drawn = DeviceLatents(gpu.core, gpu.ordinal, gpu.architecture, gpu.stream, latents)
         self._run(first, labels_B, self._drawn)
 
-    def collect(self) -> Pixels:
-        """Wait for the oldest batch; the array is its slot's own memory."""
+    def collect(self) -> Values:
+        """Wait for the oldest batch; the arrays are its slot's own memory."""
         assert self._in_flight, "collect without submit"
         slot = self._in_flight.popleft()
         self._idle.append(slot)  # behind the one that is idle now, whose array was the one before
         with self._gpu.current("onnxruntime failed while it ran a batch"):
             slot.copied.sync()
-        return slot.pixels
+        return slot.values
 
     def close(self) -> None:
-        """Wait for what is in flight and release the buffers; collected pixels stay while somebody looks at them."""
+        """Wait for what is in flight and release the buffers; collected values stay while an array refers to them."""
         slots = [*self._idle, *self._in_flight]
         if not slots:
             return
@@ -133,22 +132,39 @@ class OnnxRuntimeCudaLane:
             self._session.run_with_iobinding(slot.binding, self._options)
             stream.record(slot.computed)
             self._copies.wait(slot.computed)
-            slot.made.copy_to(slot.host, stream=self._copies)
+            for output in slot.outputs:
+                output.device.copy_to(output.host, stream=self._copies)
             self._copies.record(slot.copied)
         self._in_flight.append(self._idle.popleft())
 
 
+class _Output(NamedTuple):
+    """Where a batch of one field is made, and where it is copied to."""
+
+    spec: OutputSpec
+    device: Any
+    host: Any
+    array: NDArray[Any]
+    """The host's memory."""
+
+    @classmethod
+    def of(cls, gpu: SessionGpu, spec: OutputSpec, batch: int) -> _Output:
+        """Allocate the memory."""
+        shape, dtype = (batch, *spec.shape), np.dtype(spec.dtype)
+        size = dtype.itemsize * int(np.prod(shape))
+        device = gpu.core.DeviceMemoryResource(gpu.ordinal).allocate(size, stream=gpu.stream)
+        host = gpu.core.LegacyPinnedMemoryResource().allocate(size)
+        return cls(spec, device, host, pinned_array(host, shape, dtype))
+
+
 class _Slot:
-    """One batch at a time: its inputs, its pixels on the GPU and in pinned memory, and what binds a session to them."""
+    """One batch at a time: its inputs, its outputs on the GPU and in pinned memory, and a binding to all of them."""
 
     def __init__(self, session: onnxruntime.InferenceSession, gpu: SessionGpu, bundle: Bundle, batch: int) -> None:
-        shape, dtype = (batch, *bundle.output.shape), np.dtype(bundle.output.dtype)
-        size = dtype.itemsize * int(np.prod(shape))
         device = gpu.core.Device(gpu.ordinal)
         self.inputs = DeviceInputs(gpu.core, gpu.ordinal, gpu.stream, bundle, batch)
-        self.made = gpu.core.DeviceMemoryResource(gpu.ordinal).allocate(size, stream=gpu.stream)
-        self.host = gpu.core.LegacyPinnedMemoryResource().allocate(size)
-        self.pixels: Pixels = pinned_array(self.host, shape, dtype)
+        self.outputs = [_Output.of(gpu, output, batch) for output in bundle.outputs]
+        self.values: Values = {output.spec.name: output.array for output in self.outputs}
         blocking = gpu.core.EventOptions(blocking_sync=True)  # a thread that waits leaves its processor to encoders
         self.computed, self.copied = device.create_event(), device.create_event(blocking)
         self.binding = session.io_binding()
@@ -157,9 +173,13 @@ class _Slot:
         if self.inputs.labels_B is not None:
             labels = self.inputs.labels_B.shape, self.inputs.labels_address
             self.binding.bind_input(LABELS_INPUT, gpu.memory, gpu.ordinal, np.int64, *labels)
-        self.binding.bind_output(PIXELS_OUTPUT, gpu.memory, gpu.ordinal, dtype.type, shape, int(self.made.handle))
+        for output in self.outputs:
+            shape, dtype = output.array.shape, output.array.dtype.type
+            address = int(output.device.handle)
+            self.binding.bind_output(output.spec.tensor, gpu.memory, gpu.ordinal, dtype, shape, address)
 
     def close(self) -> None:
-        """Release the GPU's memory; the pixels' own goes with the last view of it."""
+        """Release the GPU's memory; the host's goes with the last view of it."""
         self.inputs.close()
-        self.made.close()
+        for output in self.outputs:
+            output.device.close()

@@ -17,11 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import import_runtime
-from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.backends.contract import Values, refuse_unpromised
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.errors import BackendError, BackendUnavailable
-from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle, OutputSpec
 
 if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Graph
@@ -72,15 +71,17 @@ class OpenVinoBackend:
         try:
             self._compiled = _compile(bundle, graph, batch, streams or usable_cpus())
             layers = list(_matrix_layers(self._compiled))
-            pixels = self._compiled.output(PIXELS_OUTPUT)
-            made = pixels.get_element_type().to_dtype(), pixels.get_shape()
+            ports = [self._compiled.output(output.tensor) for output in bundle.outputs]
+            made = [(port.get_element_type().to_dtype(), tuple(port.get_shape())) for port in ports]
         except RuntimeError as error:
             raise BackendError(f"openvino refused the generator of bundle {bundle.path}: {error}") from error
         self._tensor = openvino.Tensor
         self._labelled = bundle.labels is not None
-        refuse_unpromised(*made, bundle.output, batch)
+        self._outputs = bundle.outputs
+        for output, (dtype, shape) in zip(bundle.outputs, made, strict=True):
+            refuse_unpromised(dtype, shape, output, batch)
         _refuse_fallback(graph.precision, layers)
-        batch_bytes = made[0].itemsize * math.prod(made[1])
+        batch_bytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in made)
         self._depth = min(max(_LEAST_DEPTH, _IN_FLIGHT_BYTES // batch_bytes), _MOST_DEPTH)
         self._kernels = dict(Counter(layer.kernel for layer in layers))
 
@@ -91,18 +92,21 @@ class OpenVinoBackend:
 
     def lane(self) -> OpenVinoLane:
         """Open a lane with requests of its own; the compiled graph is shared."""
-        return OpenVinoLane(self._compiled, self._tensor, labelled=self._labelled, depth=self._depth)
+        return OpenVinoLane(self._compiled, self._tensor, self._outputs, labelled=self._labelled, depth=self._depth)
 
 
 class OpenVinoLane:
-    """Keeps some batches in flight, in one request more, so that collected pixels need no copy.
+    """Keeps some batches in flight, in one request more, so that collected values need no copy.
 
-    While the others run, one request's output is the array that :meth:`collect` returned last; it is written to again
-    by the submit after the next :meth:`collect`.
+    While the others run, one request's outputs are the arrays that :meth:`collect` returned last; they are written to
+    again by the submit after the next :meth:`collect`.
     """
 
-    def __init__(self, compiled: Any, tensor: Any, *, labelled: bool, depth: int) -> None:
+    def __init__(
+        self, compiled: Any, tensor: Any, outputs: tuple[OutputSpec, ...], *, labelled: bool, depth: int
+    ) -> None:
         self._tensor, self._labelled = tensor, labelled
+        self._outputs = [(output.name, output.tensor) for output in outputs]
         self.depth = depth
         self._idle: deque[Any] = deque(compiled.create_infer_request() for _ in range(self.depth + 1))
         self._in_flight: deque[tuple[Any, tuple[NDArray[Any], ...]]] = deque()
@@ -124,8 +128,8 @@ class OpenVinoLane:
             raise BackendError(f"openvino failed on a batch of {latents_BZ.shape[0]}: {error}") from error
         self._in_flight.append((request, tuple(inputs.values())))  # alive until they have been read
 
-    def collect(self) -> Pixels:
-        """Wait for the oldest batch; the array is its request's own output."""
+    def collect(self) -> Values:
+        """Wait for the oldest batch; the arrays are its request's own outputs."""
         assert self._in_flight, "collect without submit"
         request, _ = self._in_flight.popleft()
         self._idle.append(request)  # behind the one that is idle now, whose array was the one before
@@ -133,8 +137,7 @@ class OpenVinoLane:
             request.wait()
         except RuntimeError as error:
             raise BackendError(f"openvino failed while it ran a batch: {error}") from error
-        pixels: NDArray[np.uint8] = request.get_tensor(PIXELS_OUTPUT).data
-        return pixels
+        return {name: request.get_tensor(tensor).data for name, tensor in self._outputs}
 
     def cancel(self) -> None:
         """Cancel what is in flight. The runtime notices it between layers, and not inside a loop."""
@@ -187,10 +190,10 @@ def _compile(bundle: Bundle, graph: Graph, batch: int, streams: int) -> Any:
     shapes = {LATENTS_INPUT: [batch, bundle.latent.dim]}
     if bundle.labels is not None:
         shapes[LABELS_INPUT] = [batch]
-    wanted = model.output(PIXELS_OUTPUT).get_node()
+    wanted = {model.output(output.tensor).get_node().get_friendly_name() for output in bundle.outputs}
     for result in model.get_results():
-        if result.get_friendly_name() != wanted.get_friendly_name():
-            model.remove_result(result)  # "images" is for parity: making it twice costs a copy a batch
+        if result.get_friendly_name() not in wanted:
+            model.remove_result(result)  # "images" is for parity: making it costs a copy per batch
     model.reshape(shapes)
     return core.compile_model(
         model,

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: an engine on a GPU, its latents drawn there, uint8 pixels copied back behind its work.
+"""TensorRT and TensorRT-RTX: an engine on a GPU, its latents drawn there, samples copied back behind its work.
 
 A lane has four slots. Three may be in flight, and the pixels that were collected last are the fourth's. A slot is an
 execution context with its buffers, and a CUDA graph of all that a batch is: its parameters copied to the GPU, its
@@ -21,13 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import cuda, import_runtime
-from gen_engine.engine.backends.contract import refuse_unpromised
+from gen_engine.engine.backends.contract import Values, refuse_unpromised
 from gen_engine.engine.backends.cuda_inputs import DeviceInputs, DeviceLatents, pinned_array
 from gen_engine.engine.backends.tensorrt_engine import find_engine
 from gen_engine.engine.backends.tensorrt_log import logger_of, name_of, said
-from gen_engine.engine.errors import BackendError
-from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.errors import BackendError, BackendUnavailable
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle, OutputSpec
 
 if TYPE_CHECKING:
     from gen_engine.engine.identity.latents import Latents
@@ -104,9 +103,10 @@ class _Opened(NamedTuple):
 
 
 class TensorRtLane:
-    """Keeps three batches in flight in four slots, so that collected pixels need no copy.
+    """Keeps three batches in flight in four slots, so that collected values need no copy.
 
-    The array that :meth:`collect` returned last is pinned memory of a slot that the second submit after it uses again.
+    The arrays that :meth:`collect` returned last are pinned memory of a slot that the second submit after it uses
+    again.
     """
 
     depth = 3
@@ -140,14 +140,14 @@ class TensorRtLane:
                 self._draw_by(latents)
         self._start(slot, self._drawn)
 
-    def collect(self) -> Pixels:
-        """Wait for the oldest batch; the array is its slot's own memory."""
+    def collect(self) -> Values:
+        """Wait for the oldest batch; the arrays are its slot's own memory."""
         assert self._in_flight, "collect without submit"
         slot = self._in_flight.popleft()
         self._idle.append(slot)  # behind the one that is idle now, whose array was the one before
         with self._errors("failed while it ran a batch"):
             slot.copied.sync()
-        return slot.pixels
+        return slot.values
 
     def close(self) -> None:
         """Wait for what is in flight and release the slots."""
@@ -177,7 +177,8 @@ class TensorRtLane:
             graph.launch(self._compute)
             self._compute.record(slot.computed)
             self._copies.wait(slot.computed)
-            slot.output_device.copy_to(slot.output_host, stream=self._copies)
+            for output in slot.outputs:
+                output.device.copy_to(output.host, stream=self._copies)
             self._copies.record(slot.copied)
         self._in_flight.append(self._idle.popleft())
 
@@ -202,17 +203,32 @@ class TensorRtLane:
             yield
 
 
+class _Output(NamedTuple):
+    """Where a batch of one field is made, and where it is copied to."""
+
+    spec: OutputSpec
+    device: Any
+    host: Any
+    array: NDArray[Any]
+    """The host's memory."""
+
+    @classmethod
+    def of(cls, opened: _Opened, spec: OutputSpec, stream: Any) -> _Output:
+        """Allocate the memory."""
+        shape, dtype = (opened.batch, *spec.shape), np.dtype(spec.dtype)
+        size = dtype.itemsize * int(np.prod(shape))
+        host = opened.core.LegacyPinnedMemoryResource().allocate(size)
+        return cls(spec, _memory(opened, size, stream), host, pinned_array(host, shape, dtype))
+
+
 class _Slot:
     """One batch at a time: a context, and buffers at addresses that its graphs know."""
 
     def __init__(self, opened: _Opened, device: Any, stream: Any) -> None:
         self._opened = opened
-        pixels_shape, pixels_type = (opened.batch, *opened.bundle.output.shape), np.dtype(opened.bundle.output.dtype)
-        size = pixels_type.itemsize * int(np.prod(pixels_shape))
         self.inputs = DeviceInputs(opened.core, opened.ordinal, stream, opened.bundle, opened.batch)
-        self.output_device = _memory(opened, size, stream)
-        self.output_host = opened.core.LegacyPinnedMemoryResource().allocate(size)
-        self.pixels: Pixels = pinned_array(self.output_host, pixels_shape, pixels_type)
+        self.outputs = [_Output.of(opened, output, stream) for output in opened.bundle.outputs]
+        self.values: Values = {output.spec.name: output.array for output in self.outputs}
         blocking = opened.core.EventOptions(blocking_sync=True)  # a thread that waits leaves its processor to encoders
         self.computed, self.copied = device.create_event(), device.create_event(blocking)
         self.graphs: dict[bool, Any] = {}
@@ -250,8 +266,9 @@ class _Slot:
         self.graphs.clear()
         self._context = None
         self.inputs.close()
-        self.output_device.close()
-        # What was collected last may still be looked at: its pinned memory goes with the last view of it.
+        for output in self.outputs:
+            output.device.close()
+        # What was collected last may still be referred to: its pinned memory goes with the last view of it.
 
     def _enqueue(self, stream: Any, drawn: DeviceLatents | None) -> None:
         self.inputs.enqueue(stream, drawn)
@@ -274,11 +291,13 @@ class _Slot:
             if not context.set_input_shape(name, shape):
                 raise BackendError(self._said(f"refused the shape {list(shape)} of {name}"))
         addresses = {name: address for name, (_, address) in inputs.items()}
-        for name, address in (addresses | {PIXELS_OUTPUT: int(self.output_device.handle)}).items():
+        addresses |= {output.spec.tensor: int(output.device.handle) for output in self.outputs}
+        for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
                 raise BackendError(self._said(f"refused the address of {name}"))
-        made = tuple(context.get_tensor_shape(PIXELS_OUTPUT))
-        refuse_unpromised(self.pixels.dtype, made, self._opened.bundle.output, self._opened.batch)
+        for output in self.outputs:
+            made = tuple(context.get_tensor_shape(output.spec.tensor))
+            refuse_unpromised(output.array.dtype, made, output.spec, self._opened.batch)
         return context
 
     def _said(self, what: str) -> str:
@@ -290,13 +309,22 @@ def _memory(opened: _Opened, size: int, stream: Any) -> Any:
     return opened.core.DeviceMemoryResource(opened.ordinal).allocate(size, stream=stream)
 
 
+_TYPES = {"float32": "FLOAT", "uint8": "UINT8", "bool": "BOOL", "int8": "INT8", "int32": "INT32", "int64": "INT64"}
+"""dtype of an output → the runtime's name of it."""
+
+
 def _refuse_other_tensors(trt: Any, engine: Any, bundle: Bundle) -> None:
     """Raise BackendError unless the engine has the inputs and the output of a bundle's generator, of their types."""
-    types = {"float32": trt.DataType.FLOAT, "uint8": trt.DataType.UINT8}
     wanted = {LATENTS_INPUT: (trt.TensorIOMode.INPUT, trt.DataType.FLOAT)}
     if bundle.labels is not None:
         wanted[LABELS_INPUT] = (trt.TensorIOMode.INPUT, trt.DataType.INT64)
-    wanted[PIXELS_OUTPUT] = (trt.TensorIOMode.OUTPUT, types[bundle.output.dtype])
+    for output in bundle.outputs:
+        if output.dtype not in _TYPES:
+            raise BackendUnavailable(
+                f"output {output.name} of bundle {bundle.name} is {output.dtype}, which TensorRT does not make; use "
+                "--backend onnxruntime"
+            )
+        wanted[output.tensor] = (trt.TensorIOMode.OUTPUT, getattr(trt.DataType, _TYPES[output.dtype]))
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     found = {name: (engine.get_tensor_mode(name), engine.get_tensor_dtype(name)) for name in names}
     if found != wanted:

@@ -1,19 +1,22 @@
 """What every codec promises.
 
-Shape suffixes: B samples, H height, W width, C channels.
+Shape suffixes: B samples.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection
+from typing import Any, Protocol
 
-from gen_engine.engine.sample.modalities import Pixels
+from numpy.typing import NDArray
+
+from gen_engine.engine.sample.schema import Field
 
 
 class Codec(Protocol):
-    """Turns samples into the bytes of one file each. Stateless, so lanes may share one.
+    """Encodes the values of a field as one file per sample. Stateless, so workers may share one.
 
-    The same pixels give the same bytes, whatever batch they come in.
+    The same values give the same bytes, whatever batch they come in.
     """
 
     @property
@@ -23,7 +26,7 @@ class Codec(Protocol):
 
     @property
     def extension(self) -> str:
-        """The file name's ending that readers know it by, without a dot."""
+        """The file name extension that readers know it by, without a dot."""
         ...
 
     @property
@@ -32,14 +35,24 @@ class Codec(Protocol):
         ...
 
     @property
-    def pictures_only(self) -> bool:
-        """True if it holds uint8 [H, W, C] and nothing else."""
+    def kinds(self) -> Collection[str]:
+        """The kinds of field that it encodes; formats store fields of other kinds as arrays."""
         ...
 
-    def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
-        """Return one encoded file a sample.
+    def encode(self, values_B: NDArray[Any]) -> list[bytes]:
+        """Return one encoded file per sample.
 
         Raises:
-            RequestError: the codec cannot hold this number of channels.
+            RequestError: the codec cannot hold values of this dtype or number of channels.
+        """
+        ...
+
+    def decode(self, data: bytes, field: Field) -> NDArray[Any]:
+        """Return the values of one encoded file: an array of the field's dtype and shape.
+
+        Takes no more memory than such values need, whatever the file claims.
+
+        Raises:
+            ValueError: it is damaged, or of another dtype or shape than the field's.
         """
         ...

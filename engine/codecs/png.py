@@ -1,4 +1,4 @@
-"""PNG made here: the rows of a batch are filtered at once in NumPy; then one deflate call a picture, or one for all.
+"""PNG: the rows of a batch are filtered at once in NumPy; then one deflate call per image, or one for all.
 
 The format is W3C's PNG Specification (third edition), https://www.w3.org/TR/png-3/.
 Shape suffixes: B samples, H height, W width, C channels.
@@ -16,21 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.codecs import huffman
+from gen_engine.engine.codecs.png_decode import COLOUR_TYPES, SIGNATURE, SUB, UP, decode_png
 from gen_engine.engine.errors import RequestError, WriterUnavailable
-from gen_engine.engine.sample.modalities import Pixels
-
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
-COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
-"""Channels to PNG colour type: grey, grey and alpha, RGB, RGBA."""
-
-SUB, UP = 1, 2
-"""Row filters: each byte less the same channel's to the left, or less the one above; modulo 256."""
+from gen_engine.engine.sample.schema import Field
 
 LEVEL = 1
-"""Of deflate: higher ones take several times as long to save a few bytes in a hundred."""
+"""Of deflate: higher levels take several times as long to save a few percent."""
 
 SHORT = 1100
-"""Up to so many filtered bytes, as of 28×28 or 16×16×3, pictures are deflated together, in three fifths of the time."""
+"""Up to so many filtered bytes, as of 28×28 or 16×16×3, images are deflated together, in three fifths of the time."""
 
 IDAT_CRC = zlib.crc32(b"IDAT")
 END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
@@ -40,17 +34,17 @@ _checksum_and_end = struct.Struct(f">I{len(END)}s").pack
 
 
 class PngCodec:
-    """Lossless; 8 bits a channel, up to 4 channels.
+    """Lossless; 8 or 16 bits per channel, 1 to 4 channels.
 
-    Deflate is ISA-L's, several times as fast as zlib, and of small pictures :mod:`gen_engine.engine.codecs.huffman`.
+    Deflate is ISA-L's, several times as fast as zlib, and that of small images :mod:`gen_engine.engine.codecs.huffman`.
 
     Raises:
-        WriterUnavailable: the package isal, which is in the base install, is not here.
+        WriterUnavailable: the package isal, which is in the base install, is missing.
     """
 
     name = "png"
     extension = "png"
-    pictures_only = True
+    kinds = frozenset({"image"})
 
     def __init__(self) -> None:
         try:
@@ -74,19 +68,27 @@ class PngCodec:
         made = zlib.crc32(self._compress(_probe()))
         return f"png/up-{LEVEL}/huffman-{huffman.VERSION}/isal-{self._version}-{made:08x}"
 
-    def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
-        """Return one PNG file a picture.
+    def encode(self, values_B: NDArray[Any]) -> list[bytes]:
+        """Return one PNG file per image.
 
         Raises:
             RequestError: PNG has no colour type for this number of channels.
         """
-        _, height, width, channels = pixels_BHWC.shape
+        _, height, width, channels = values_B.shape
         if channels not in COLOUR_TYPES:
             raise RequestError(f"png holds 1 to 4 channels, and these samples have {channels}: use --codec raw")
-        return self._files(_head(height, width, channels), _filter(pixels_BHWC))
+        if values_B.dtype.itemsize == 2:
+            # Big-endian bytes, which are filtered as the bytes of twice as many channels.
+            bytes_BHWC = values_B.astype(">u2").view(np.uint8).reshape(-1, height, width, 2 * channels)
+            return self._files(_head(height, width, channels, 16), _filter(bytes_BHWC))
+        return self._files(_head(height, width, channels, 8), _filter(values_B))
+
+    def decode(self, data: bytes, field: Field) -> NDArray[Any]:
+        """Return an image, uint8 or uint16 [H, W, C]; see :func:`~gen_engine.engine.codecs.png_decode.decode_png`."""
+        return decode_png(data, field.sizes, field.numpy_dtype)
 
     def _files(self, head: bytes, scanlines: NDArray[np.uint8]) -> list[bytes]:
-        """Return the files of pictures that were filtered."""
+        """Return the files of images that were filtered."""
         if scanlines.shape[1] > SHORT:
             return [self._file(head, row) for row in scanlines]
         found = huffman.spread(scanlines)
@@ -122,7 +124,7 @@ class PngCodec:
 class ZlibPngCodec(PngCodec):
     """The same with Python's own zlib, which is everywhere.
 
-    The strategy Z_RLE looks for repeats of the last byte only. After the "Up" filter generated pictures have few longer
+    The strategy Z_RLE looks for repeats of the last byte only. After the "Up" filter generated images have few longer
     matches: on slightly noisy 64×64×3 this is half as fast again as the default strategy and smaller, on
     Fashion-MNIST's 28×28×1 a tenth faster and 1 % larger. Flat areas still shrink to little, which Z_HUFFMAN_ONLY would
     not do.
@@ -148,12 +150,12 @@ def _zlib_rle(scanlines: Any) -> bytes:
     return deflate.compress(scanlines) + deflate.flush()
 
 
-def _filter(pixels_BHWC: Pixels) -> NDArray[np.uint8]:
+def _filter(pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return [B, H·(1 + W·C)]: every row as its filter's number and the filtered bytes."""
     batch, height, width, channels = pixels_BHWC.shape
     rows = pixels_BHWC.reshape(batch, height, width * channels)
     scanlines = np.empty((batch, height, 1 + width * channels), np.uint8)
-    # Nothing stands above the first row, so "Up" would store it whole: 3 % more bytes at 64×64×3.
+    # No row is above the first one, so "Up" would store it whole: 3 % more bytes at 64×64×3.
     scanlines[:, 0, 0] = SUB
     scanlines[:, 0, 1 : 1 + channels] = rows[:, 0, :channels]
     np.subtract(rows[:, 0, channels:], rows[:, 0, :-channels], out=scanlines[:, 0, 1 + channels :])
@@ -162,10 +164,10 @@ def _filter(pixels_BHWC: Pixels) -> NDArray[np.uint8]:
     return scanlines.reshape(batch, height * (1 + width * channels))
 
 
-@lru_cache(maxsize=8)
-def _head(height: int, width: int, channels: int) -> bytes:
-    """Return what stands before the data: bit depth 8, deflate, the five standard filters, not interlaced."""
-    header = struct.pack(">IIBBBBB", width, height, 8, COLOUR_TYPES[channels], 0, 0, 0)
+@lru_cache(maxsize=32)
+def _head(height: int, width: int, channels: int, depth: int) -> bytes:
+    """Return what precedes the data: ``depth`` bits per channel, deflate, the five standard filters, no interlacing."""
+    header = struct.pack(">IIBBBBB", width, height, depth, COLOUR_TYPES[channels], 0, 0, 0)
     return (
         SIGNATURE + struct.pack(">I4s", len(header), b"IHDR") + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     )

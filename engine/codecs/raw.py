@@ -1,34 +1,51 @@
-"""Samples as they are: each is the bytes of a ``.npy`` file, which NumPy and webdataset read.
+"""Values as they are: each sample is the bytes of a ``.npy`` file, which NumPy and webdataset read.
 
-Shape suffixes: B samples, H height, W width, C channels.
+Shape suffixes: B samples.
 """
 
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Field
 
 
 class RawCodec:
-    """Lossless and the fastest; any number of channels, and any modality."""
+    """Lossless and the fastest; arrays of any kind."""
 
     name = "raw"
     extension = "npy"
-    pictures_only = False
+    kinds = frozenset[str]()
+    """Formats store arrays by themselves, as such files or as columns."""
+
     identity = "raw/npy-1.0"
 
-    def encode(self, pixels_BHWC: Pixels) -> list[bytes]:
-        """Return one ``.npy`` file a sample: uint8 [H, W, C], or float32 of another modality."""
-        little = pixels_BHWC.dtype.newbyteorder("<")
-        header = npy_header(little.str, pixels_BHWC.shape[1:])
-        return [header + sample.astype(little, copy=False).tobytes() for sample in pixels_BHWC]
+    def encode(self, values_B: NDArray[Any]) -> list[bytes]:
+        """Return one ``.npy`` file per sample, of format 1.0 and little-endian."""
+        little = values_B.dtype.newbyteorder("<")
+        header = npy_header(little.str, values_B.shape[1:])
+        return [header + sample.astype(little, copy=False).tobytes() for sample in values_B]
+
+    def decode(self, data: bytes, field: Field) -> NDArray[Any]:
+        """Return the array of a ``.npy`` file that :meth:`encode` made.
+
+        Raises:
+            ValueError: its header is not the one of the field's dtype and shape, or the size differs.
+        """
+        header = npy_header(field.numpy_dtype.str, field.sizes)
+        if not data.startswith(header):
+            raise ValueError(f"not a .npy file of {field.dtype} {list(field.sizes)}")
+        if len(data) != len(header) + field.value_bytes:
+            raise ValueError(f"{len(data) - len(header):,} bytes of values, {field.value_bytes:,} are due")
+        return np.frombuffer(data, field.numpy_dtype, offset=len(header)).reshape(field.sizes)
 
 
 def npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
-    """Return what stands before the C-order bytes in a ``.npy`` file of format 1.0.
+    """Return what precedes the C-order bytes in a ``.npy`` file of format 1.0.
 
     Args:
         descr: NumPy's dtype string with the byte order, such as ``<i8``.

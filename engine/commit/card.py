@@ -7,27 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen_engine.engine.base.text import markdown, shown
+from gen_engine.engine.commit.preview import shown_field
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.plan import Plan
-from gen_engine.engine.sample.modalities import MODALITIES
+from gen_engine.engine.sample.schema import Field, Schema
 from gen_engine.engine.writers.contract import Format
-
-_TASKS = {
-    ("image", True): "image-classification",
-    ("image", False): "unconditional-image-generation",
-    ("audio", True): "audio-classification",
-    ("vector", True): "tabular-classification",
-}
-"""Modality and whether there are classes → the Hub's name for what such data is for, where it has one."""
-
-_SHOWN = {
-    "image": "The first samples",
-    "audio": "The first samples as waveforms, the first channel of each, all on one scale",
-    "volume": "The middle slices of the first samples, each from its least value in black to its greatest in white",
-    "vector": "The first samples, a row each and a column a feature, from its least value in black to its greatest",
-}
-"""Modality → what the preview shows."""
-
 
 TOTAL_BYTES = "\0"
 """What stands in a card for the size of the dataset, which is known at the end: no text of a bundle's holds it."""
@@ -51,11 +35,11 @@ def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
         f"---\n{yaml}\n---",
         f"# {markdown(str(head['pretty_name']))}",
         _PROVENANCE,
-        f"![{_SHOWN[plan.layout.modality]}](preview.png)",
+        f"![{shown_field(plan.layout.schema).behaviour.caption}](preview.png)",
     ]
     parts += ["## What it is", _table(_facts(plan, bundle))]
-    if plan.layout.class_names:
-        parts.append(_table({str(i): name for i, name in enumerate(plan.layout.class_names)}, ("Label", "Class")))
+    if class_names := plan.layout.schema.class_names:
+        parts.append(_table({str(i): name for i, name in enumerate(class_names)}, ("Label", "Class")))
     for title, figures in (("How the generator was trained", bundle.training), ("Its quality", bundle.quality)):
         if figures:
             parts += [f"## {title}", _table(_flatten(figures))]
@@ -80,7 +64,7 @@ def _facts(plan: Plan, bundle: Bundle) -> dict[str, Any]:
     labels = "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False)
     return {
         "Samples": f"{plan.count:,}",
-        _shape_title(plan): " × ".join(map(str, plan.layout.shape)),
+        **_fields(plan.layout.schema),
         "Shards": _Markdown(f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {TOTAL_BYTES} bytes"),
         "Format": plan.encoding,
         "Generator": _Markdown(f"{markdown(bundle.name)}, `{plan.generator_id[:16]}`"),
@@ -92,15 +76,33 @@ def _facts(plan: Plan, bundle: Bundle) -> dict[str, Any]:
 
 
 def _task_categories(plan: Plan) -> dict[str, list[str]]:
-    task = _TASKS.get((plan.layout.modality, plan.labels is not None))
+    kind = shown_field(plan.layout.schema).behaviour
+    task = kind.task if plan.labels is None else kind.labelled_task
     return {} if task is None else {"task_categories": [task]}
 
 
-def _shape_title(plan: Plan) -> str:
-    """Return ``Shape (height × width × channels, uint8)``, as the modality has it."""
-    layout = plan.layout
-    kind = "" if layout.modality == "image" else f"{layout.modality}, "
-    return f"Shape ({kind}{' × '.join(MODALITIES[layout.modality].axes)}, {layout.dtype.name})"
+def _fields(schema: Schema) -> dict[str, str]:
+    """Return a line per field that the generator makes: ``Shape (height × width × channels, uint8)`` if it is one."""
+    if schema.sole_output is not None:
+        field = schema.sole_output
+        kind = "" if field.kind == "image" else f"{field.kind}, "
+        return {f"Shape ({kind}{_axes(field)}{field.dtype})": _shape(field)}
+    shown = schema.outputs[:_FIELDS_SHOWN]
+    lines = {f"Field `{field.name}` ({field.kind}, {_axes(field)}{field.dtype})": _shape(field) for field in shown}
+    rest = len(schema.outputs) - len(shown)
+    return lines | ({f"and {rest:,} more fields": "see `dataset.json`"} if rest else {})
+
+
+_FIELDS_SHOWN = 50
+
+
+def _axes(field: Field) -> str:
+    axes = " × ".join(field.behaviour.axes)
+    return f"{axes}, " if axes else ""
+
+
+def _shape(field: Field) -> str:
+    return " × ".join(map(str, field.shape)) or "1"
 
 
 def _flatten(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

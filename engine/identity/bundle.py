@@ -4,8 +4,9 @@
 flipped byte anywhere is found before anything is run. ``generator.onnx`` is the canonical fp32 graph:
 
 - input ``latents``, float32 [batch, dim]; and for a conditional generator ``labels``, int64 [batch];
-- output ``images``, float32, channels first, in [-1, 1] for pictures; and ``pixels``, which is what is stored: channels
-  last, made inside the graph; uint8 for pictures, for other modalities the same float32 values as ``images``.
+- an output for each field of a sample, as it is stored: channels last, [batch, …]. What is exported here has one,
+  ``pixels``: uint8 for images, float32 for other kinds. Beside it is ``images``, the same values before they became
+  levels: float32, channels first, in [-1, 1] for images.
 """
 
 from __future__ import annotations
@@ -23,14 +24,15 @@ from gen_engine.engine.base.durable import exchange, fsync_directory, write_file
 from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded, regular_size
 from gen_engine.engine.base.limits import limit, raised_by
 from gen_engine.engine.base.parse import Fields, anything, digest, integer, list_of, mapping_of, nullable, one_of, text
-from gen_engine.engine.base.strict_json import DocumentError, show
+from gen_engine.engine.base.strict_json import show
 from gen_engine.engine.base.text import unshowable
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.identity.confinement import check_confined
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
-from gen_engine.engine.sample.modalities import MODALITIES
+from gen_engine.engine.sample.kinds import kind_of
+from gen_engine.engine.sample.schema import MAX_FIELDS, MAX_RANK, RESERVED_NAMES, Field, Schema
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_NAME = 500
 """Characters of a bundle's or a class's name."""
 
@@ -83,33 +85,51 @@ class LabelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSpec:
-    """What a sample is: an array of the graph's output ``pixels`` without the batch.
+    """A field of a sample, and the output of the graph that makes it.
 
     Raises:
-        BundleError: no modality has that name, or it has samples of another rank or dtype; or a size is below 1.
+        BundleError: no kind of field has that name, or it has values of another rank or dtype; or the field's name
+            cannot be used.
     """
 
-    modality: str
-    """One of :data:`gen_engine.engine.sample.modalities.MODALITIES`."""
+    kind: str
+    """One of :data:`gen_engine.engine.sample.kinds.KINDS` that generators make."""
 
-    shape: tuple[int, ...]
-    """Channels last: [H, W, C] of an image, [L, C] of audio, [D, H, W, C] of a volume, [D] of a vector."""
+    shape: tuple[int, ...] = ()
+    """Channels last: [H, W, C] of an image, [L, C] of audio, [D, H, W, C] of a volume, [D] of a vector, [] of a number.
+    """
 
-    dtype: str = "uint8"
-    """``uint8``, 0 to 255, for an image; ``float32``, the generator's own values, for every other modality."""
+    dtype: str = ""
+    """Of the values as they are stored; by default the kind's first."""
+
+    name: str = ""
+    """The field's; by default ``image``, or ``sample`` for other kinds."""
+
+    tensor: str = PIXELS_OUTPUT
+    """The graph's output, [batch, \\*shape]."""
+
+    categories: tuple[str, ...] | None = None
+    """Names of the categories in order of their ids."""
 
     def __post_init__(self) -> None:
-        if self.modality not in MODALITIES:
-            raise BundleError(f"output modality {self.modality!r}: known are {', '.join(MODALITIES)}")
-        modality = MODALITIES[self.modality]
-        if len(self.shape) != len(modality.axes):
-            raise BundleError(
-                f"output shape {list(self.shape)}: a sample of modality {self.modality} is [{', '.join(modality.axes)}]"
-            )
-        if any(type(size) is not int or size < 1 for size in self.shape):
-            raise BundleError(f"output shape {list(self.shape)}: every size is a whole number of at least 1")
-        if self.dtype != modality.dtype:
-            raise BundleError(f"output dtype {self.dtype!r}: modality {self.modality} is stored as {modality.dtype}")
+        try:
+            kind = kind_of(self.kind)
+            object.__setattr__(self, "dtype", self.dtype or kind.dtypes[0])
+            object.__setattr__(self, "name", self.name or ("image" if self.kind == "image" else "sample"))
+            field = self.field
+        except ValueError as error:
+            raise BundleError(f"output: {error}") from error
+        if not kind.generated or field.form == "text":
+            raise BundleError(f"output {self.name}: a graph does not make values of kind {self.kind}")
+        if self.name.casefold() in RESERVED_NAMES:
+            raise BundleError(f"output {self.name}: formats use this name for other columns; choose another")
+        for category in self.categories or ():
+            _check_name("category", category)
+
+    @property
+    def field(self) -> Field:
+        """The field that it fills."""
+        return Field(name=self.name, kind=self.kind, dtype=self.dtype, shape=self.shape, categories=self.categories)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +148,7 @@ class Bundle:
     name: str
     latent: LatentSpec
     labels: LabelSpec | None
-    output: OutputSpec
+    outputs: tuple[OutputSpec, ...]
     files: Mapping[str, BundleFile]
     digest: str
     """SHA-256 of the manifest, and through it of every file."""
@@ -155,9 +175,29 @@ class Bundle:
             "generator": self.files[GENERATOR].sha256,
             "latent": _latent_json(self.latent),
             "labels": _labels_json(self.labels),
-            "output": _output_json(self.output),
+            "outputs": _outputs_json(self.outputs),
         }
         return sha256_bytes(canonical_json(semantics))
+
+    @property
+    def output(self) -> OutputSpec:
+        """The first output, of most generators the only one."""
+        return self.outputs[0]
+
+    def schema(self, *, with_latents: bool = False) -> Schema:
+        """Return the fields of a dataset of this generator's samples.
+
+        Args:
+            with_latents: whether each sample is stored with its latents and the seed.
+        """
+        fields = [output.field for output in self.outputs]
+        if self.labels is not None:
+            fields.append(Field(name="label", kind="label", dtype="int64", categories=self.labels.names))
+        fields.append(Field(name="index", kind="index", dtype="int64"))
+        if with_latents:
+            fields.append(Field(name="latents", kind="latents", dtype="float32", shape=(self.latent.dim,)))
+            fields.append(Field(name="seed", kind="seed", dtype="uint64"))
+        return Schema(tuple(fields))
 
     def load(self, name: str) -> bytes:
         """Return a file's bytes, checked again: what is run is what was verified.
@@ -197,8 +237,9 @@ def read_bundle(path: Path) -> Bundle:
     document = _read_manifest(path / MANIFEST)
     try:
         bundle = _from_json(path, document)
-        _check_size([bundle.output])
-    except (DocumentError, BundleError) as error:
+        _check_size(bundle.outputs)
+        bundle.schema(with_latents=True)
+    except (ValueError, BundleError) as error:
         raise BundleError(f"bundle {path}: {MANIFEST} lacks or mistypes a field ({error})") from error
     _verify_files(bundle)
     bundle.load_graph(GENERATOR)
@@ -211,7 +252,7 @@ def write_bundle(
     name: str,
     latent: LatentSpec,
     labels: LabelSpec | None,
-    output: OutputSpec,
+    output: OutputSpec | Sequence[OutputSpec],
     generator: bytes,
     training: Mapping[str, Any],
     parity: Mapping[str, Any],
@@ -219,7 +260,7 @@ def write_bundle(
     fixed_batch: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write a bundle whole or not at all, and return it as read back.
+    """Write a bundle whole or not at all, and return it as read back. ``output`` is one or several.
 
     Raises:
         OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
@@ -228,14 +269,15 @@ def write_bundle(
     """
     refuse_existing(path, overwrite=overwrite)
     _check_name("the name of bundle", name)
-    _check_size([output])
+    outputs = [output] if isinstance(output, OutputSpec) else list(output)
+    _check_size(outputs)
     check_confined(generator, f"the graph of bundle {path}")
     document = {
         "schema": SCHEMA,
         "name": name,
         "latent": _latent_json(latent),
         "labels": _labels_json(labels),
-        "output": _output_json(output),
+        "outputs": _outputs_json(outputs),
         "training": dict(training),
         "parity": dict(parity),
         "quality": dict(quality or {}),
@@ -329,6 +371,11 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise BundleError(
             f"bundle {path.parent}: schema {schema}, and this gen-engine reads up to {SCHEMA}; update gen-engine"
         )
+    if schema is not None and schema < SCHEMA:
+        raise BundleError(
+            f"bundle {path.parent}: schema {schema}, from an earlier gen-engine; this one reads {SCHEMA}. Export the "
+            "generator again with 'gen-engine export'"
+        )
     try:
         return unseal(data)
     except ValueError as error:
@@ -344,7 +391,7 @@ def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
             name=fields.take("name", text(MAX_NAME)),
             latent=fields.take("latent", _read_latent),
             labels=fields.take("labels", nullable(_read_labels)),
-            output=fields.take("output", _read_output),
+            outputs=fields.take("outputs", list_of(_read_output, 1, MAX_FIELDS)),
             files=fields.take("files", mapping_of(_read_file)),
             digest=fields.take("digest", digest),
             training=fields.take("training", mapping_of(anything)),
@@ -370,16 +417,14 @@ def _read_labels(value: Any, where: str) -> LabelSpec:
 
 def _read_output(value: Any, where: str) -> OutputSpec:
     with Fields(value, where) as fields:
-        output = OutputSpec(
-            modality=fields.take("modality", text(MAX_NAME)),
-            shape=fields.take("shape", list_of(anything, 0, 8)),
-            dtype=fields.take("dtype", anything),
+        return OutputSpec(
+            name=fields.take("name", text(63)),
+            kind=fields.take("kind", text(63)),
+            dtype=fields.take("dtype", text(20)),
+            shape=fields.take("shape", list_of(integer(1, 2**31), 0, MAX_RANK)),
+            tensor=fields.take("tensor", text(MAX_NAME)),
+            categories=fields.take_optional("categories", list_of(text(MAX_NAME), 1)),
         )
-        stated = {name: fields.take(name, anything) for name in ("layout", "range")}
-    for name, implied in _output_json(output).items():
-        if stated.get(name, implied) != implied:
-            raise DocumentError(where, f"{name} {show(stated[name])}: {output.modality} has {show(implied)}")
-    return output
 
 
 def _read_file(value: Any, where: str) -> BundleFile:
@@ -449,12 +494,5 @@ def _labels_json(labels: LabelSpec | None) -> dict[str, Any] | None:
     return None if labels is None else {"count": len(labels.names), "names": list(labels.names)}
 
 
-def _output_json(output: OutputSpec) -> dict[str, Any]:
-    modality = MODALITIES[output.modality]
-    return {
-        "modality": output.modality,
-        "shape": list(output.shape),
-        "layout": modality.layout,
-        "range": None if modality.range is None else list(modality.range),
-        "dtype": output.dtype,
-    }
+def _outputs_json(outputs: Sequence[OutputSpec]) -> list[dict[str, Any]]:
+    return [output.field.to_json() | {"tensor": output.tensor} for output in outputs]

@@ -113,7 +113,7 @@ class Runner:
         lane.collect()
 
     def draw(self, *, seed: int, samples: int) -> NDArray[Any]:
-        """Return samples 0 to ``samples`` - 1 of a sequence, as the sampler makes them."""
+        """Return samples 0 to ``samples`` - 1 of a sequence, as the sampler makes them: the first output's values."""
         starts = range(0, samples, self.backend.batch)
 
         def work(lane: Lane, share: Sequence[int]) -> list[NDArray[Any]]:
@@ -121,7 +121,7 @@ class Runner:
             made = []
             for start in share:
                 lane.submit(*self._feeds(latents, start))
-                made.append(lane.collect().copy())
+                made.append(lane.collect()[self._bundle.output.name].copy())
             return made
 
         lanes = len(self._lanes)
@@ -156,7 +156,8 @@ class Runner:
             if number >= lane.depth:
                 made = lane.collect()
                 if self._as_job:
-                    digest.update(memoryview(np.ascontiguousarray(made)).cast("B"))
+                    for values in made.values():
+                        digest.update(memoryview(np.ascontiguousarray(values)).cast("B"))
             if number < batches:
                 lane.submit(*(self._feeds(latents, number * self.backend.batch) if self._as_job else self._inputs))
 

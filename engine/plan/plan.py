@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from gen_engine.engine.base.digests import seal, unseal
-from gen_engine.engine.base.parse import Fields, digest, integer, list_of, matching, nullable, number, one_of, text
+from gen_engine.engine.base.parse import Fields, digest, integer, matching, nullable, number, one_of, text
 from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.labels import LabelPlan
@@ -17,19 +17,16 @@ from gen_engine.engine.identity.latents import ALGORITHM, DISTRIBUTIONS, check_t
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.request import MAX_BATCH, MAX_COUNT, MAX_SHARD_BYTES
 from gen_engine.engine.plan.shard_set import ShardSet
-from gen_engine.engine.sample.modalities import MODALITIES
-from gen_engine.engine.sample.schema import Layout, Origin
+from gen_engine.engine.sample.schema import Layout, Schema
 from gen_engine.engine.sample.shard import Shard
 
 PLAN_SCHEMA = 3
 _OLDER = "finish the job with the version that began it, or choose another --out"
-_MAX_SIZE = 2**31
-_MAX_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """What computed the pixels. Kernels round differently elsewhere, so it belongs to the job's identity."""
+    """What computed the samples. Kernels round differently elsewhere, so it belongs to the job's identity."""
 
     backend: str
     version: str
@@ -42,7 +39,7 @@ class Compute:
     batch: int
 
     fingerprint: str
-    """SHA-256 of the first batch's pixels: equal on machines whose kernels round alike."""
+    """SHA-256 of what the generator makes of the first batch: equal on machines whose kernels round alike."""
 
     graph: str | None = None
     """SHA-256 of the compiled variant's graph; None for the canonical one, which the generator's own digest pins."""
@@ -154,7 +151,7 @@ class Plan:
                 "truncation": self.truncation,
             },
             "labels": None if self.labels is None else self.labels.to_json(),
-            "sample": _layout_json(self.layout),
+            "fields": self.layout.schema.to_json(),
             "format": {"name": self.format, "version": self.format_id, "codec": self.codec_id},
             "shard_size": self.shard_size,
             "shard_bytes": self.shard_bytes,
@@ -173,11 +170,9 @@ class Plan:
             seed = fields.take("seed", integer(0, 2**64 - 1))
             count = fields.take("count", integer(1, MAX_COUNT))
             shard_size = fields.take("shard_size", integer(1, MAX_COUNT))
-            layout = fields.take(
-                "sample", lambda value, at: _read_layout(value, at, seed, shard_count(count, shard_size))
-            )
+            schema = fields.take("fields", Schema.from_json)
             labels = fields.take("labels", nullable(LabelPlan.from_json))
-            _check_labels(labels, layout, where)
+            _check_labels(labels, schema, where)
             return cls(
                 **fields.take("bundle", _read_bundle),
                 **fields.take("latents", _read_latents),
@@ -185,7 +180,7 @@ class Plan:
                 count=count,
                 seed=seed,
                 labels=labels,
-                layout=layout,
+                layout=Layout(schema=schema, shards=shard_count(count, shard_size)),
                 shard_size=shard_size,
                 shard_bytes=fields.take("shard_bytes", nullable(integer(1, MAX_SHARD_BYTES))),
                 compute=fields.take("compute", Compute.from_json),
@@ -242,34 +237,8 @@ def _read_format(value: Any, where: str) -> dict[str, Any]:
         }
 
 
-def _layout_json(layout: Layout) -> dict[str, Any]:
-    return {
-        "modality": layout.modality,
-        "shape": list(layout.shape),
-        "dtype": layout.dtype.name,
-        "classes": None if layout.class_names is None else list(layout.class_names),
-        "stored_latents": None if layout.origin is None else layout.origin.latent_dim,
-    }
-
-
-def _read_layout(value: Any, where: str, seed: int, shards: int) -> Layout:
-    with Fields(value, where) as fields:
-        modality = fields.take("modality", one_of(*MODALITIES))
-        axes = len(MODALITIES[modality].axes)
-        stored = fields.take("stored_latents", nullable(integer(1, _MAX_SIZE)))
-        layout = Layout(
-            shape=fields.take("shape", list_of(integer(1, _MAX_SIZE), axes, axes)),
-            class_names=fields.take("classes", nullable(list_of(text(), 1, _MAX_CLASSES))),
-            shards=shards,
-            modality=modality,
-            origin=None if stored is None else Origin(seed=seed, latent_dim=stored),
-        )
-        fields.take("dtype", one_of(layout.dtype.name))
-        return layout
-
-
-def _check_labels(labels: LabelPlan | None, layout: Layout, where: str) -> None:
-    classes = 0 if layout.class_names is None else len(layout.class_names)
+def _check_labels(labels: LabelPlan | None, schema: Schema, where: str) -> None:
+    classes = len(schema.class_names or ())
     if (labels is None) != (classes == 0):
         raise DocumentError(where, f"a plan has labels where its samples have classes, and these have {classes:,}")
     if labels is not None and labels.constant is not None and labels.constant >= classes:

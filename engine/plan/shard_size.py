@@ -26,26 +26,26 @@ def settle_shard_size(request: SampleRequest, form: Format, codec: Codec, layout
     wanted = request.shard_bytes
     if wanted is None and request.shard_size is None:
         wanted = form.default_shard_bytes
-    if wanted is None and form.most_shard_bytes is None:
+    if wanted is None and form.max_shard_bytes is None:
         return request.shard_size or DEFAULT_SHARD_SIZE
-    batch, empty = len(first.pixels_BHWC), _bytes_of(form, codec, layout, None)
+    batch, empty = len(first), _bytes_of(form, codec, layout, None)
     batch_bytes = _bytes_of(form, codec, layout, first) - empty
     size = request.shard_size or DEFAULT_SHARD_SIZE
     if wanted is not None:
         fitting = max(1, (wanted - empty) // batch_bytes) * batch
         size = fitting if request.shard_bytes is not None else min(size, fitting)
     shard_bytes = empty + min(size, request.count) * batch_bytes // batch
-    if form.most_shard_bytes is not None and shard_bytes >= form.most_shard_bytes:
+    if form.max_shard_bytes is not None and shard_bytes >= form.max_shard_bytes:
         raise RequestError(
             f"a shard of {size:,} samples would have about {shard_bytes:,} bytes, and one of format {form.name} has "
-            f"less than {form.most_shard_bytes:,}; choose a smaller --shard-size or --shard-bytes"
+            f"less than {form.max_shard_bytes:,}; choose a smaller --shard-size or --shard-bytes"
         )
     return size
 
 
 def _bytes_of(form: Format, codec: Codec, layout: Layout, first: Batch | None) -> int:
     """Write a shard of the first batch, or of nothing, and return its size."""
-    shard = Shard(number=0, start=0, stop=0 if first is None else len(first.pixels_BHWC))
+    shard = Shard(number=0, start=0, stop=0 if first is None else len(first))
     with tempfile.TemporaryDirectory(prefix="gen-engine-shard-") as scratch:
         writer = form.open(Path(scratch), layout, shard, codec)
         try:

@@ -1,11 +1,12 @@
-"""The first batch of a job, rendered before anything is written: does it fit into memory, and is it more than nothing?
+"""The first batch of a job, rendered before anything is written: does it fit into memory, and is it not degenerate?
 
-Shape suffixes: B samples, H height, W width, C channels.
+Shape suffixes: B samples, V values of a sample.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable
 
@@ -20,13 +21,13 @@ from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import canonical_graph
 from gen_engine.engine.render.allowance import Allowance, Cancel, run_stoppable
 from gen_engine.engine.render.renderer import Renderer
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Batch
 
-LEAST_VALUES = 16
+MIN_VALUES = 16
 """Samples of fewer values may well be equal by themselves: a label and a few levels."""
 
 _A_FEW_LEVELS = 16 / 255
-"""Of the range [-1, 1] of a picture: how far a flat picture's values may be apart in the arithmetic of the original."""
+"""Of the range [-1, 1] of an image: how far a flat image's values may be apart in the arithmetic of the original."""
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|bad[ _]alloc|failed to allocate|allocat\w* .*failed|cannot allocate|OUT_OF_MEMORY|BFCArena",
@@ -38,8 +39,8 @@ _OUT_OF_MEMORY = re.compile(
 Allow = Callable[[int], "Allowance | None"]
 """A batch → what it may cost; None for a device that is not limited."""
 
-First = tuple[Backend, Pixels, "NDArray[np.int64] | None", "NDArray[np.float32] | None"]
-"""The backend, and the samples, labels and latents of the first batch."""
+First = tuple[Backend, Batch]
+"""The backend, and its first batch with all fields of the dataset."""
 
 
 def render_first_batch(
@@ -47,7 +48,6 @@ def render_first_batch(
     render: Callable[[Backend], Renderer],
     batch: int,
     *,
-    with_latents: bool,
     allow: Allow = lambda _: None,
 ) -> First:
     """Open a backend and render samples 0 to ``batch`` - 1, twice, to see that they are the same.
@@ -56,7 +56,6 @@ def render_first_batch(
         open_at: opens the backend for a batch.
         render: makes a renderer on a new lane of it.
         batch: samples a call.
-        with_latents: whether the latents are wanted too.
         allow: what opening and rendering a batch may cost.
 
     Raises:
@@ -64,7 +63,7 @@ def render_first_batch(
             samples differ when they are rendered again; or what ``open_at`` and rendering raise.
     """
     try:
-        return _render(open_at, render, batch, with_latents, allow)
+        return _render(open_at, render, batch, allow)
     except (MemoryError, BackendError) as error:
         if not _is_memory(error):
             raise
@@ -86,7 +85,7 @@ def _one_that_fits(
     while batch > 1:
         batch //= 2
         with contextlib.suppress(MemoryError, BackendError):
-            _render(open_at, render, batch, False, allow)
+            _render(open_at, render, batch, allow)
             return batch
     return None
 
@@ -95,35 +94,36 @@ def _render(
     open_at: Callable[[int], Backend],
     render: Callable[[Backend], Renderer],
     batch: int,
-    with_latents: bool,
     allow: Allow,
 ) -> First:
     def work(cancels: list[Cancel]) -> First:
         backend = open_at(batch)
         with contextlib.closing(render(backend)) as renderer:
             cancels.append(renderer.cancel)
-            pixels_BHWC, labels_B = renderer.array(0, batch)
-            refuse_nondeterministic(pixels_BHWC, renderer.array(0, batch)[0], backend)
-            return backend, pixels_BHWC, labels_B, renderer.latents(0, batch) if with_latents else None
+            first = renderer.array(0, batch)
+            refuse_nondeterministic(first, renderer.array(0, batch), backend)
+            return backend, first
 
     allowance = allow(batch)
     return work([]) if allowance is None else run_stoppable(work, allowance, f"the first batch of {batch}")
 
 
-def refuse_nondeterministic(first_B: Pixels, again_B: Pixels, backend: Backend) -> None:
-    """Raise BackendError unless the same batch rendered twice has the same bits.
+def refuse_nondeterministic(first: Batch, again: Batch, backend: Backend) -> None:
+    """Raise BackendError unless the same batch rendered twice has the same bits in every field.
 
     Random operators are refused by name before; this finds every other cause, in the graph or in the runtime.
     """
-    if first_B.tobytes() == again_B.tobytes():
-        return
-    differ_BV = (first_B != again_B).reshape(len(first_B), -1)
-    raise BackendError(
-        f"{backend.name} on {backend.device} in {backend.precision} makes other samples when the first batch is "
-        f"rendered again: sample {int(np.argmax(differ_BV.any(axis=1)))} differs, {np.count_nonzero(differ_BV)} of "
-        f"{differ_BV.size} values in all. A sample must be a function of its seed and index. Try --backend "
-        "onnxruntime --precision fp32; if that is the same, the graph itself is not deterministic"
-    )
+    for name in first.columns:
+        first_B, again_B = np.asarray(first[name]), np.asarray(again[name])
+        if first_B.tobytes() == again_B.tobytes():
+            continue
+        differ_BV = (first_B != again_B).reshape(len(first_B), -1)
+        raise BackendError(
+            f"{backend.name} on {backend.device} in {backend.precision} makes other samples when the first batch is "
+            f"rendered again: sample {int(np.argmax(differ_BV.any(axis=1)))} differs, {np.count_nonzero(differ_BV)} of "
+            f"{differ_BV.size} values of field {name} in all. A sample must be a function of its seed and index. Try "
+            "--backend onnxruntime --precision fp32; if that is the same, the graph itself is not deterministic"
+        )
 
 
 def _is_memory(error: BaseException) -> bool:
@@ -132,19 +132,17 @@ def _is_memory(error: BaseException) -> bool:
     return error.__cause__ is not None and _is_memory(error.__cause__)
 
 
-def refuse_broken(
-    pixels_BHWC: Pixels, bundle: Bundle, backend: Backend, latents: Latents, labels: Labels | None
-) -> None:
-    """See that the first batch is not what a broken engine makes: the same for every latent, or NaN.
+def refuse_broken(first: Batch, bundle: Bundle, backend: Backend, latents: Latents, labels: Labels | None) -> None:
+    """Check that the first batch is not what a broken engine makes: the same for every latent, or NaN.
 
-    NaN cannot be seen in uint8: it becomes a flat picture, all of one value. Where there is one, the exported graph
-    is asked in ONNX Runtime on the CPU what the values were before they became levels.
+    NaN cannot be seen in integers: it becomes a flat image, all of one value. Where there is one, the exported graph is
+    run by ONNX Runtime on the CPU for the values that it had before they became levels.
 
     Raises:
         BackendError: it is.
     """
-    flat_BV = pixels_BHWC.reshape(len(pixels_BHWC), -1)
-    if flat_BV.shape[1] < LEAST_VALUES:
+    flat_BV = _bytes_of(first, bundle)
+    if sum(math.prod(output.shape) for output in bundle.outputs) < MIN_VALUES:
         return
     run = f"{backend.name} on {backend.device} in {backend.precision}"
     if len(flat_BV) > 1 and (flat_BV == flat_BV[0]).all():
@@ -153,16 +151,32 @@ def refuse_broken(
             f"{run} runs it wrongly, or its training has collapsed. Try --backend onnxruntime --precision fp32; if "
             "that is the same, train it again"
         )
-    suspects = np.flatnonzero((flat_BV == flat_BV[:, :1]).all(axis=1))
-    if len(suspects) == 0 or pixels_BHWC.dtype.kind == "f":
+    if len(bundle.outputs) > 1:  # an empty mask is flat, and the graph has no "images" to compare with
         return
+    output = bundle.output
+    suspects = np.flatnonzero(output.field.behaviour.suspects(np.asarray(first[output.name])))
+    if len(suspects):
+        _refuse_overflow(suspects.tolist(), bundle, backend, latents, labels)
+
+
+def _bytes_of(first: Batch, bundle: Bundle) -> NDArray[np.uint8]:
+    """Return the bytes of everything that the generator made of each sample: uint8 [B, …]."""
+    columns = [np.ascontiguousarray(first[output.name]) for output in bundle.outputs]
+    return np.concatenate([column.reshape(len(column), -1).view(np.uint8) for column in columns], axis=1)
+
+
+def _refuse_overflow(
+    suspects: list[int], bundle: Bundle, backend: Backend, latents: Latents, labels: Labels | None
+) -> None:
+    """Raise BackendError if one of these samples was not flat, or not finite, before it became levels."""
     from gen_engine.engine.backends.onnxruntime import exported_values
 
     labels_B = None if labels is None else labels.draw(0, backend.batch)
-    values_BV = exported_values(canonical_graph(bundle), latents.draw(0, backend.batch), labels_B).reshape(
-        len(flat_BV), -1
-    )
-    for sample in suspects.tolist():
+    values = exported_values(canonical_graph(bundle), latents.draw(0, backend.batch), labels_B)
+    if values is None:
+        return
+    values_BV = values.reshape(len(values), -1)
+    for sample in suspects:
         values_V = values_BV[sample]
         if not np.isfinite(values_V).all():
             raise BackendError(
@@ -171,6 +185,7 @@ def refuse_broken(
             )
         if np.ptp(values_V) > _A_FEW_LEVELS:
             raise BackendError(
-                f"sample {sample} is of one value throughout as {run} makes it, and is not as the exported graph makes "
-                "it: a value was NaN or overflowed. Use another --precision, or compile the bundle again"
+                f"sample {sample} has one value throughout as {backend.name} on {backend.device} in "
+                f"{backend.precision} makes it, and does not as the exported graph makes it: a value was NaN or "
+                "overflowed. Use another --precision, or compile the bundle again"
             )

@@ -15,6 +15,7 @@ from gen_engine.engine.render.allowance import Allowance
 from gen_engine.engine.render.first_batch import First, refuse_broken, render_first_batch
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.render.rows import check_batch
+from gen_engine.engine.sample.schema import Schema
 
 
 def open_checked(
@@ -26,7 +27,7 @@ def open_checked(
     new_latents: Callable[[], Latents],
     new_labels: Callable[[], Labels | None],
     limited: bool,
-    with_latents: bool,
+    schema: Schema,
 ) -> First:
     """Open a backend and render its first batch: twice, within limits, not degenerate, each row as it is alone.
 
@@ -38,24 +39,23 @@ def open_checked(
         new_latents: makes latents for one thread.
         new_labels: makes labels for one thread; None without classes.
         limited: whether :class:`Allowance` holds, as it does on a processor. Building an engine takes minutes.
-        with_latents: whether the latents are wanted too.
+        schema: the fields of the dataset.
 
     Raises:
         BackendError: one of the checks failed, or the runtime did.
     """
 
     def render(opened: Backend) -> Renderer:
-        return Renderer(opened.lane(), opened.batch, new_latents(), new_labels())
+        return Renderer(opened.lane(), opened.batch, new_latents(), new_labels(), schema)
 
     def allow(size: int) -> Allowance | None:
         return Allowance.of(bundle, len(graph.onnx), size) if limited else None
 
-    first = render_first_batch(open_at, render, batch, with_latents=with_latents, allow=allow)
-    backend, pixels, labels_B, _ = first
-    refuse_broken(pixels, bundle, backend, new_latents(), new_labels())
+    first = render_first_batch(open_at, render, batch, allow=allow)
+    backend, samples = first
+    refuse_broken(samples, bundle, backend, new_latents(), new_labels())
     check_batch(
-        pixels,
-        labels_B,
+        samples,
         backend,
         graph,
         bundle,

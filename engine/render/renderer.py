@@ -3,15 +3,17 @@
 A shard's samples are a pure function of its range. Batches lie on a fixed grid over the whole dataset: batch b is
 always samples ``[b * B, (b + 1) * B)``, whatever shard wants some of them, and whatever the count is. So a sample is
 always computed in the same row beside the same neighbours, and cannot depend on how the job was cut up. Batches
-that a shard's edges cut are computed for both sides: at most one extra batch a shard, none if B divides the shard size.
+that a shard's edges cut are computed for both sides: at most one extra batch per shard, none if B divides the
+shard size.
 
-Shape suffixes: B samples, Z latent dimensions, H height, W width, C channels.
+Shape suffixes: B samples, Z latent dimensions.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +22,23 @@ from gen_engine.engine.backends.contract import CancellableLane, DrawingLane, La
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.labels import Labels
 from gen_engine.engine.identity.latents import Latents
-from gen_engine.engine.sample.modalities import Pixels
-from gen_engine.engine.sample.schema import Batch
+from gen_engine.engine.sample.schema import Batch, Column, Field, Schema, concatenate
 
 _AT_ONCE = 256
 """Samples whose latents are drawn together: half as many cost a third more each."""
 
 
 class Renderer:
-    """Turns ranges of sample indices into pixels on one lane. Used by one thread.
+    """Makes batches of samples, with all the fields of a schema, on one lane. Used by one thread.
 
     Args:
         lane: where the generator runs.
         batch: the lane's fixed batch.
         latents: what drives it.
         labels: the classes, for a generator that has them.
-        first_batch: pixels of samples 0 to batch - 1, as the lane makes them, if they were rendered before: a job
-            renders them to know its fingerprint, and a small job should not wait for them twice.
+        schema: the fields of a batch.
+        first_batch: samples 0 to batch - 1, as the lane makes them, if they were rendered before: a job renders them
+            for its fingerprint, and a small job should not wait for them twice.
     """
 
     def __init__(
@@ -45,28 +47,30 @@ class Renderer:
         batch: int,
         latents: Latents,
         labels: Labels | None,
-        first_batch: Pixels | None = None,
+        schema: Schema,
+        first_batch: Batch | None = None,
     ) -> None:
         self._lane, self._batch = lane, batch
         # Once: looking whether a class has a protocol's methods takes longer than all else that a batch costs here.
         self._drawing = lane if isinstance(lane, DrawingLane) else None
         self._latents, self._labels = latents, labels
+        self._outputs, self._stores_latents = schema.outputs, "latents" in schema
         self._first_batch = first_batch
         self._ahead, self._ahead_from = np.empty((0, latents.dim), np.float32), 0
 
     def render(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield samples ``[start, stop)`` in order, at most a batch at a time.
 
-        The pixels are the lane's: valid until the next step of the iteration.
+        What the generator makes are the lane's arrays: valid until the next step of the iteration.
 
         Raises:
-            BackendError: the generator failed, or made a value that is no number.
+            BackendError: the generator failed, or made a value that its field cannot have, such as NaN.
         """
         in_flight: deque[tuple[int, NDArray[np.int64] | None]] = deque()
         for first in range(start - start % self._batch, stop, self._batch):
             labels_B = None if self._labels is None else self._labels.draw(first, first + self._batch)
             if first == 0 and self._first_batch is not None:
-                yield self._cut(self._first_batch, first, labels_B, start, stop)
+                yield self._cut(self._first_batch.columns, first, labels_B, start, stop)
                 continue
             if len(in_flight) == self._lane.depth:
                 yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
@@ -89,20 +93,31 @@ class Renderer:
         at = first - self._ahead_from
         return self._ahead[at : at + self._batch]
 
-    def _cut(self, pixels_BHWC: Pixels, first: int, labels_B: NDArray[np.int64] | None, start: int, stop: int) -> Batch:
-        """Return of the batch that begins at ``first`` what lies in ``[start, stop)``."""
+    def _cut(
+        self,
+        values: Mapping[str, Column],
+        first: int,
+        labels_B: NDArray[np.int64] | None,
+        start: int,
+        stop: int,
+    ) -> Batch:
+        """Return of the batch that begins at ``first`` what lies in ``[start, stop)``, with all fields."""
         wanted = slice(max(start - first, 0), min(stop - first, self._batch))
-        _refuse_non_finite(pixels_BHWC[wanted], first + wanted.start)
-        return Batch(first + wanted.start, pixels_BHWC[wanted], None if labels_B is None else labels_B[wanted])
+        start, stop = first + wanted.start, first + wanted.stop
+        columns: dict[str, Column] = {field.name: values[field.name][wanted] for field in self._outputs}
+        for field in self._outputs:
+            _refuse_invalid(field, columns[field.name], start)
+        if labels_B is not None:
+            columns["label"] = labels_B[wanted]
+        columns["index"] = np.arange(start, stop)
+        if self._stores_latents:
+            columns["latents"] = self._latents.draw(start, stop)
+            columns["seed"] = np.full(stop - start, self._latents.seed, np.uint64)
+        return Batch(start, columns)
 
-    def array(self, start: int, stop: int) -> tuple[Pixels, NDArray[np.int64] | None]:
-        """Return the pixels, as :class:`Batch` has them, and the labels of samples ``[start, stop)`` at once."""
-        pixels, labels = [], []
-        for batch in self.render(start, stop):
-            pixels.append(batch.pixels_BHWC.copy())
-            if batch.labels_B is not None:
-                labels.append(batch.labels_B)
-        return np.concatenate(pixels), np.concatenate(labels) if labels else None
+    def array(self, start: int, stop: int) -> Batch:
+        """Return samples ``[start, stop)`` at once, in new arrays."""
+        return concatenate([batch.copy() for batch in self.render(start, stop)])
 
     def latents(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return what samples ``[start, stop)`` are made from: float32 [stop - start, Z]."""
@@ -118,12 +133,12 @@ class Renderer:
         self._lane.close()
 
 
-def _refuse_non_finite(pixels_BHWC: Pixels, first: int) -> None:
-    """Raise BackendError if a value is NaN or infinite, which uint8 cannot be; ``first`` is the first row's sample."""
-    if pixels_BHWC.dtype.kind != "f" or np.isfinite(pixels_BHWC).all():
+def _refuse_invalid(field: Field, values: Any, first: int) -> None:
+    """Raise BackendError if a value is none that the field can have; ``first`` is the first row's sample."""
+    valid_B = field.behaviour.valid(values, field)
+    if valid_B is None:
         return
-    finite_B = np.isfinite(pixels_BHWC.reshape(len(pixels_BHWC), -1)).all(axis=1)
     raise BackendError(
-        f"sample {first + int(np.argmin(finite_B))}: the generator made a value that is NaN or infinite, and such a "
-        "sample is never written; try --precision fp32, a smaller --truncation or another --seed"
+        f"sample {first + int(np.argmin(valid_B))}: the generator made a {field.behaviour.invalid}, and such a sample "
+        "is never written; try --precision fp32, a smaller --truncation or another --seed"
     )

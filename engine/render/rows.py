@@ -27,8 +27,9 @@ from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.variants import Graph
 from gen_engine.engine.render.allowance import Allowance, Cancel, run_stoppable
-from gen_engine.engine.render.first_batch import LEAST_VALUES
+from gen_engine.engine.render.first_batch import MIN_VALUES
 from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.sample.schema import Batch
 
 MAX_ROWS: Final = 64
 """Rows that are compared. A larger batch is sampled evenly, its first and last rows included."""
@@ -41,9 +42,12 @@ _MEAN_SHARE: Final = 1 / 8
 """Share of the tolerance that the mean difference of a row may reach: few values are rounded so far."""
 
 
+MAX_TURNED: Final = 1 / 4
+"""Share of the rows in which a category or an integer may differ: rounding turns a close decision over."""
+
+
 def check_batch(
-    first_B: NDArray[Any],
-    labels_B: NDArray[np.int64] | None,
+    first: Batch,
     backend: Backend,
     graph: Graph,
     bundle: Bundle,
@@ -57,8 +61,7 @@ def check_batch(
     A graph that passed at this batch in this runtime on such a processor is not checked again on this machine.
 
     Args:
-        first_B: what the backend made of samples 0 to B - 1.
-        labels_B: their labels, for a generator that has classes.
+        first: samples 0 to B - 1 as the backend made them.
         backend: what made them.
         graph: the graph that it runs.
         bundle: the graph's.
@@ -70,7 +73,7 @@ def check_batch(
         BackendError: a row differs by more than its precision explains, or the check took too long.
     """
     record = _record(backend, graph)
-    if len(first_B) == 1 or (record is not None and record.exists()):
+    if len(first) == 1 or (record is not None and record.exists()):
         return
 
     def work(cancels: list[Cancel]) -> None:
@@ -78,23 +81,43 @@ def check_batch(
         with contextlib.closing(render(backend if fixed else open_one())) as renderer:
             cancels.append(renderer.cancel)
             if fixed:
-                _check_company(first_B, renderer.latents(0, len(first_B)), labels_B, backend, bundle.name)
+                _check_company(first, renderer.latents(0, len(first)), backend, bundle)
             else:
-                _check_alone(first_B, renderer, backend, bundle.name)
+                _check_alone(first, renderer, backend, bundle)
 
     if allowance is None:
         work([])
     else:
-        run_stoppable(work, allowance, f"the check of a batch of {len(first_B)}")
+        run_stoppable(work, allowance, f"the check of a batch of {len(first)}")
     if record is not None:
         with contextlib.suppress(OSError):
             record.touch()
 
 
-def _check_alone(first_B: NDArray[Any], renderer: Renderer, backend: Backend, name: str) -> None:
-    rows_R = np.unique(np.linspace(0, len(first_B) - 1, min(len(first_B), MAX_ROWS)).astype(int))
-    alone_R = np.concatenate([renderer.array(row, row + 1)[0] for row in rows_R.tolist()])
-    refuse_batch_dependence(first_B[rows_R], alone_R, rows_R, backend, name)
+def _check_alone(first: Batch, renderer: Renderer, backend: Backend, bundle: Bundle) -> None:
+    rows_R = np.unique(np.linspace(0, len(first) - 1, min(len(first), MAX_ROWS)).astype(int))
+    alone = [renderer.array(row, row + 1) for row in rows_R.tolist()]
+    for output in bundle.outputs:
+        batched_R = np.asarray(first[output.name])[rows_R]
+        alone_R = np.concatenate([np.asarray(one[output.name]) for one in alone])
+        if output.field.form == "scalar" and batched_R.dtype.kind != "f":
+            _refuse_other_decisions(batched_R, alone_R, rows_R, backend, f"{output.name} of bundle {bundle.name}")
+        else:
+            refuse_batch_dependence(batched_R, alone_R, rows_R, backend, bundle.name)
+
+
+def _refuse_other_decisions(
+    batched_R: NDArray[Any], alone_R: NDArray[Any], rows_R: NDArray[np.int_], backend: Backend, what: str
+) -> None:
+    """Raise BackendError if more categories or integers differ than rounding can have turned over."""
+    differ_R = batched_R != alone_R
+    if np.count_nonzero(differ_R) > max(1, MAX_TURNED * len(rows_R)):
+        raise BackendError(
+            f"field {what} is another one in {np.count_nonzero(differ_R)} of {len(rows_R)} samples, sample "
+            f"{rows_R[int(np.argmax(differ_R))]} first, between a batch of {backend.batch} and a batch of 1: its graph "
+            "computes something else at another batch. Use --batch 1, or export the generator again with a batch of "
+            "its own"
+        )
 
 
 def refuse_batch_dependence(
@@ -105,7 +128,7 @@ def refuse_batch_dependence(
     alone_RV = alone_R.reshape(len(rows_R), -1).astype(np.float64)
     error_RV = np.abs(batched_R.reshape(len(rows_R), -1) - alone_RV) / _scale(alone_RV, batched_R.dtype)
     excess_R = error_RV.max(axis=1)
-    if error_RV.shape[1] >= LEAST_VALUES:
+    if error_RV.shape[1] >= MIN_VALUES:
         excess_R = np.maximum(excess_R, error_RV.mean(axis=1) / _MEAN_SHARE)
     worst = int(np.argmax(excess_R))
     if excess_R[worst] <= tolerance:
@@ -131,22 +154,23 @@ def _scale(alone_RV: NDArray[np.float64], dtype: np.dtype[Any]) -> Any:
 
 
 def _check_company(
-    first_B: NDArray[Any],
+    first: Batch,
     latents_BZ: NDArray[np.float32],
-    labels_B: NDArray[np.int64] | None,
     backend: Backend,
-    name: str,
+    bundle: Bundle,
 ) -> None:
     """Raise BackendError unless every other row keeps its bits when the rest become other samples, for either half."""
+    labels_B = None if bundle.labels is None else np.asarray(first["label"])
     with contextlib.closing(backend.lane()) as lane:
         for kept in (slice(0, None, 2), slice(1, None, 2)):
             other_BZ = -latents_BZ
             other_BZ[kept] = latents_BZ[kept]
             lane.submit(other_BZ, labels_B)
-            if not np.array_equal(lane.collect()[kept], first_B[kept]):
+            made = lane.collect()
+            if not all(np.array_equal(made[name][kept], np.asarray(first[name])[kept]) for name in made):
                 raise BackendError(
-                    f"a sample of bundle {name} depends on the other samples of its batch of {backend.batch}: its "
-                    "graph mixes rows, as batch statistics do. Export it in eval mode, with stored statistics"
+                    f"a sample of bundle {bundle.name} depends on the other samples of its batch of {backend.batch}: "
+                    "its graph mixes rows, as batch statistics do. Export it in eval mode, with stored statistics"
                 )
 
 

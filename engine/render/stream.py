@@ -15,12 +15,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gen_engine.engine.render.lanes import Stopped, StopSignal
 from gen_engine.engine.render.renderer import Renderer
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Batch, Ragged
 
 TICKET_BATCHES = 4
 """Batches of the grid a ticket: a lane's slots run empty at the end of one, and a reader waits for a whole one."""
@@ -28,34 +25,27 @@ TICKET_BATCHES = 4
 _LOOK_UP_S = 0.1
 
 
-class Samples(NamedTuple):
-    """Consecutive samples. The arrays are the caller's: nobody else has them, and nothing writes to them again."""
-
-    pixels: Pixels
-    """uint8 [n, H, W, C] of pictures; float32 [n, …], channels last, of other modalities."""
-
-    labels: NDArray[np.int64] | None
-    """int64 [n], class ids; None for a generator without classes."""
-
-
-Reading: TypeAlias = Generator[Samples, None, None]
-"""An iterator that can be closed."""
+Reading: TypeAlias = Generator[Batch, None, None]
+"""An iterator that can be closed. The arrays are the caller's: nothing writes to them again."""
 
 
 @dataclass
 class _Slot:
     """Samples ``[start, start + n)`` on their way to the reader."""
 
-    start: int
-    samples: Samples
+    samples: Batch
     missing: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.missing = len(self.samples.pixels)
+        self.missing = len(self.samples)
+
+    @property
+    def start(self) -> int:
+        return self.samples.start
 
     @property
     def stop(self) -> int:
-        return self.start + len(self.samples.pixels)
+        return self.samples.stop
 
 
 class _Ticket(NamedTuple):
@@ -71,7 +61,7 @@ class Stream:
 
     Args:
         open_renderer: opens a lane; called by each lane's thread.
-        allocate: makes the arrays for so many samples.
+        allocate: makes the arrays for the samples ``[start, stop)``.
         check: raises if the stream may not go on; called at every step of the reader.
         start: the first sample.
         stop: the one after the last.
@@ -83,7 +73,7 @@ class Stream:
     def __init__(
         self,
         open_renderer: Callable[[], AbstractContextManager[Renderer]],
-        allocate: Callable[[int], Samples],
+        allocate: Callable[[int, int], Batch],
         check: Callable[[], object],
         *,
         start: int,
@@ -142,8 +132,7 @@ class Stream:
             for number in numbers:
                 if number not in self._slots:
                     first = self._start + number * self._batch
-                    samples = self._allocate(min(self._batch, self._stop - first))
-                    self._slots[number] = _Slot(first, samples)
+                    self._slots[number] = _Slot(self._allocate(first, min(first + self._batch, self._stop)))
             self._tickets.put(_Ticket(start, stop, [self._slots[number] for number in numbers]))
             self._issued = stop
 
@@ -185,14 +174,16 @@ class Stream:
 
     def _fill(self, renderer: Renderer, ticket: _Ticket) -> None:
         first_slot = (ticket.start - self._start) // self._batch
-        for start, pixels, labels, _ in renderer.render(ticket.start, ticket.stop):
-            at, stop = start, start + pixels.shape[0]
-            while at < stop:
+        for batch in renderer.render(ticket.start, ticket.stop):
+            at = batch.start
+            while at < batch.stop:
                 slot = ticket.slots[(at - self._start) // self._batch - first_slot]
-                until = min(stop, slot.stop)
-                into = slice(at - slot.start, until - slot.start)
-                slot.samples.pixels[into] = pixels[at - start : until - start]
-                if slot.samples.labels is not None and labels is not None:
-                    slot.samples.labels[into] = labels[at - start : until - start]
+                until = min(batch.stop, slot.stop)
+                part = batch.rows(at - batch.start, until - batch.start)
+                for name, column in slot.samples.columns.items():
+                    values = part[name]
+                    assert not isinstance(column, Ragged), name
+                    assert not isinstance(values, Ragged), name
+                    column[at - slot.start : until - slot.start] = values
                 at = until
             self._ending.check()

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.backends.choose import choose
 from gen_engine.engine.backends.contract import Backend
@@ -23,10 +25,10 @@ from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
 from gen_engine.engine.plan.shard_size import settle_shard_size
 from gen_engine.engine.render.opening import open_checked
 from gen_engine.engine.render.renderer import Renderer
-from gen_engine.engine.sample.modalities import Pixels
-from gen_engine.engine.sample.schema import Batch, Layout, Origin
+from gen_engine.engine.sample.schema import Batch, Layout, Schema
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format
+from gen_engine.engine.writers.shard import is_encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +43,14 @@ class Job:
     codec: Codec
     new_labels: Callable[[], Labels | None] = field(repr=False)
 
-    first_batch: Pixels = field(repr=False)
+    first_batch: Batch = field(repr=False)
     """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint."""
 
     def renderer(self) -> Renderer:
         """Open a lane."""
         latents = _latents(self.bundle, self.plan.seed, self.plan.truncation)
-        return Renderer(self.backend.lane(), self.backend.batch, latents, self.new_labels(), self.first_batch)
+        lane, schema = self.backend.lane(), self.plan.layout.schema
+        return Renderer(lane, self.backend.batch, latents, self.new_labels(), schema, self.first_batch)
 
 
 def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None] = lambda _: None) -> Job:
@@ -75,7 +78,8 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         note=note,
     )
     batch = _settle_batch(request, bundle, graph)
-    backend, first_batch, first_labels, first_latents = open_checked(
+    schema = bundle.schema(with_latents=request.with_latents)
+    backend, first_batch = open_checked(
         bundle,
         graph,
         batch,
@@ -85,11 +89,11 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         new_latents=lambda: _latents(bundle, request.seed, request.truncation),
         new_labels=new_labels,
         limited=request.device == "cpu",
-        with_latents=request.with_latents,
+        schema=schema,
     )
-    codec.encode(first_batch[:1])  # a codec that cannot hold such samples says so before anything is written
-    layout = _layout_of_one_shard(request, bundle)
-    shard_size = settle_shard_size(request, form, codec, layout, Batch(0, first_batch, first_labels, first_latents))
+    layout = Layout(schema=schema, shards=1)
+    _check_storage(form, codec, layout, first_batch)
+    shard_size = settle_shard_size(request, form, codec, layout, first_batch)
     plan = Plan(
         bundle_name=bundle.name,
         bundle_digest=bundle.digest,
@@ -105,7 +109,7 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         codec_id=None if form.holds_arrays else codec.identity,
         shard_size=shard_size,
         shard_bytes=request.shard_bytes,
-        compute=_computation(backend, graph, batch, first_batch),
+        compute=_computation(backend, graph, batch, fingerprint(first_batch, schema)),
     )
     return Job(
         request=request,
@@ -135,8 +139,8 @@ def open_plan(plan: Plan, bundle: Bundle, labels: Labels | None = None) -> Job:
     _check_generator(plan, bundle)
     compute, form = plan.compute, open_format(plan.format)
     codec = open_codec("raw" if plan.codec_id is None else plan.codec_id.partition("/")[0])
-    if codec.pictures_only and plan.layout.modality != "image":
-        raise DatasetError(f"its plan is inconsistent: codec {codec.name} of {plan.layout.modality} samples")
+    if form.holds_arrays is not (plan.codec_id is None):
+        raise DatasetError(f"its plan is inconsistent: format {form.name} with codec {plan.codec_id}")
     graph = find_graph(bundle, compute.graph)
     if graph is None:
         raise RequestError(
@@ -145,14 +149,15 @@ def open_plan(plan: Plan, bundle: Bundle, labels: Labels | None = None) -> Job:
             "there; give a copy of the bundle that has it with --bundle"
         )
     backend = open_backend(compute.backend, bundle, graph, device=compute.device, batch=compute.batch)
-    names = plan.layout.class_names or ()
+    schema = plan.layout.schema
+    names = schema.class_names or ()
 
     def new_labels() -> Labels | None:
         return labels if plan.labels is None or labels is not None else Labels(plan.labels, names, plan.seed)
 
     latents = _latents(bundle, plan.seed, plan.truncation)
-    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, new_labels())) as renderer:
-        first_batch, _ = renderer.array(0, backend.batch)
+    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, new_labels(), schema)) as renderer:
+        first_batch = renderer.array(0, backend.batch)
     return Job(
         request=SampleRequest(count=plan.count, seed=plan.seed),
         plan=plan,
@@ -176,33 +181,31 @@ def _check_generator(plan: Plan, bundle: Bundle) -> None:
             f"the dataset was made by generator {plan.bundle_name} ({plan.generator_id[:12]}…), and {bundle.path} "
             f"holds {bundle.name} ({bundle.generator_id[:12]}…); give the right one with --bundle"
         )
-    classes = None if bundle.labels is None else bundle.labels.names
-    if (plan.layout.modality, plan.layout.shape, plan.layout.class_names) != (
-        bundle.output.modality,
-        bundle.output.shape,
-        classes,
-    ):
-        raise DatasetError("its plan is inconsistent: its samples are not those of its generator")
+    if plan.layout.schema != bundle.schema(with_latents="latents" in plan.layout.schema):
+        raise DatasetError("its plan is inconsistent: its fields are not those of its generator")
 
 
-def _layout_of_one_shard(request: SampleRequest, bundle: Bundle) -> Layout:
-    return Layout(
-        shape=bundle.output.shape,
-        class_names=None if bundle.labels is None else bundle.labels.names,
-        shards=1,
-        modality=bundle.output.modality,
-        origin=Origin(seed=request.seed, latent_dim=bundle.latent.dim) if request.with_latents else None,
-    )
+def fingerprint(first_batch: Batch, schema: Schema) -> str:
+    """Return the SHA-256 of what the generator made of the first batch, one field after the other."""
+    return sha256_bytes(b"".join(np.asarray(first_batch[one.name]).tobytes() for one in schema.outputs))
 
 
-def _computation(backend: Backend, graph: Graph, batch: int, first_batch: Pixels) -> Compute:
+def _check_storage(form: Format, codec: Codec, layout: Layout, first: Batch) -> None:
+    """Raise RequestError, before anything is written, if the format or the codec cannot hold such samples."""
+    form.check(layout)
+    for one in layout.schema:
+        if not form.holds_arrays and is_encoded(one, codec):
+            codec.encode(np.asarray(first[one.name])[:1])
+
+
+def _computation(backend: Backend, graph: Graph, batch: int, fingerprint: str) -> Compute:
     return Compute(
         backend=backend.name,
         version=backend.version,
         device=backend.device.partition(":")[0],
         precision=backend.precision,
         batch=batch,
-        fingerprint=sha256_bytes(first_batch.tobytes()),
+        fingerprint=fingerprint,
         graph=None if graph.origin == CANONICAL else graph.sha256,
         engine=backend.engine,
     )
@@ -223,20 +226,19 @@ def _settle_batch(request: SampleRequest, bundle: Bundle, graph: Graph) -> int:
 
 
 def _choose_codec(request: SampleRequest, form: Format, bundle: Bundle) -> Codec:
-    pictures = bundle.output.modality == "image"
+    kinds = {output.kind for output in bundle.outputs}
     if form.holds_arrays and request.codec not in (None, "raw"):
-        instead = ", or choose --format webdataset or parquet" if pictures else ""
+        instead = ", or choose --format webdataset or parquet" if "image" in kinds else ""
         raise RequestError(
-            f"codec {request.codec!r}: format {form.name} holds arrays, not encoded pictures; "
-            f"leave --codec out{instead}"
+            f"codec {request.codec!r}: format {form.name} holds arrays, not encoded files; leave --codec out{instead}"
         )
-    if form.holds_arrays or (request.codec is None and not pictures):
+    if form.holds_arrays or (request.codec is None and "image" not in kinds):
         return open_codec("raw")
     codec = open_codec("png" if request.codec is None else request.codec)
-    if codec.pictures_only and not pictures:
+    if codec.name != "raw" and not kinds.intersection(codec.kinds):
         raise RequestError(
-            f"codec {codec.name!r} holds pictures, and the samples of bundle {bundle.name} are of modality "
-            f"{bundle.output.modality}; use --codec raw, or --format npy"
+            f"codec {codec.name!r} encodes fields of kind {', '.join(sorted(codec.kinds))}, and the samples of bundle "
+            f"{bundle.name} are of kind {', '.join(sorted(kinds))}; use --codec raw, or --format npy"
         )
     return codec
 

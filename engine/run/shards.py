@@ -71,11 +71,8 @@ def _render_shard(job: Job, scratch: Path, renderer: Renderer, shard: Shard, hea
     writer: ShardWriter = job.format.open(scratch, job.plan.layout, shard, job.codec)
     with aborted_on_error(writer):
         for batch in renderer.render(shard.start, shard.stop):
-            if job.plan.layout.origin is not None:
-                stop = batch.start + len(batch.pixels_BHWC)
-                batch = batch._replace(latents_BZ=renderer.latents(batch.start, stop))
             writer.append(batch)
-            heard(batch.pixels_BHWC.shape[0])
+            heard(len(batch))
     return writer
 
 

@@ -160,7 +160,7 @@ def _prepare(job: Job, ledger: Ledger) -> None:
     def draw() -> bytes:
         shown = min(job.plan.count, SAMPLES)
         with contextlib.closing(job.renderer()) as renderer:
-            return preview((batch.pixels_BHWC for batch in renderer.render(0, shown)), job.plan.layout.modality)
+            return preview(renderer.render(0, shown), job.plan.layout.schema)
 
     index = job.format.index_head(job.plan.layout, job.codec)
     ledger.prepare(card.readme(job.plan, job.bundle, job.format), index, draw)

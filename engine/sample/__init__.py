@@ -1,1 +1,1 @@
-"""What a sample is: its modality, its arrays, and the shards that hold it."""
+"""What a sample is: a record of typed fields, and the shards that hold such records."""

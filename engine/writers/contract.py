@@ -1,16 +1,13 @@
-"""What every output format promises.
-
-Shape suffixes: B samples, H height, W width, C channels, Z latent dimensions.
-"""
+"""What every output format promises."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.sample.schema import Batch, Layout, StoredSample
+from gen_engine.engine.sample.schema import Batch, Layout, Record
 from gen_engine.engine.sample.shard import FinishedShard, Shard, WrittenFile
 
 
@@ -38,8 +35,34 @@ class ShardWriter(Protocol):
         ...
 
 
+class ShardFile(NamedTuple):
+    """A file of a finished shard, on this machine or elsewhere."""
+
+    name: str
+    """What messages call it."""
+
+    open: Callable[[], BinaryIO]
+    """Opens it for reading: a seekable file, of which only the ranges that are read are fetched."""
+
+
+class ShardReader(Protocol):
+    """Reads samples of one shard. Used by one thread."""
+
+    def read(self, indices: Sequence[int]) -> Iterator[Record]:
+        """Yield the samples with these dataset indices, in ascending order, with all their fields.
+
+        Raises:
+            VerifyError: one of the indices is not there, or a file cannot be read as the format's.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close the files. Never raises."""
+        ...
+
+
 class Format(Protocol):
-    """An output format: names its files, opens writers, reads its own shards back. Stateless."""
+    """An output format: names its files, writes and reads shards. Stateless."""
 
     @property
     def name(self) -> str:
@@ -53,21 +76,25 @@ class Format(Protocol):
 
     @property
     def holds_arrays(self) -> bool:
-        """True if samples are stored as they are, and no codec has a place."""
+        """True if all values are stored as arrays, and no codec is used."""
         ...
 
     @property
     def default_shard_bytes(self) -> int | None:
-        """The size of a shard if none is asked for; None for a number of samples instead."""
+        """The size of a shard if none is requested; None for a number of samples instead."""
         ...
 
     @property
-    def most_shard_bytes(self) -> int | None:
-        """The size that a shard cannot have, nor anything above it; None if there is none."""
+    def max_shard_bytes(self) -> int | None:
+        """The size that a shard must stay below; None for any size."""
         ...
 
     def check_available(self) -> None:
-        """Raise WriterUnavailable, saying what to install, if a library is missing."""
+        """Raise WriterUnavailable, naming what to install, if a library is missing."""
+        ...
+
+    def check(self, layout: Layout) -> None:
+        """Raise RequestError if a field of the schema cannot be stored."""
         ...
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
@@ -75,14 +102,14 @@ class Format(Protocol):
         ...
 
     def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> ShardWriter:
-        """Start a shard whose temporary files stand in the directory ``scratch``."""
+        """Start a shard whose temporary files are made in the directory ``scratch``."""
         ...
 
-    def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
-        """Yield the samples with these dataset indices, in ascending order, from one shard's files.
+    def open_shard(self, files: Sequence[ShardFile], layout: Layout, shard: Shard, codec: Codec) -> ShardReader:
+        """Open a finished shard for reading; ``files`` are in the order of :meth:`file_names`.
 
         Raises:
-            VerifyError: one of the indices is not there.
+            VerifyError: a file cannot be read as the format's.
         """
         ...
 
@@ -98,7 +125,7 @@ class Format(Protocol):
         ...
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
-        """Return what the dataset card's YAML head says of this format: ``configs`` for Hugging Face, or nothing."""
+        """Return the format's part of the dataset card's YAML head: ``configs`` for Hugging Face, or nothing."""
         ...
 
     def example(self, layout: Layout) -> str:

@@ -5,27 +5,25 @@ columns as JSON, and the samples. A sample is the sizes (uint32) of its columns 
 in the order of their names. ``index.json`` lists the shards; a reader opens nothing that is not in it.
 
 Source: ``streaming/base/format/mds`` of mosaicml-streaming 0.13, whose encodings the columns are named after.
-Shape suffixes: B samples, H height, W width, C channels, Z latent dimensions.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.codecs.raw import RawCodec
-from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.sample.schema import Batch, Layout, StoredSample
+from gen_engine.engine.errors import WriterError
+from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record, Schema
 from gen_engine.engine.sample.shard import FinishedShard, Shard
-from gen_engine.engine.writers.shard import StagedShard, missing
+from gen_engine.engine.writers.contract import ShardFile
+from gen_engine.engine.writers.shard import OpenShard, StagedShard, exactly, is_encoded, max_stored_bytes
 
 OFFSETS_END = 2**32
 """Offsets are uint32."""
@@ -34,21 +32,23 @@ OFFSETS_END = 2**32
 class MdsFormat:
     """``data/shard.00000.mds`` and ``data/index.json``, the local directory of a ``StreamingDataset`` being ``data``.
 
-    The columns are ``image`` (``png``, ``jpeg`` or ``ndarray``; ``sample`` of other modalities), ``index`` and, in
-    datasets with labels, ``label`` (both ``int64``). Their origin, where it is stored, is in ``latents`` (``ndarray``)
-    and ``seed`` (``uint64``).
+    A column per field: ``png`` or ``jpeg`` where the codec holds the field; ``ndarray``; the type of a number, such as
+    ``int64``; ``str``. Booleans are ``uint8``.
     """
 
     name = "mds"
     identity = "mds/2"
     holds_arrays = False
-    most_shard_bytes: int | None = OFFSETS_END
+    max_shard_bytes: int | None = OFFSETS_END
 
     default_shard_bytes: int | None = 2**26
-    """As the library's own writer: its readers fetch whole shards. A lane holds the one that it writes in memory."""
+    """As the library's own writer: its readers fetch whole shards. A writer holds its shard in memory."""
 
     def check_available(self) -> None:
         """Do nothing: the writer is this file."""
+
+    def check(self, layout: Layout) -> None:
+        """Do nothing: every field can be stored."""
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
         """Return the shard's one name."""
@@ -56,26 +56,16 @@ class MdsFormat:
         return [f"data/shard.{number:0{width}d}.mds"]
 
     def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> MdsWriter:
-        """Start a shard. The codec raw makes the column an array instead of a file a picture."""
+        """Start a shard."""
         return MdsWriter(scratch, self.file_names(layout, shard.number), layout, shard, codec)
 
-    def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
-        """Yield samples; nothing is read but them."""
-        (path,) = files
-        try:
-            with open_regular(path) as file:
-                offsets, columns = _read_head(file)
-                first = _read_sample(file, offsets, columns, 0)["index"]
-                for index in sorted(indices):
-                    if not first <= index < first + len(offsets) - 1:
-                        raise missing(path, index)
-                    yield _stored(_read_sample(file, offsets, columns, index - first))
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise VerifyError(f"{path}: cannot be read as an MDS shard ({error})") from error
+    def open_shard(self, files: Sequence[ShardFile], layout: Layout, shard: Shard, codec: Codec) -> MdsReader:
+        """Open a shard."""
+        return MdsReader(files, layout, shard, codec)
 
     def index_head(self, layout: Layout, codec: Codec) -> Mapping[str, Any] | None:
-        """Return what a shard says of itself."""
-        return _head(layout, codec)
+        """Return what a shard states about itself."""
+        return _head(layout.schema, codec)
 
     def index(self, head: Mapping[str, Any], shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
         """Return ``index.json``, with the SHA-256 of every shard."""
@@ -94,12 +84,13 @@ class MdsFormat:
 
     def example(self, layout: Layout) -> str:
         """Return code that iterates over all shards."""
-        label = "" if layout.class_names is None else ', sample["label"]'
+        shown = ", ".join(f'sample["{field.name}"]' for field in layout.schema.outputs[:8])
+        label = "" if layout.schema.class_names is None else ', sample["label"]'
         lines = [
             "from streaming import StreamingDataset",
             "",
             'for sample in StreamingDataset(local="PATH/data", shuffle=False, batch_size=1):',
-            f'    print(sample["index"], sample["{layout.noun}"]{label})',
+            f'    print(sample["index"], {shown}{label})',
         ]
         return "\n".join(lines)
 
@@ -111,35 +102,42 @@ class MdsWriter(StagedShard):
 
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard, codec: Codec) -> None:
         self._codec = codec
-        self._head = json.dumps(_head(layout, codec), sort_keys=True).encode()
-        self._columns = _columns(layout, codec)
-        self._row = np.dtype([(name, *kind) for name, (_, kind) in self._columns.items() if kind is not None])
+        self._head = json.dumps(_head(layout.schema, codec), sort_keys=True).encode()
+        self._runs = _runs(_columns(layout.schema, codec))
         self._sizes: list[NDArray[np.int64]] = []
         self._bodies: list[bytes] = []
         self._bytes = 4 * (2 + shard.stop - shard.start) + len(self._head)
         super().__init__(scratch, names, layout, shard)
 
     def _append(self, batch: Batch) -> None:
-        rows = self._rows(batch).tobytes()
-        count, size = len(batch.pixels_BHWC), self._row.itemsize
-        sizes = np.full(count, size)
-        if self._row.names is not None and self._layout.noun not in self._row.names:
-            pictures = self._codec.encode(batch.pixels_BHWC)
-            lengths = np.array([len(picture) for picture in pictures], "<u4")
-            sizes += 4 + lengths
-            heads = lengths.tobytes()
-            pieces: list[bytes] = []
-            for i, picture in enumerate(pictures):
-                pieces += (heads[4 * i : 4 * i + 4], picture, rows[size * i : size * (i + 1)])
-            rows = b"".join(pieces)
-        self._bytes += len(rows)
+        count = len(batch)
+        sizes = np.full(count, sum(run.itemsize for run in self._runs if isinstance(run, np.dtype)))
+        pieces: list[Sequence[bytes]] = []
+        lengths: list[NDArray[np.uint32]] = []
+        for run in self._runs:
+            if isinstance(run, np.dtype):
+                pieces.append(_cut(_rows(batch, run)) if len(self._runs) > 1 else [_rows(batch, run).tobytes()])
+            else:
+                values = self._files_of(run, batch)
+                lengths.append(np.fromiter(map(len, values), "<u4", count))
+                pieces.append(values)
+        if lengths:
+            heads = np.stack(lengths, axis=1)
+            sizes += 4 * len(lengths) + heads.sum(axis=1, dtype=np.int64)
+            pieces.insert(0, _cut(heads))
+        body = b"".join(chain.from_iterable(zip(*pieces, strict=True)))
+        self._bytes += len(body)
         if self._bytes >= OFFSETS_END:
             raise WriterError(
                 f"{self._files[0].name}: it has {self._bytes:,} bytes or more, and an MDS shard has less than "
                 f"{OFFSETS_END:,}; choose a smaller --shard-size or --shard-bytes, and another --out"
             )
         self._sizes.append(sizes)
-        self._bodies.append(rows)
+        self._bodies.append(body)
+
+    def _files_of(self, field: Field, batch: Batch) -> list[bytes]:
+        column = batch.columns[field.name]
+        return column.pieces() if isinstance(column, Ragged) else self._codec.encode(column)
 
     def _finish(self) -> None:
         sizes = np.concatenate([np.zeros(1, np.int64), *self._sizes])
@@ -148,97 +146,117 @@ class MdsWriter(StagedShard):
         for body in self._bodies:
             self._files[0].write(body)
 
-    def _rows(self, batch: Batch) -> NDArray[np.void]:
-        """Return the columns of fixed size of each sample, as they lie in the shard."""
-        rows = np.empty(len(batch.pixels_BHWC), self._row)
-        values: dict[str, Any] = {
-            self._layout.noun: batch.pixels_BHWC,
-            "index": np.arange(batch.start, batch.start + len(rows)),
-            "label": batch.labels_B,
-            "latents": batch.latents_BZ,
-            "seed": None if self._layout.origin is None else self._layout.origin.seed,
-        }
-        for name in self._row.names or ():
-            rows[name] = values[name]
-        return rows
+
+class MdsReader(OpenShard):
+    """Reads the samples by their offsets; nothing is read but them."""
+
+    what = "an MDS shard"
+
+    def _begin(self) -> None:
+        (file,) = self._files
+        count = self._shard.stop - self._shard.start
+        self._columns = _columns(self._schema, self._codec)
+        head = json.dumps(_head(self._schema, self._codec), sort_keys=True).encode()
+        if (stated := int(np.frombuffer(exactly(file, 4), "<u4")[0])) != count:
+            raise ValueError(f"it states {stated:,} samples, {count:,} are due")
+        self._offsets = np.frombuffer(exactly(file, 4 * (count + 1)), "<u4").astype(np.int64)
+        if exactly(file, len(head)) != head or self._offsets[0] != file.tell():
+            raise ValueError("its columns are not those of the schema")
+        self._limit = sum(4 + max_stored_bytes(column.field) for column in self._columns)
+
+    def _record(self, row: int) -> Record:
+        (file,) = self._files
+        start, stop = self._offsets[row : row + 2].tolist()
+        if not 0 <= stop - start <= self._limit:
+            raise ValueError(f"a sample of {stop - start:,} bytes at byte {start:,}; at most {self._limit:,} are due")
+        file.seek(start)
+        rest = exactly(file, stop - start)
+        variable = sum(column.dtype is None for column in self._columns)
+        lengths = iter(np.frombuffer(rest[: 4 * variable], "<u4").tolist())
+        at, values = 4 * variable, {}
+        for column in self._columns:
+            size = next(lengths) if column.dtype is None else column.dtype.itemsize
+            values[column.field.name] = column.value(rest[at : at + size], size)
+            at += size
+        if at != len(rest):
+            raise ValueError(f"a sample at byte {start:,} has {len(rest):,} bytes, {at:,} are due")
+        return Record(values["index"], values)
 
 
-def _columns(layout: Layout, codec: Codec) -> dict[str, tuple[str, tuple[str, tuple[int, ...]] | None]]:
-    """Return, by name in order, each column's encoding and the dtype and shape of its value; None for a file."""
-    columns: dict[str, tuple[str, tuple[str, tuple[int, ...]] | None]] = {"index": ("int64", ("<i8", ()))}
-    columns[layout.noun] = ("jpeg" if codec.extension == "jpg" else codec.extension, None)
-    if codec.name == RawCodec.name:
-        columns[layout.noun] = (_array(layout.dtype.name, layout.shape), (layout.dtype.str, layout.shape))
-    if layout.class_names is not None:
-        columns["label"] = ("int64", ("<i8", ()))
-    if layout.origin is not None:
-        shape = (layout.origin.latent_dim,)
-        columns["latents"] = (_array("float32", shape), ("<f4", shape))
-        columns["seed"] = ("uint64", ("<u8", ()))
-    return dict(sorted(columns.items()))
+class _Column(NamedTuple):
+    field: Field
+    encoding: str
+    """As the library names it."""
+
+    dtype: np.dtype[Any] | None
+    """Of a value, with its shape; None for a column of variable size."""
+
+    def value(self, data: bytes, size: int) -> Any:
+        """Return what the bytes of a value mean."""
+        if len(data) != size:
+            raise ValueError(f"field {self.field.name} has {len(data):,} bytes, {size:,} are due")
+        if self.dtype is None:
+            return data.decode() if self.field.form == "text" else data
+        array = np.frombuffer(data, self.field.numpy_dtype)
+        return array[0].item() if self.field.form == "scalar" else array.reshape(self.field.sizes)
 
 
-def _array(dtype: str, shape: tuple[int, ...]) -> str:
-    return f"ndarray:{dtype}:{','.join(map(str, shape))}"
+def _columns(schema: Schema, codec: Codec) -> list[_Column]:
+    """Return the columns in the order in which they are stored: that of their names."""
+    return [_column(field, codec) for field in sorted(schema, key=lambda field: field.name)]
 
 
-def _head(layout: Layout, codec: Codec) -> dict[str, Any]:
-    """Return what a shard says of itself, and the index of each shard."""
-    columns = _columns(layout, codec)
-    kinds = [kind for _, kind in columns.values()]
+def _column(field: Field, codec: Codec) -> _Column:
+    if is_encoded(field, codec):
+        return _Column(field, _FILES.get(codec.extension, "bytes"), None)
+    if field.form == "text":
+        return _Column(field, "str", None)
+    if field.form == "scalar":
+        return _Column(field, "uint8" if field.dtype == "bool" else field.dtype, field.numpy_dtype)
+    shape = ",".join(map(str, field.sizes))
+    return _Column(field, f"ndarray:{field.dtype}:{shape}", np.dtype((field.numpy_dtype, field.sizes)))
+
+
+_FILES = {"png": "png", "jpg": "jpeg"}
+"""A codec's extension → the library's encoding of such files."""
+
+
+def _runs(columns: Sequence[_Column]) -> list[np.dtype[Any] | Field]:
+    """Return what a sample is made of: fields of variable size, and between them those of fixed size as one dtype."""
+    runs: list[np.dtype[Any] | Field] = []
+    for fixed, group in groupby(columns, key=lambda column: column.dtype is not None):
+        if fixed:
+            runs.append(np.dtype([(column.field.name, column.dtype) for column in group]))
+        else:
+            runs += [column.field for column in group]
+    return runs
+
+
+def _rows(batch: Batch, dtype: np.dtype[Any]) -> NDArray[np.void]:
+    """Return columns of fixed size of each sample, as they lie in the shard."""
+    rows = np.empty(len(batch), dtype)
+    for name in dtype.names or ():
+        rows[name] = batch.columns[name]
+    return rows
+
+
+def _cut(rows: NDArray[Any]) -> list[bytes]:
+    """Return each row as bytes."""
+    data = rows.tobytes()
+    size = len(data) // len(rows)
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _head(schema: Schema, codec: Codec) -> dict[str, Any]:
+    """Return what a shard states about itself, and the index about each shard."""
+    columns = _columns(schema, codec)
     return {
-        "column_encodings": [encoding for encoding, _ in columns.values()],
-        "column_names": list(columns),
-        "column_sizes": [None if kind is None else np.dtype(kind[0]).itemsize * math.prod(kind[1]) for kind in kinds],
+        "column_encodings": [column.encoding for column in columns],
+        "column_names": [column.field.name for column in columns],
+        "column_sizes": [None if column.dtype is None else column.dtype.itemsize for column in columns],
         "compression": None,
         "format": "mds",
         "hashes": ["sha256"],
         "size_limit": None,
         "version": 2,
     }
-
-
-def _read_head(file: BinaryIO) -> tuple[NDArray[np.int64], Mapping[str, Any]]:
-    """Return the offsets and the columns' description."""
-    count = int(np.frombuffer(_exactly(file, 4), "<u4")[0])
-    offsets = np.frombuffer(_exactly(file, 4 * (count + 1)), "<u4").astype(np.int64)
-    return offsets, json.loads(_exactly(file, int(offsets[0]) - file.tell()))
-
-
-def _read_sample(file: BinaryIO, offsets: NDArray[np.int64], columns: Mapping[str, Any], row: int) -> dict[str, Any]:
-    """Return a sample's columns: integers, encoded files, and arrays."""
-    file.seek(int(offsets[row]))
-    rest = memoryview(_exactly(file, int(offsets[row + 1] - offsets[row])))
-    variable = columns["column_sizes"].count(None)
-    lengths = iter(np.frombuffer(rest[: 4 * variable], "<u4").tolist())
-    rest = rest[4 * variable :]
-    sample: dict[str, Any] = {}
-    for name, encoding, size in zip(
-        *(columns[f"column_{what}"] for what in ("names", "encodings", "sizes")), strict=True
-    ):
-        length = next(lengths) if size is None else size
-        value, rest = rest[:length], rest[length:]
-        kind, *array = encoding.split(":")
-        if kind == "ndarray":
-            dtype, shape = array
-            sample[name] = np.frombuffer(value, np.dtype(dtype).newbyteorder("<")).reshape(
-                [int(n) for n in shape.split(",")]
-            )
-        else:
-            sample[name] = value.tobytes() if size is None else int.from_bytes(value, "little", signed=kind == "int64")
-    return sample
-
-
-def _stored(sample: Mapping[str, Any]) -> StoredSample:
-    payload = sample["image"] if "image" in sample else sample["sample"]
-    if isinstance(payload, np.ndarray):
-        (payload,) = RawCodec().encode(payload[None])
-    latents = sample["latents"].tobytes() if "latents" in sample else None
-    return StoredSample(sample["index"], sample.get("label"), payload, sample.get("seed"), latents)
-
-
-def _exactly(file: BinaryIO, size: int) -> bytes:
-    data = file.read(max(size, 0))
-    if len(data) != size:
-        raise ValueError(f"{size} bytes are due at byte {file.tell() - len(data):,}, and {len(data)} are there")
-    return data

@@ -1,26 +1,32 @@
-"""What the writers share: files that stand or fall together, and samples that come in order and all."""
+"""What the formats share: shard files that are committed together, samples in order and complete."""
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, BinaryIO
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.sample.schema import Batch, Layout
+from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record
 from gen_engine.engine.sample.shard import FinishedShard, Shard, WrittenFile
+from gen_engine.engine.writers.contract import ShardFile
 from gen_engine.engine.writers.staged import StagedFile
+
+MAX_TEXT_BYTES = 1 << 24
+"""Of one text that is read: longer ones are refused as damage."""
 
 
 class ShardsAlone:
-    """Base of the formats whose shards need no file beside them and may have any size."""
+    """Base of the formats whose shards need no file beside them, may have any size and hold any field."""
 
     default_shard_bytes: int | None = None
-    most_shard_bytes: int | None = None
+    max_shard_bytes: int | None = None
+
+    def check(self, layout: Layout) -> None:
+        """Do nothing: every field can be stored."""
 
     def index_head(self, layout: Layout, codec: Codec) -> Mapping[str, Any] | None:
         """Return None: there is no index."""
@@ -31,8 +37,18 @@ class ShardsAlone:
         return {}
 
 
+def is_encoded(field: Field, codec: Codec) -> bool:
+    """Return whether formats that use codecs store a field as one encoded file per sample."""
+    return field.form == "media" and field.kind in codec.kinds
+
+
+def max_stored_bytes(field: Field) -> int:
+    """Return the size up to which a stored value of a field is read; a damaged size must not fill memory."""
+    return MAX_TEXT_BYTES if field.form == "text" else 4 * field.value_bytes + (1 << 16)
+
+
 class StagedShard(ABC):
-    """Base of the shard writers: a :class:`ShardWriter` but for what the format adds to its files.
+    """Base of the shard writers: a :class:`ShardWriter` except for what the format adds to its files.
 
     Args:
         scratch: the directory for temporary files.
@@ -48,7 +64,7 @@ class StagedShard(ABC):
     """Whether the format's own index wants the SHA-256 of its files."""
 
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard) -> None:
-        self._layout = layout
+        self._schema = layout.schema
         self._shard = shard
         self._next = shard.start
         self._files: list[StagedFile] = []
@@ -62,22 +78,18 @@ class StagedShard(ABC):
 
     def append(self, batch: Batch) -> None:
         """Write the next samples; see :class:`ShardWriter`."""
-        count = len(batch.pixels_BHWC)
+        count = len(batch)
         assert batch.start == self._next, f"sample {self._next} is due, not {batch.start}"
         assert batch.start + count <= self._shard.stop, f"the shard ends before sample {self._shard.stop}"
-        assert batch.pixels_BHWC.shape[1:] == self._layout.shape, batch.pixels_BHWC.shape
-        assert batch.pixels_BHWC.dtype == self._layout.dtype, batch.pixels_BHWC.dtype
-        if self._layout.class_names is None:
-            assert batch.labels_B is None, "labels for a dataset without labels"
-        else:
-            assert batch.labels_B is not None, "no labels for a dataset with labels"
-            assert len(batch.labels_B) == count, (len(batch.labels_B), count)
-        if self._layout.origin is None:
-            assert batch.latents_BZ is None, "latents for a dataset without them"
-        else:
-            assert batch.latents_BZ is not None, "no latents for a dataset with them"
-            assert batch.latents_BZ.shape == (count, self._layout.origin.latent_dim), batch.latents_BZ.shape
-            assert batch.latents_BZ.dtype == np.float32, batch.latents_BZ.dtype
+        assert batch.columns.keys() == set(self._schema.names), (list(batch.columns), self._schema.names)
+        for field in self._schema:
+            column = batch.columns[field.name]
+            assert len(column) == count, (field.name, len(column), count)
+            if isinstance(column, Ragged):
+                assert field.form == "text", field
+                continue
+            assert column.shape[1:] == field.shape, (field, column.shape)
+            assert column.dtype == field.numpy_dtype, (field, column.dtype)
         self._append(batch)
         self._next += count
 
@@ -101,20 +113,85 @@ class StagedShard(ABC):
 
     @abstractmethod
     def _append(self, batch: Batch) -> None:
-        """Write samples that were found to be the next ones, and of the right shape."""
+        """Write samples that were found to be the next ones, with the fields of the schema."""
 
     def _finish(self) -> None:  # noqa: B027 - not every format has a tail
         """Write what the format puts at the end."""
 
 
+class OpenShard(ABC):
+    """Base of the shard readers: a :class:`ShardReader` except for finding and parsing a sample.
+
+    Raises:
+        VerifyError: a file cannot be opened, or is not one of the format's.
+    """
+
+    what: str
+    """What messages call the shard, such as ``a Parquet shard``."""
+
+    def __init__(self, files: Sequence[ShardFile], layout: Layout, shard: Shard, codec: Codec) -> None:
+        self._schema, self._shard, self._codec = layout.schema, shard, codec
+        self._name = files[0].name
+        self._files: list[BinaryIO] = []
+        try:
+            with self._errors():
+                for file in files:
+                    self._name = file.name
+                    self._files.append(file.open())
+                self._name = files[0].name
+                self._begin()
+        except VerifyError:
+            self.close()
+            raise
+
+    def read(self, indices: Sequence[int]) -> Iterator[Record]:
+        """Yield the samples with these dataset indices; see :class:`ShardReader`."""
+        for index in sorted(indices):
+            if not self._shard.start <= index < self._shard.stop:
+                raise missing(self._name, index)
+            with self._errors():
+                record = self._record(index - self._shard.start)
+            if record.index != index:
+                raise missing(self._name, index)
+            yield record
+
+    def close(self) -> None:
+        """Close the files. Never raises."""
+        for file in self._files:
+            with contextlib.suppress(Exception):
+                file.close()
+
+    def _begin(self) -> None:  # noqa: B027 - not every format has a head
+        """Read what the format puts at the start. A shard that is not one of the format's is a ValueError."""
+
+    @abstractmethod
+    def _record(self, row: int) -> Record:
+        """Return a sample of the shard. A damaged one is an OSError, ValueError, LookupError or TypeError."""
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
+            raise VerifyError(f"{self._name}: cannot be read as {self.what} ({error})") from error
+
+
+def exactly(file: BinaryIO, size: int) -> bytes:
+    """Return the next ``size`` bytes of a file; raises ValueError if it ends before."""
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError(f"{size:,} bytes are due at byte {file.tell() - len(data):,}, and {len(data):,} are there")
+    return data
+
+
 def numbered(layout: Layout, number: int) -> str:
-    """Return ``data/train-00003-of-00010``, the name of shard 3 of 10 as Hugging Face knows it, without an ending."""
+    """Return ``data/train-00003-of-00010``, the name of shard 3 of 10 as Hugging Face knows it, with no extension."""
     width = max(5, len(str(layout.shards)))  # one width for all shards, so that sorted names are in order
     return f"data/train-{number:0{width}d}-of-{layout.shards:0{width}d}"
 
 
-def missing(path: Path, index: int) -> VerifyError:
+def missing(name: str, index: int) -> VerifyError:
     """Return the error for a sample that should be in a shard and is not."""
     return VerifyError(
-        f"{path}: sample {index} is not in it; run `gen-engine verify` on the dataset, or sample it again"
+        f"{name}: sample {index} is not in it; run `gen-engine verify` on the dataset, or sample it again"
     )

@@ -1,47 +1,48 @@
 """TFRecord shards of tf.train.Example records.
 
 A record is the length of its data (uint64), the masked CRC-32C of these eight bytes, the data, and its masked CRC-32C,
-all little-endian (``tensorflow/core/lib/io/record_writer.h``). The data is a protocol buffer
-(``tensorflow/core/example/example.proto``, ``feature.proto``): an Example is a map from the names of features to lists
-of bytes, floats or integers. From one record to the next only the sample, its index and its label change, so a record
-is put together from prepared pieces; the protobuf library spends more time on it than a good encoder on the picture.
+all little-endian (``tensorflow/core/lib/io/record_writer.h``). The data is an Example, see
+:mod:`gen_engine.engine.writers.example`.
 
-Shape suffixes: B samples, H height, W width, C channels, Z latent dimensions.
+Shape suffixes: B samples.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.codecs.raw import RawCodec
-from gen_engine.engine.errors import VerifyError, WriterUnavailable
-from gen_engine.engine.sample.schema import Batch, Layout, StoredSample
+from gen_engine.engine.errors import RequestError, WriterUnavailable
+from gen_engine.engine.sample.schema import Batch, Column, Field, Layout, Ragged, Record
 from gen_engine.engine.sample.shard import Shard
-from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing
-
-BYTES, FLOATS, INTEGERS = 1, 2, 3
-"""Fields of a Feature: which list it is."""
-
-_KEY, _VALUE = 1, 2
-"""Fields of an entry of a map."""
+from gen_engine.engine.writers import example
+from gen_engine.engine.writers.contract import ShardFile
+from gen_engine.engine.writers.example import BYTES, FLOATS, INTEGERS
+from gen_engine.engine.writers.shard import (
+    OpenShard,
+    ShardsAlone,
+    StagedShard,
+    exactly,
+    is_encoded,
+    max_stored_bytes,
+)
 
 
 class TfRecordFormat(ShardsAlone):
-    """``data/train.tfrecord-00000-of-00010`` with the features ``image``, ``index`` and, if there are any, ``label``.
+    """``data/train.tfrecord-00000-of-00010`` with a feature per field: ``image``, ``index`` and, if there are any,
+    ``label``.
 
-    With the codec raw, the image is its C-order bytes, and samples that are no images are floats in a feature
-    ``sample``; the feature ``shape`` is there for both. Their origin, where it is stored, is in ``latents`` (floats)
-    and ``seed``. Integers are int64, so a seed of 2**63 and above is stored less 2**64.
+    A field that the codec holds is one encoded file. Other arrays are floats, or C-order bytes if they are integers,
+    and the feature ``shape`` (``NAME/shape`` if the generator makes several fields) is there for both. Integers are
+    int64, so an unsigned one of 2**63 and above is stored less 2**64.
     """
 
     name = "tfrecord"
@@ -52,6 +53,15 @@ class TfRecordFormat(ShardsAlone):
         """Raise WriterUnavailable if google-crc32c is missing."""
         _crc32c()
 
+    def check(self, layout: Layout) -> None:
+        """Raise RequestError for 64-bit floats, which the format would round."""
+        for field in layout.schema:
+            if field.dtype == "float64":
+                raise RequestError(
+                    f"format tfrecord holds 32-bit floats, and field {field.name} is float64; use --format parquet or "
+                    "npy"
+                )
+
     def file_names(self, layout: Layout, number: int) -> list[str]:
         """Return the shard's one name."""
         width = max(5, len(str(layout.shards)))
@@ -61,22 +71,9 @@ class TfRecordFormat(ShardsAlone):
         """Start a shard."""
         return TfRecordWriter(scratch, self.file_names(layout, shard.number), layout, shard, codec)
 
-    def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
-        """Yield samples; reads no further than the last one that was asked for."""
-        (path,) = files
-        wanted = set(indices)
-        try:
-            with open_regular(path) as file:
-                while wanted:
-                    record = _read_record(file)
-                    if record is None:
-                        raise missing(path, min(wanted))
-                    features = _features(record)
-                    if features["index"][0] in wanted:
-                        wanted.remove(features["index"][0])
-                        yield _stored(features)
-        except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
-            raise VerifyError(f"{path}: cannot be read as a TFRecord shard ({error})") from error
+    def open_shard(self, files: Sequence[ShardFile], layout: Layout, shard: Shard, codec: Codec) -> TfRecordReader:
+        """Open a shard."""
+        return TfRecordReader(files, layout, shard, codec)
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
         """Return nothing: Hugging Face has no reader for TFRecord."""
@@ -84,7 +81,8 @@ class TfRecordFormat(ShardsAlone):
 
     def example(self, layout: Layout) -> str:
         """Return code that iterates over all shards, with the package tfrecord; TensorFlow reads them as well."""
-        label = "" if layout.class_names is None else ', sample["label"][0]'
+        shown = ", ".join(f'len(sample["{field.name}"])' for field in layout.schema.outputs[:8])
+        label = "" if layout.schema.class_names is None else ', sample["label"][0]'
         lines = [
             "from glob import glob",
             "",
@@ -92,7 +90,7 @@ class TfRecordFormat(ShardsAlone):
             "",
             'for path in sorted(glob("PATH/data/train.tfrecord-*")):',
             "    for sample in tfrecord_loader(path, None):",
-            f'        print(sample["index"][0], len(sample["{layout.noun}"]){label})',
+            f'        print(sample["index"][0], {shown}{label})',
         ]
         return "\n".join(lines)
 
@@ -104,35 +102,47 @@ class TfRecordWriter(StagedShard):
         super().__init__(scratch, names, layout, shard)
         self._codec = codec
         self._crc32c = _crc32c()
-        self._plain = codec.name == RawCodec.name
-        self._labels = [_entry("label", INTEGERS, _varint(label)) for label in range(len(layout.class_names or ()))]
-        # What no sample differs in; a reader takes the features in any order.
-        self._same = _entry("shape", INTEGERS, b"".join(map(_varint, layout.shape))) if self._plain else b""
-        if layout.origin is not None:
-            self._same += _entry("seed", INTEGERS, _varint(layout.origin.seed))
+        schema = layout.schema
+        self._labels = [
+            example.entry("label", INTEGERS, example.varint(label)) for label in range(len(schema.class_names or ()))
+        ]
+        # Equal in all samples; a reader takes the features in any order.
+        self._same = b"".join(
+            example.entry(
+                "shape" if field is schema.sole_output else f"{field.name}/shape", INTEGERS, example.packed(field.sizes)
+            )
+            for field in schema.outputs
+            if field.form in ("media", "array") and not is_encoded(field, codec)
+        )
+        # Seed and index lie between the other scalars and the outputs, latents are the last feature.
+        order = ("index", "seed", "label", "latents")
+        self._fields = sorted(schema, key=lambda field: order.index(field.name) if field.name in order else -1)
 
     def _append(self, batch: Batch) -> None:
-        labels = None if batch.labels_B is None else batch.labels_B.tolist()
-        kind = BYTES if self._layout.dtype == np.uint8 else FLOATS
-        latents = None if batch.latents_BZ is None else _rows(batch.latents_BZ)
+        columns = [pieces for field in self._fields for pieces in self._entries(field, batch.columns[field.name])]
         pieces: list[bytes] = []
-        for i, sample in enumerate(_rows(batch.pixels_BHWC) if self._plain else self._codec.encode(batch.pixels_BHWC)):
-            features = [
-                _before(self._layout.noun, kind, len(sample)),
-                sample,
-                _entry("index", INTEGERS, _varint(batch.start + i)),
-                self._same,
-            ]
-            if labels is not None:
-                features.append(self._labels[labels[i]])
-            if latents is not None:
-                features += (_before("latents", FLOATS, len(latents[i])), latents[i])
+        for features in zip(*columns, strict=True):
             data = b"".join(features)
-            head = _field(1, len(data))
             # One join, since the checksum needs the record in one piece.
-            record = head + data
+            record = example.field(1, len(data)) + data
             pieces += (_length(len(record)), record, _masked(self._crc32c(record)))
         self._files[0].write(b"".join(pieces))
+
+    def _entries(self, field: Field, column: Column) -> list[Sequence[bytes]]:
+        """Return what the entries of a field in the maps of a batch's samples are made of."""
+        name = field.name
+        if isinstance(column, Ragged):
+            return [[example.entry(name, BYTES, piece) for piece in column.pieces()]]
+        if name == "label":
+            return [[self._labels[label] for label in column.tolist()]]
+        if field.form == "scalar" and column.dtype.kind != "f":
+            words = [example.varint(value % (1 << 64)) for value in column.tolist()]
+            entries = [example.entry(name, INTEGERS, word) for word in words]
+            return [entries, [self._same] * len(entries)] if name == "index" else [entries]
+        encoded = is_encoded(field, self._codec)
+        values = self._codec.encode(column) if encoded else _rows(column)
+        kind = FLOATS if column.dtype.kind == "f" and not encoded else BYTES
+        return [[example.before(name, kind, len(value)) for value in values], values]
 
 
 def _rows(array_B: NDArray[Any]) -> list[bytes]:
@@ -141,38 +151,9 @@ def _rows(array_B: NDArray[Any]) -> list[bytes]:
     return [sample.tobytes() for sample in little]
 
 
-def _varint(value: int) -> bytes:
-    """Return a number of up to 64 bits as a protocol buffer has it: 7 bits a byte, the least first."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _field(number: int, size: int) -> bytes:
-    """Return what stands before the ``size`` bytes of a field."""
-    return bytes([number << 3 | 2]) + _varint(size)
-
-
-@lru_cache(maxsize=1 << 12)  # files of one codec have few thousands of sizes
-def _before(name: str, kind: int, size: int) -> bytes:
-    """Return a feature's entry in the map but for its last ``size`` bytes, the value: a file, or packed numbers."""
-    value = _field(1, size)  # of a BytesList, FloatList or Int64List
-    feature = _field(kind, len(value) + size) + value
-    key = _field(_KEY, len(name)) + name.encode()
-    entry = key + _field(_VALUE, len(feature) + size) + feature
-    return _field(1, len(entry) + size) + entry
-
-
-def _entry(name: str, kind: int, value: bytes) -> bytes:
-    return _before(name, kind, len(value)) + value
-
-
 @lru_cache(maxsize=1 << 12)
 def _length(size: int) -> bytes:
-    """Return what stands before a record of ``size`` bytes."""
+    """Return what precedes a record of ``size`` bytes."""
     length = struct.pack("<Q", size)
     return length + _masked(_crc32c()(length))
 
@@ -194,71 +175,54 @@ def _crc32c() -> Any:
     return google_crc32c.value
 
 
-def _read_record(file: BinaryIO) -> bytes | None:
-    """Return the next record's data, or None at the end of the file."""
-    head = file.read(12)
-    if not head:
-        return None
-    size = struct.unpack("<Q", head[:8])[0]
-    if head != _length(size):
-        raise ValueError(f"the length of a record before byte {file.tell():,} is damaged")
-    data = file.read(size)
-    if len(data) < size or file.read(4) != _masked(_crc32c()(data)):
-        raise ValueError(f"a record before byte {file.tell():,} is damaged")
-    return data
+class TfRecordReader(OpenShard):
+    """Finds the records by their lengths, from the start up to the last one that was requested; keeps their places."""
+
+    what = "a TFRecord shard"
+
+    def _begin(self) -> None:
+        _crc32c()
+        self._limit = sum(256 + 2 * max_stored_bytes(field) for field in self._schema)
+        self._places = [0]
+
+    def _record(self, row: int) -> Record:
+        while len(self._places) <= row:
+            self._places.append(self._places[-1] + 16 + self._length_at(self._places[-1]))
+        size = self._length_at(self._places[row])
+        data = exactly(self._files[0], size)
+        if self._files[0].read(4) != _masked(_crc32c()(data)):
+            raise ValueError(f"the record at byte {self._places[row]:,} is damaged")
+        features = example.features(data)
+        values = {field.name: self._value(field, features[field.name]) for field in self._schema}
+        return Record(values["index"], values)
+
+    def _length_at(self, at: int) -> int:
+        """Return the size of the record at a byte; the file is at its data then."""
+        self._files[0].seek(at)
+        head = self._files[0].read(12)
+        if len(head) < 12:
+            raise ValueError(f"no record at byte {at:,}")
+        size: int = struct.unpack("<Q", head[:8])[0]
+        if size > self._limit or head != _length(size):
+            raise ValueError(f"the length of the record at byte {at:,} is damaged")
+        return size
+
+    def _value(self, field: Field, feature: Any) -> Any:
+        if is_encoded(field, self._codec):
+            return feature
+        if field.form == "text":
+            return feature.decode()
+        if field.form == "scalar":
+            (value,) = feature
+            if field.numpy_dtype.kind == "f":
+                return float(value)
+            return bool(value) if field.dtype == "bool" else _signed(value, field)
+        flat = np.frombuffer(feature, field.numpy_dtype) if isinstance(feature, bytes) else feature
+        if flat.size != math.prod(field.sizes) or flat.dtype != field.numpy_dtype:
+            raise ValueError(f"{flat.size} values of {flat.dtype} for a field of shape {list(field.sizes)}")
+        return flat.reshape(field.sizes)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the bytes of each field of a message that has such fields only."""
-    at = 0
-    while at < len(data):
-        tag, at = _number(data, at)
-        size, at = _number(data, at)
-        if tag & 7 != 2 or at + size > len(data):
-            raise ValueError("a record is no tf.train.Example")
-        yield tag >> 3, data[at : at + size]
-        at += size
-
-
-def _number(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
-        if byte < 0x80:
-            return value, at
-
-
-def _features(record: bytes) -> dict[str, Any]:
-    """Return a record's features: bytes, float32 arrays and lists of integers."""
-    (example,) = (value for number, value in _fields(record) if number == 1)
-    features: dict[str, Any] = {}
-    for _, entry in _fields(example):
-        parts = dict(_fields(entry))
-        ((kind, listed),) = _fields(parts[_VALUE])
-        ((_, value),) = _fields(listed)
-        name = parts[_KEY].decode()
-        features[name] = value if kind == BYTES else np.frombuffer(value, "<f4") if kind == FLOATS else _integers(value)
-    return features
-
-
-def _integers(packed: bytes) -> list[int]:
-    found, at = [], 0
-    while at < len(packed):
-        value, at = _number(packed, at)
-        found.append(value)
-    return found
-
-
-def _stored(features: Mapping[str, Any]) -> StoredSample:
-    payload = features["image"] if "image" in features else features["sample"]
-    if "shape" in features:
-        shape = features["shape"]
-        flat = np.frombuffer(payload, np.uint8) if isinstance(payload, bytes) else payload
-        if flat.size != math.prod(shape):
-            raise ValueError(f"{flat.size} values for a sample of shape {shape}")
-        (payload,) = RawCodec().encode(flat.reshape(1, *shape))
-    label = features["label"][0] if "label" in features else None
-    seed = features["seed"][0] if "seed" in features else None
-    latents = features["latents"].tobytes() if "latents" in features else None
-    return StoredSample(features["index"][0], label, payload, seed, latents)
+def _signed(value: int, field: Field) -> int:
+    """Return a 64-bit word as the field's dtype has it."""
+    return value if field.numpy_dtype.kind == "u" or value < 1 << 63 else value - (1 << 64)

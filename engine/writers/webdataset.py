@@ -8,22 +8,28 @@ put together from prepared pieces; the standard library's tarfile spends more ti
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, groupby
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.files import open_regular
-from gen_engine.engine.base.npy import parse_npy
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
-from gen_engine.engine.errors import VerifyError
-from gen_engine.engine.sample.schema import Batch, Layout, StoredSample
+from gen_engine.engine.sample.schema import Batch, Column, Field, Layout, Ragged, Record, Schema
 from gen_engine.engine.sample.shard import Shard
-from gen_engine.engine.writers.shard import ShardsAlone, StagedShard, missing
+from gen_engine.engine.writers.contract import ShardFile
+from gen_engine.engine.writers.shard import (
+    OpenShard,
+    ShardsAlone,
+    StagedShard,
+    exactly,
+    is_encoded,
+    max_stored_bytes,
+)
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -42,8 +48,9 @@ NAME, SIZE, CHECKSUM = slice(0, 12), slice(124, 135), slice(148, 154)
 class WebDatasetFormat(ShardsAlone):
     """``data/train-000000.tar`` with ``000000000123.png`` and, in datasets with labels, ``000000000123.cls``.
 
-    With the codec raw, the only one for samples that are no images, the member is ``000000000123.npy``. Their origin,
-    where it is stored, is ``000000000123.latents.npy`` and the seed in ``000000000123.json``.
+    A field that the codec does not hold is an array, ``000000000123.npy``. A generator with several fields has their
+    names in those of the members: ``000000000123.mask.png``. Latents are ``000000000123.latents.npy``; numbers and text
+    of a sample are together in ``000000000123.json``.
     """
 
     name = "webdataset"
@@ -62,22 +69,9 @@ class WebDatasetFormat(ShardsAlone):
         """Start a shard."""
         return WebDatasetWriter(scratch, self.file_names(layout, shard.number), layout, shard, codec)
 
-    def read(self, files: Sequence[Path], indices: Sequence[int]) -> Iterator[StoredSample]:
-        """Yield samples; reads no further than the last one that was asked for."""
-        (path,) = files
-        wanted = set(indices)
-        try:
-            with open_regular(path) as file:
-                for index, group in groupby(_members(file), key=lambda member: member.sample):
-                    if not wanted:
-                        return
-                    if index in wanted:
-                        wanted.remove(index)
-                        yield _sample(index, {member.extension: file.read(member.size) for member in group})
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise VerifyError(f"{path}: cannot be read as a WebDataset shard ({error})") from error
-        if wanted:
-            raise missing(path, min(wanted))
+    def open_shard(self, files: Sequence[ShardFile], layout: Layout, shard: Shard, codec: Codec) -> WebDatasetReader:
+        """Open a shard."""
+        return WebDatasetReader(files, layout, shard, codec)
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
         """Return where Hugging Face finds the shards."""
@@ -86,8 +80,15 @@ class WebDatasetFormat(ShardsAlone):
     def example(self, layout: Layout) -> str:
         """Return code that iterates over all shards."""
         width = len(Path(self.file_names(layout, 0)[0]).stem.removeprefix("train-"))
-        label = "" if layout.class_names is None else ', sample["cls"]'
-        how, shown = ('"pil"', "") if layout.modality == "image" else ("", ', sample["npy"].shape')
+        schema = layout.schema
+        label = "" if schema.class_names is None else ', sample["cls"]'
+        how, shown = "", ", sorted(sample)"
+        if any(field.kind == "image" for field in schema.outputs):
+            how = "" if any(field.dtype == "uint16" for field in schema.outputs) else '"pil"'
+        if schema.sole_output is not None and schema.sole_output.form != "scalar":
+            shown = "" if how else ', sample["npy"].shape'
+        if any(field.kind == "image" and field.dtype == "uint16" for field in schema.outputs):
+            shown = ", sorted(sample)"  # decoders clip 16 bits to 8: Pillow or gen_engine's open_dataset reads them
         lines = [
             "import webdataset",
             "",
@@ -99,39 +100,97 @@ class WebDatasetFormat(ShardsAlone):
 
 
 class WebDatasetWriter(StagedShard):
-    """Writes a batch's headers, samples and labels in one go."""
+    """Writes a batch's headers, values and labels in one go."""
 
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard, codec: Codec) -> None:
         super().__init__(scratch, names, layout, shard)
-        self._codec = codec
-        self._pictures, self._labels = _Headers(codec.extension), _Headers("cls")
-        self._latents, self._origins = _Headers("latents.npy"), _Headers("json")
-        texts = [b"%d" % label for label in range(len(layout.class_names or ()))]
-        self._text_sizes = np.array([len(text) for text in texts], np.int64)
-        self._texts = np.array([text.ljust(BLOCK, b"\0") for text in texts], f"S{BLOCK}")
+        members = _members_of(layout.schema, codec)
+        extensions = {field.name: extension for field, extension in members.files}
+        self._makers: list[_Maker] = []
+        for field in layout.schema:
+            if field.kind == "label":
+                self._makers.append(_Labels(len(field.categories or ())).members)
+            elif field.name in extensions:
+                encode = codec.encode if is_encoded(field, codec) else _RAW.encode
+                self._makers.append(partial(_files, field.name, encode, _Headers(extensions[field.name])))
+        if members.in_json:
+            self._makers.append(partial(_json_files, members.in_json, _Headers("json")))
 
     def _append(self, batch: Batch) -> None:
-        names = _decimal(batch.start, len(batch.pixels_BHWC))
-        pieces = self._pictures.members(names, self._codec.encode(batch.pixels_BHWC))
-        labels_B = batch.labels_B
-        if labels_B is not None:
-            heads = self._labels.blocks(names, self._text_sizes[labels_B])
-            texts = self._texts[labels_B].view(np.uint8).reshape(heads.shape)
-            pieces.append(_cut(np.hstack((heads, texts))))
-        if batch.latents_BZ is not None:
-            pieces += self._latents.members(names, RawCodec().encode(batch.latents_BZ))
-            labels = [None] * len(batch.latents_BZ) if labels_B is None else labels_B.tolist()
-            origins = [self._origin(index, label) for index, label in enumerate(labels, batch.start)]
-            pieces += self._origins.members(names, origins)
+        names = _decimal(batch.start, len(batch))
+        pieces = [piece for make in self._makers for piece in make(names, batch)]
         self._files[0].write(b"".join(chain.from_iterable(zip(*pieces, strict=True))))
 
     def _finish(self) -> None:
         self._files[0].write(END)
 
-    def _origin(self, index: int, label: int | None) -> bytes:
-        assert self._layout.origin is not None
-        known = {"index": index, "label": label, "seed": self._layout.origin.seed}
-        return json.dumps({name: value for name, value in known.items() if value is not None}).encode()
+
+_Maker: TypeAlias = Callable[[NDArray[np.uint8], Batch], list[Sequence[bytes]]]
+"""Makes the pieces of one member of each sample of a batch, whose indices are given as digits."""
+
+_RAW = RawCodec()
+
+
+def _files(
+    name: str, encode: Callable[[Any], list[bytes]], headers: _Headers, names: NDArray[np.uint8], batch: Batch
+) -> list[Sequence[bytes]]:
+    return headers.members(names, encode(batch.columns[name]))
+
+
+def _json_files(
+    fields: Sequence[str], headers: _Headers, names: NDArray[np.uint8], batch: Batch
+) -> list[Sequence[bytes]]:
+    rows = zip(*(_plain(batch.columns[name]) for name in fields), strict=True)
+    return headers.members(names, [json.dumps(dict(zip(fields, row, strict=True))).encode() for row in rows])
+
+
+class _Members(NamedTuple):
+    """The members of a sample besides its label."""
+
+    files: list[tuple[Field, str]]
+    """Fields with a member each, and the extension of its name."""
+
+    in_json: list[str]
+    """The names of the fields in the JSON member; empty if there is none."""
+
+    @property
+    def extensions(self) -> dict[str, Field]:
+        """Return the fields by their extension."""
+        return {extension: field for field, extension in self.files}
+
+
+def _members_of(schema: Schema, codec: Codec) -> _Members:
+    files = []
+    for field in schema:
+        if field.form in ("media", "array"):
+            extension = codec.extension if is_encoded(field, codec) else _RAW.extension
+            files.append((field, extension if field is schema.sole_output else f"{field.name}.{extension}"))
+    others = [field.name for field in schema if field.form in ("scalar", "text")]
+    known = [name for name in ("index", "label") if name in others]
+    others = [name for name in others if name not in known]
+    return _Members(files, [*known, *others] if others else [])
+
+
+def _plain(column: Column) -> list[Any]:
+    """Return a column's values as JSON has them."""
+    return [piece.decode() for piece in column.pieces()] if isinstance(column, Ragged) else column.tolist()
+
+
+class _Labels:
+    """Makes the members ``.cls``, whose texts are few."""
+
+    def __init__(self, classes: int) -> None:
+        self._headers = _Headers("cls")
+        texts = [b"%d" % label for label in range(classes)]
+        self._sizes = np.array([len(text) for text in texts], np.int64)
+        self._texts = np.array([text.ljust(BLOCK, b"\0") for text in texts], f"S{BLOCK}")
+
+    def members(self, names: NDArray[np.uint8], batch: Batch) -> list[Sequence[bytes]]:
+        """Return the headers and texts of a batch's labels."""
+        label_B: Any = batch.columns["label"]
+        heads = self._headers.blocks(names, self._sizes[label_B])
+        texts = self._texts[label_B].view(np.uint8).reshape(heads.shape)
+        return [_cut(np.hstack((heads, texts)))]
 
 
 class _Headers:
@@ -178,36 +237,59 @@ def _cut(blocks: NDArray[np.uint8]) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-class _Member(NamedTuple):
-    sample: int
-    extension: str
-    size: int
+class WebDatasetReader(OpenShard):
+    """Finds the samples by their headers, from the start up to the last one that was requested; keeps their places."""
 
+    what = "a WebDataset shard"
 
-def _members(file: BinaryIO) -> Iterator[_Member]:
-    """Yield the members, each with the file at its data, which may be read or left.
+    def _begin(self) -> None:
+        self._members = _members_of(self._schema, self._codec)
+        limits = {extension: max_stored_bytes(field) for extension, field in self._members.extensions.items()}
+        limits |= {"json": _MAX_JSON} if self._members.in_json else {}
+        self._limits = limits | ({"cls": 32} if self._schema.class_names is not None else {})
+        self._places = [0]
 
-    A file that was cut anywhere lacks a header where one is due, since data is followed by another or by the end.
-    """
-    position = 0
-    while True:
-        file.seek(position)
-        header = file.read(BLOCK)
-        if len(header) < BLOCK:
-            raise ValueError(f"no header at byte {position:,}")
-        if not any(header):
-            return
+    def _record(self, row: int) -> Record:
+        while len(self._places) <= row + 1:
+            at = self._places[-1]
+            for _ in self._limits:
+                _, _, size = self._header(at)
+                at += BLOCK + size + -size % BLOCK
+            self._places.append(at)
+        at, index, members = self._places[row], None, {}
+        for _ in self._limits:
+            number, extension, size = self._header(at)
+            if index not in (None, number) or extension in members:
+                raise ValueError(f"at byte {at:,} a member of another sample than {index}")
+            index, members[extension] = number, exactly(self._files[0], size)
+            at += BLOCK + size + -size % BLOCK
+        assert index is not None
+        return Record(index, self._values(index, members))
+
+    def _header(self, at: int) -> tuple[int, str, int]:
+        """Return the sample, the extension and the size of the member at a byte; the file is at its data then."""
+        self._files[0].seek(at)
+        header = self._files[0].read(BLOCK)
+        if len(header) < BLOCK or not any(header):
+            raise ValueError(f"no header at byte {at:,}")
         digits, extension = header[:100].rstrip(b"\0").decode("ascii").split(".", 1)
         size = int(header[124:135], 8)
-        yield _Member(int(digits), extension, size)
-        position += BLOCK + size + -size % BLOCK
+        if extension not in self._limits or not 0 <= size <= self._limits[extension]:
+            raise ValueError(f"at byte {at:,} a member .{extension} of {size:,} bytes, which no sample has")
+        return int(digits), extension, size
+
+    def _values(self, index: int, members: Mapping[str, bytes]) -> dict[str, Any]:
+        values: dict[str, Any] = {"index": index}
+        if "cls" in members:
+            values["label"] = int(members["cls"])
+        if "json" in members:
+            document = json.loads(members["json"])
+            values |= {name: document[name] for name in self._members.in_json}
+        for extension, field in self._members.extensions.items():
+            data = members[extension]
+            values[field.name] = data if is_encoded(field, self._codec) else _RAW.decode(data, field)
+        return values
 
 
-def _sample(index: int, members: dict[str, bytes]) -> StoredSample:
-    label = members.pop("cls", None)
-    origin = members.pop("json", None)
-    seed = None if origin is None else int(json.loads(origin)["seed"])
-    latents = members.pop("latents.npy", None)
-    z = None if latents is None else parse_npy(latents).tobytes()
-    (payload,) = members.values()
-    return StoredSample(index, None if label is None else int(label), payload, seed, z)
+_MAX_JSON = 1 << 26
+"""Bytes of a sample's numbers and texts."""

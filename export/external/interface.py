@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.identity.bundle import OutputSpec
-from gen_engine.engine.sample.modalities import MODALITIES
 
 RANGES: Mapping[str, tuple[float, float]] = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
 """What the values of an image may span."""
@@ -164,8 +163,7 @@ class Interface:
     @property
     def output(self) -> OutputSpec:
         """Return what the bundle says of a sample."""
-        modality = self.made.modality
-        return OutputSpec(modality=modality, shape=self.made.shape, dtype=MODALITIES[modality].dtype)
+        return OutputSpec(kind=self.made.modality, shape=self.made.shape)
 
     def samples(self, made: NDArray[Any]) -> NDArray[np.float32]:
         """Return what the generator made as ``images``: float32 [B, C, …], of images in [-1, 1]."""

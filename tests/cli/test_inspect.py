@@ -18,7 +18,7 @@ from gen_engine.cli.main import main
 from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.identity.bundle import read_bundle
-from gen_engine.engine.verify import open_dataset
+from gen_engine.engine.reader import open_manifest
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def inspect(capsys: pytest.CaptureFixture[str]):
 def test_a_bundle(inspect, bundle: Path) -> None:
     code, out, err = inspect(bundle)
     assert (code, err) == (0, "")
-    assert out.startswith(f"{bundle}: bundle tiny, schema 1, ")
+    assert out.startswith(f"{bundle}: bundle tiny, schema 2, ")
     for said in ("image 32 × 32 × 3", "8, normal", "3: 0 = circle, 1 = square, 2 = star", "parity", "not recorded"):
         assert said in out
 
@@ -150,7 +150,7 @@ def test_a_damaged_dataset_ends_with_3(inspect, dataset: Path, tmp_path: Path) -
 
 def unfinished(dataset: Path, to: Path, done: int) -> Path:
     """The state of a job that was killed after ``done`` shards."""
-    plan = open_dataset(dataset)[1].plan
+    plan = open_manifest(dataset)[1].plan
     room = to / ".gen-engine" / "parts" / "1-of-1"
     room.mkdir(parents=True)
     (to / ".gen-engine" / "plan.json").write_bytes(plan.seal())

@@ -52,7 +52,7 @@ def test_the_samples_of_a_dataset_and_nothing_else(tiny: Bundle, tmp_path: Path)
 
 
 def test_floats_are_little_endian(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    output = OutputSpec(modality="audio", shape=(10, 2), dtype="float32")
+    output = OutputSpec(kind="audio", shape=(10, 2), dtype="float32")
     audio = make_tiny_bundle(tmp_path / "audio.gen", output=output, conditional=False)
     assert main(["sample", str(audio.path), "-n", "5", "-o", "-"]) == 0
     written, said = capfdbinary.readouterr()

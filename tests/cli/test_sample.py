@@ -132,11 +132,11 @@ WRONG = [
     (["-n", "5", "--truncation", "0"], 2, "truncation 0: it must be above 0 and at most 10"),
     (["-n", "5", "--truncation", "nan"], 2, "truncation nan"),
     (["-n", "5", "--truncation", "x"], 2, "'x' is not a valid float"),
-    (["-n", "5", "--backend", "torch"], 2, "backend 'torch': known are auto, onnxruntime"),
+    (["-n", "5", "--backend", "torch"], 2, "unknown backend 'torch': choose one of auto, onnxruntime"),
     (["-n", "5", "--device", "tpu"], 4, "device 'tpu': onnxruntime knows cpu, cuda and cuda:N"),
     (["-n", "5", "--device", "cuda:0,x"], 2, "device 'cuda:0,x': it is no list of GPUs"),
     (["-n", "5", "--device", "cuda:999"], 4, "use --device cpu"),
-    (["-n", "5", "--precision", "int4"], 2, "precision 'int4': known are auto, fp32, bf16, fp16, int8"),
+    (["-n", "5", "--precision", "int4"], 2, "unknown precision 'int4': choose one of auto, fp32, bf16, fp16, int8"),
     (["-n", "5", "--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu; make it with 'gen-engine compile "),
     (["-n", "5", "--backend", "openvino", "--device", "cuda"], 4, "device 'cuda': openvino runs on the processor here"),
     (["-n", "5", "--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
@@ -209,7 +209,7 @@ def test_a_bundle_that_cannot_be_used(tmp_path: Path, out: Path, capsys: pytest.
         graph = path / "generator.onnx"
         if harm == "newer":
             reseal(path / "bundle.json", {"schema": 99})
-            said = "schema 99, and this gen-engine reads up to 1; update gen-engine"
+            said = "schema 99, and this gen-engine reads up to 2; update gen-engine"
         else:
             graph.write_bytes(graph.read_bytes()[:-1] + b"\xff")
             said = "generator.onnx is damaged"

@@ -31,7 +31,7 @@ COUNT = 61
 @pytest.fixture(scope="module")
 def whole(tiny: Bundle) -> NDArray[np.uint8]:
     with Generator.open(tiny, batch=BATCH) as gen:
-        return gen.sample(0, COUNT)
+        return np.asarray(gen.sample(0, COUNT)["image"])
 
 
 @pytest.fixture
@@ -56,14 +56,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 def test_item_i_is_sample_i(dataset: SampleDataset, whole: NDArray[np.uint8]) -> None:
     assert len(dataset) == COUNT
     for i in [0, 60, 3, -1, -61, np.int64(8)]:
-        pixels, label = dataset[i]
-        np.testing.assert_array_equal(pixels, whole[i])
-        assert (label, type(label)) == (i % COUNT % 3, int)
-        assert pixels.shape == (6, 6, 1)
+        item = dataset[i]
+        assert item.keys() == {"image", "label", "index"}
+        np.testing.assert_array_equal(item["image"], whole[i])
+        assert (item["label"], type(item["label"])) == (i % COUNT % 3, int)
+        assert (item["index"], type(item["index"])) == (i % COUNT, int)
+        assert item["image"].shape == (6, 6, 1)
 
 
 def test_it_is_a_sequence_with_an_end(dataset: SampleDataset, whole: NDArray[np.uint8]) -> None:
-    np.testing.assert_array_equal([pixels for pixels, _ in dataset], whole)
+    np.testing.assert_array_equal([item["image"] for item in dataset], whole)
     for i in (61, -62, 10**30):
         with pytest.raises(IndexError, match=f"sample {i}: this dataset has 61"):
             dataset[i]
@@ -84,34 +86,35 @@ def test_several_at_once_in_any_order(
 ) -> None:
     numbers = [40, 3, 41, -1, 3, 0, 39]
     got = dataset.__getitems__(numbers)
-    np.testing.assert_array_equal([pixels for pixels, _ in got], whole[numbers])
-    assert [label for _, label in got] == [i % COUNT % 3 for i in numbers]
+    np.testing.assert_array_equal([item["image"] for item in got], whole[numbers])
+    assert [item["label"] for item in got] == [i % COUNT % 3 for i in numbers]
     assert asked == [(0, 7), (35, 42), (56, 61)]
     assert dataset.__getitems__([]) == []
 
 
 def test_the_arrays_are_the_callers(dataset: SampleDataset, whole: NDArray[np.uint8]) -> None:
-    dataset[3][0][:] = 255
-    np.testing.assert_array_equal(dataset[3][0], whole[3])
-    assert dataset[3][0].flags.owndata
+    dataset[3]["image"][:] = 255
+    np.testing.assert_array_equal(dataset[3]["image"], whole[3])
+    assert dataset[3]["image"].flags.writeable
 
 
 @pytest.mark.parametrize("labels", ["star", 2, "circle=1,square=3", np.arange(COUNT) % 2])
 def test_labels_seed_and_truncation(tiny: Bundle, labels: Any) -> None:
     dataset = SampleDataset(tiny, count=COUNT, batch=BATCH, labels=labels, seed=4, truncation=0.8)
     with Generator.open(tiny, batch=BATCH) as gen:
-        pixels = gen.sample(0, COUNT, labels=labels, seed=4, truncation=0.8)
+        pixels = gen.sample(0, COUNT, labels=labels, seed=4, truncation=0.8)["image"]
         ids = gen.label_ids(0, COUNT, labels=labels, seed=4)
-    np.testing.assert_array_equal([pixels for pixels, _ in dataset], pixels)
-    assert [label for _, label in dataset] == ids.tolist()
+    np.testing.assert_array_equal([item["image"] for item in dataset], pixels)
+    assert [item["label"] for item in dataset] == ids.tolist()
 
 
-def test_without_classes_an_item_is_its_pixels(unlabelled: Bundle) -> None:
+def test_without_classes_an_item_has_no_label(unlabelled: Bundle) -> None:
     dataset = SampleDataset(unlabelled, count=5)
     with Generator.open(unlabelled) as gen:
-        np.testing.assert_array_equal(list(dataset), gen.sample(0, 5))
+        np.testing.assert_array_equal([item["image"] for item in dataset], gen.sample(0, 5)["image"])
     (batch,) = DataLoader(dataset, batch_size=5)
-    assert batch.shape == (5, 5, 5, 3)
+    assert batch["image"].shape == (5, 5, 5, 3)
+    assert batch.keys() == {"image", "index"}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -125,12 +128,12 @@ def test_in_the_loader_of_torch(dataset: SampleDataset, whole: NDArray[np.uint8]
         multiprocessing_context="spawn" if workers else None,
     )
     got = list(loader)
-    pixels = np.concatenate([pixels.numpy() for pixels, _ in got])
+    pixels = np.concatenate([batch["image"].numpy() for batch in got])
     place = {picture.tobytes(): i for i, picture in enumerate(whole)}
     order = [place[picture.tobytes()] for picture in pixels]
     assert sorted(order) == list(range(COUNT))
     assert (order == sorted(order)) is not shuffle
-    assert np.concatenate([labels.numpy() for _, labels in got]).tolist() == [i % 3 for i in order]
+    assert np.concatenate([batch["label"].numpy() for batch in got]).tolist() == [i % 3 for i in order]
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
@@ -138,14 +141,14 @@ def test_in_the_loader_of_torch(dataset: SampleDataset, whole: NDArray[np.uint8]
 def test_forked_workers_of_a_dataset_that_was_read_before(dataset: SampleDataset, whole: NDArray[np.uint8]) -> None:
     dataset[30]
     loader = DataLoader(dataset, batch_size=8, num_workers=2, multiprocessing_context="fork")
-    np.testing.assert_array_equal(np.concatenate([pixels.numpy() for pixels, _ in loader]), whole)
+    np.testing.assert_array_equal(np.concatenate([batch["image"].numpy() for batch in loader]), whole)
 
 
 def test_a_copy_by_pickle_opens_its_own(dataset: SampleDataset, whole: NDArray[np.uint8]) -> None:
     dataset[0]
     copy = pickle.loads(pickle.dumps(dataset))
     assert (repr(copy), copy._opened, copy._last) == (repr(dataset), None, None)
-    np.testing.assert_array_equal(copy[9][0], whole[9])
+    np.testing.assert_array_equal(copy[9]["image"], whole[9])
 
 
 def test_a_bundle_that_changed_on_its_way_to_a_worker_is_refused(tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_threads_share_one(dataset: SampleDataset, whole: NDArray[np.uint8]) -> 
 
     def read(first: int) -> None:
         for i in range(first, COUNT, 3):
-            if not np.array_equal(dataset[i][0], whole[i]):
+            if not np.array_equal(dataset[i]["image"], whole[i]):
                 wrong.append(i)
 
     threads = [threading.Thread(target=read, args=(first,)) for first in range(3)]

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from format_contract import CLASS_NAMES, SEED, Data, FormatContract
+from format_contract import CLASS_NAMES, Data, FormatContract
 
 from gen_engine.engine import Generator
 from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.sample.schema import Origin
 from gen_engine.engine.writers import FORMATS, open_format
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -35,12 +34,12 @@ JPEG_CHANNELS = (1, 3)
 
 def combinations() -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
     for form in FORMATS.built_in:
-        for modality, shapes in SHAPES.items():
-            codecs = ["raw"] if form == "npy" or modality != "image" else ["png", "png-zlib", "jpeg", "raw"]
+        for kind, shapes in SHAPES.items():
+            codecs = ["raw"] if form == "npy" or kind != "image" else ["png", "png-zlib", "jpeg", "raw"]
             for shape in shapes:
                 for codec in codecs:
                     if codec != "jpeg" or shape[-1] in JPEG_CHANNELS:
-                        yield form, codec, modality, shape
+                        yield form, codec, kind, shape
 
 
 def smooth(shape: tuple[int, ...], count: int) -> np.ndarray:
@@ -64,12 +63,12 @@ def digest_of(out: Path) -> str:
 
 @pytest.mark.parametrize("with_latents", [False, True], ids=["", "latents"])
 @pytest.mark.parametrize("names", [None, CLASS_NAMES], ids=["", "labels"])
-@pytest.mark.parametrize(("form", "codec", "modality", "shape"), list(combinations()))
+@pytest.mark.parametrize(("form", "codec", "kind", "shape"), list(combinations()))
 def test_shards_keep_their_bytes(
     tmp_path: Path,
     form: str,
     codec: str,
-    modality: str,
+    kind: str,
     shape: tuple[int, ...],
     names: tuple[str, ...] | None,
     with_latents: bool,
@@ -80,13 +79,13 @@ def test_shards_keep_their_bytes(
     Contract.codec = codec
     opened = open_format(form)
     codec_id = "-" if opened.holds_arrays else open_codec(codec).identity
-    case = f"{opened.identity} {codec_id} {modality} {'x'.join(map(str, shape))}"
+    case = f"{opened.identity} {codec_id} {kind} {'x'.join(map(str, shape))}"
     case += (" labels" if names else "") + (" latents" if with_latents else "")
     assert without_libraries(case) in {without_libraries(recorded) for recorded in SHARDS}
     if case not in SHARDS:
         pytest.skip(f"no digest was recorded for {opened.identity} with {codec_id}: other libraries")
-    data = Data(names, shape, modality, Origin(seed=SEED, latent_dim=3) if with_latents else None)
-    if modality == "image":
+    data = Data(names, shape, kind, 3 if with_latents else None)
+    if kind == "image":
         data.pixels[::2] = smooth(shape, len(data.pixels))[::2]
     Contract().write_dataset(tmp_path / "out", data)
     assert digest_of(tmp_path / "out") == SHARDS[case]
@@ -97,7 +96,7 @@ def test_the_shipped_bundles_samples_are_what_they_were() -> None:
     with Generator.open(backend="onnxruntime", precision="fp32", device="cpu") as generator:
         assert generator.batch == golden["batch"]
         assert hashlib.sha256(generator.label_ids(0, 1000).astype("<i8").tobytes()).hexdigest() == golden["labels"]
-        pixels = generator.sample(0, 1000)
+        pixels = np.asarray(generator.sample(0, 1000)["image"])
         first = np.frombuffer(zlib.decompress(base64.b64decode(golden["first"])), np.uint8)
         # Kernels of another processor may round a value to the next level.
         assert np.abs(pixels[:4].reshape(-1).astype(int) - first).max() <= 1

@@ -46,7 +46,7 @@ def test_the_bundle_makes_the_pictures_of_the_moving_average(tmp_path: Path) -> 
     lane = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=6).lane()
     lane.submit(latents, labels)
     expected = to_pixels(generator(torch.from_numpy(latents), torch.from_numpy(labels))).numpy()
-    assert np.abs(lane.collect().astype(int) - expected).max() <= 1
+    assert np.abs(lane.collect()["image"].astype(int) - expected).max() <= 1
     assert len(np.unique(expected)) > 50
 
 
@@ -56,7 +56,7 @@ def test_it_says_what_the_generator_is(tmp_path: Path) -> None:
     assert (bundle.latent.dim, bundle.latent.distribution) == (12, "normal")
     assert bundle.labels is not None
     assert bundle.labels.names == CLASSES
-    assert (bundle.output.modality, bundle.output.shape) == ("image", (32, 32, 3))
+    assert (bundle.output.kind, bundle.output.shape) == ("image", (32, 32, 3))
 
 
 def test_an_unconditional_generator_has_no_classes_even_if_its_data_had(tmp_path: Path) -> None:

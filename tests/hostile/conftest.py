@@ -37,5 +37,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def audio(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A conditional generator of short sounds, float32."""
-    output = OutputSpec(modality="audio", shape=(40, 2), dtype="float32")
+    output = OutputSpec(kind="audio", shape=(40, 2), dtype="float32")
     return make_tiny_bundle(tmp_path_factory.mktemp("bundles") / "audio.gen", output=output)

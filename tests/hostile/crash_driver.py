@@ -252,7 +252,7 @@ class NumpyBackend:
         self.pixels = grey.astype(self.output.dtype).reshape(self.batch, *self.output.shape)
 
     def collect(self) -> Any:
-        return self.pixels
+        return {self.output.name: self.pixels}
 
     def close(self) -> None:
         pass

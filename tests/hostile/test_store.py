@@ -116,7 +116,7 @@ def test_a_shard_in_many_parts_is_whole_or_not_there(
 
     from gen_engine.engine.identity.bundle import OutputSpec
 
-    wide = OutputSpec(modality="vector", shape=(400_000,), dtype="float32")
+    wide = OutputSpec(kind="vector", shape=(400_000,), dtype="float32")
     bundle = make_tiny_bundle(tmp_path / "wide.gen", output=wide, conditional=False, latent_dim=1)
     request = {"count": 8, "shard_size": 8, "batch": 4}
     monkeypatch.setitem(store._PUT_OPTIONS, "s3", {"chunksize": 5 * MIB, "max_concurrency": 1})

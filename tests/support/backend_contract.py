@@ -23,7 +23,7 @@ def inputs(first: int, batch: int = BATCH) -> tuple[NDArray[np.float32], NDArray
 
 def run(lane: Lane, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64]) -> NDArray[np.uint8]:
     lane.submit(latents_BZ, labels_B)
-    return lane.collect().copy()
+    return lane.collect()["image"].copy()
 
 
 def in_parallel(backend: Backend, lanes: int, *, batches: int) -> list[NDArray[np.uint8]]:
@@ -62,11 +62,11 @@ class BackendContract:
         got: list[NDArray[np.uint8]] = []
         for i in range(4):
             if waiting == lane.depth:
-                got.append(lane.collect().copy())
+                got.append(lane.collect()["image"].copy())
                 waiting -= 1
             lane.submit(*inputs(BATCH * i))
             waiting += 1
-        got += [lane.collect().copy() for _ in range(waiting)]
+        got += [lane.collect()["image"].copy() for _ in range(waiting)]
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -100,7 +100,7 @@ class BackendContract:
         for i in range(lane.depth):
             lane.submit(*inputs(BATCH * i))
         for i in range(6):
-            pixels = lane.collect()
+            pixels = lane.collect()["image"]
             if i + lane.depth < 6:
                 lane.submit(*inputs(BATCH * (i + lane.depth)))
                 time.sleep(0.005)  # long enough for a batch that is computed behind our back

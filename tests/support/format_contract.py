@@ -5,13 +5,15 @@ A test that takes ``names`` runs for a dataset without and with labels; the fixt
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,17 +24,38 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.sample.modalities import Pixels
-from gen_engine.engine.sample.schema import Batch, Layout, Origin, StoredSample
+from gen_engine.engine.reader import differing_fields
+from gen_engine.engine.sample.schema import Batch, Field, Layout, Record, Schema
 from gen_engine.engine.sample.shard import FinishedShard, Shard
 from gen_engine.engine.writers import open_format, staged
-from gen_engine.engine.writers.contract import Format, ShardWriter
+from gen_engine.engine.writers.contract import Format, ShardFile, ShardReader, ShardWriter
+from gen_engine.engine.writers.shard import is_encoded
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Zoë's “bag”")
 START, STOP = 5, 31
 SHAPES = {"image": (6, 5, 3), "audio": (11, 2), "volume": (3, 4, 5, 2), "vector": (7,)}
 SEED = 2**64 - 3
-Decoded = tuple[int, int | None, Pixels]
+Decoded = tuple[int, int | None, NDArray[Any]]
+
+
+def make_schema(
+    shape: tuple[int, ...],
+    names: tuple[str, ...] | None = None,
+    *,
+    kind: str = "image",
+    dtype: str | None = None,
+    latent_dim: int | None = None,
+) -> Schema:
+    """Return the schema of a generator with one output, as a bundle makes it."""
+    dtype = dtype or ("uint8" if kind == "image" else "float32")
+    fields = [Field(name="image" if kind == "image" else "sample", kind=kind, dtype=dtype, shape=shape)]
+    if names is not None:
+        fields.append(Field(name="label", kind="label", dtype="int64", categories=names))
+    fields.append(Field(name="index", kind="index", dtype="int64"))
+    if latent_dim is not None:
+        fields.append(Field(name="latents", kind="latents", dtype="float32", shape=(latent_dim,)))
+        fields.append(Field(name="seed", kind="seed", dtype="uint64"))
+    return Schema(tuple(fields))
 
 
 class Data:
@@ -42,26 +65,30 @@ class Data:
         self,
         names: tuple[str, ...] | None,
         shape: tuple[int, ...] | None = None,
-        modality: str = "image",
-        origin: Origin | None = None,
+        kind: str = "image",
+        latent_dim: int | None = None,
+        seed: int = SEED,
     ) -> None:
         rng = np.random.default_rng(3)
-        self.layout = Layout(
-            shape=shape or SHAPES[modality], class_names=names, shards=2, modality=modality, origin=origin
-        )
-        size = (STOP, *self.layout.shape)
-        self.pixels: Pixels = rng.integers(0, 256, size, dtype=np.uint8)
-        if modality != "image":
+        schema = make_schema(shape or SHAPES[kind], names, kind=kind, latent_dim=latent_dim)
+        self.layout = Layout(schema=schema, shards=2)
+        self.field = schema.outputs[0]
+        size = (STOP, *self.field.sizes)
+        self.pixels: NDArray[Any] = rng.integers(0, 256, size, dtype=np.uint8)
+        if kind != "image":
             # Of every magnitude that float32 has: a reader that goes through another type shows.
             self.pixels = (rng.standard_normal(size) * 10.0 ** rng.integers(-37, 38, size)).astype(np.float32)
         self.labels = None if names is None else rng.integers(0, len(names), STOP)
         self.latents = None
-        if origin is not None:
-            self.latents = rng.standard_normal((STOP, origin.latent_dim)).astype(np.float32)
+        if latent_dim is not None:
+            self.latents = rng.standard_normal((STOP, latent_dim)).astype(np.float32)
+        self.seed = seed
 
     def batch(self, start: int, stop: int) -> Batch:
-        columns = (self.pixels, self.labels, self.latents)
-        return Batch(start, *(None if column is None else column[start:stop] for column in columns))
+        columns = {self.field.name: self.pixels, "label": self.labels, "index": np.arange(STOP)}
+        if self.latents is not None:
+            columns |= {"latents": self.latents, "seed": np.full(STOP, self.seed, np.uint64)}
+        return Batch(start, {name: column[start:stop] for name, column in columns.items() if column is not None})
 
     def label(self, index: int) -> int | None:
         return None if self.labels is None else int(self.labels[index])
@@ -76,11 +103,11 @@ class FormatContract:
 
     name: ClassVar[str]
     codec: ClassVar[str] = "png"
-    modality: ClassVar[str] = "image"
-    origin: ClassVar[Origin | None] = None
+    kind: ClassVar[str] = "image"
+    latent_dim: ClassVar[int | None] = None
 
     def data(self, names: tuple[str, ...] | None) -> Data:
-        return Data(names, modality=self.modality, origin=self.origin)
+        return Data(names, kind=self.kind, latent_dim=self.latent_dim)
 
     def open(self, scratch: Path, data: Data, number: int = 1) -> ShardWriter:
         start, stop = [(0, START), (START, STOP)][number]
@@ -91,18 +118,33 @@ class FormatContract:
     def format(self) -> Format:
         return open_format(self.name)
 
-    def payload(self, pixels_HWC: Pixels) -> bytes:
-        """Return what the format is to store of a sample."""
-        if self.format.holds_arrays:
-            return pixels_HWC.tobytes()
-        return open_codec(self.codec).encode(pixels_HWC[None])[0]
+    def payload(self, field: Field, value: NDArray[Any]) -> Any:
+        """Return what the format is to store of a sample's output."""
+        codec = open_codec(self.codec)
+        if self.format.holds_arrays or not is_encoded(field, codec):
+            return value
+        return codec.encode(value[None])[0]
 
-    def stored(self, data: Data, index: int) -> StoredSample:
+    def stored(self, data: Data, index: int) -> Record:
         """Return what the format is to read back."""
-        sample = StoredSample(index, data.label(index), self.payload(data.pixels[index]))
-        if data.latents is None:
-            return sample
-        return replace(sample, seed=SEED, latents=data.latents[index].tobytes())
+        values: dict[str, Any] = {data.field.name: self.payload(data.field, data.pixels[index]), "index": index}
+        if data.labels is not None:
+            values["label"] = data.label(index)
+        if data.latents is not None:
+            values |= {"latents": data.latents[index], "seed": data.seed}
+        return Record(index, values)
+
+    def reader(self, files: list[Path], data: Data, number: int = 1) -> ShardReader:
+        """Open a finished shard."""
+        start, stop = [(0, START), (START, STOP)][number]
+        shard = Shard(number=number, start=start, stop=stop)
+        opened = [ShardFile(str(path), partial(path.open, "rb")) for path in files]
+        return self.format.open_shard(opened, data.layout, shard, open_codec(self.codec))
+
+    def read(self, files: list[Path], data: Data, indices: Sequence[int]) -> list[Record]:
+        """Return samples of the second shard."""
+        with contextlib.closing(self.reader(files, data)) as reader:
+            return list(reader.read(indices))
 
     def write_dataset(self, out: Path, data: Data) -> list[Path]:
         """Write both shards and a card; return the files of the second shard."""
@@ -134,9 +176,20 @@ class FormatContract:
         data = self.data(names)
         files = self.write_dataset(tmp_path / "out", data)
         for indices in ([START, 12, 13, STOP - 1], [20], [], range(START, STOP)):
-            expected = [self.stored(data, index) for index in indices]
-            assert list(self.format.read(files, indices)) == expected
-        assert [sample.index for sample in self.format.read(files, [30, 7])] == [7, 30]
+            found = self.read(files, data, indices)
+            assert [record.index for record in found] == list(indices)
+            for record in found:
+                assert differing_fields(self.stored(data, record.index), record) == ()
+                assert record.values.keys() == set(data.layout.schema.names)
+        assert [record.index for record in self.read(files, data, [30, 7])] == [7, 30]
+
+    def test_samples_can_be_read_in_any_order(self, tmp_path: Path) -> None:
+        data = self.data(CLASS_NAMES)
+        files = self.write_dataset(tmp_path / "out", data)
+        with contextlib.closing(self.reader(files, data)) as reader:
+            for index in (20, STOP - 1, START, 20, 6):
+                (record,) = reader.read([index])
+                assert differing_fields(self.stored(data, index), record) == ()
 
     def test_its_own_reader_reads_it(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
         data = self.data(names)
@@ -145,7 +198,7 @@ class FormatContract:
         assert [index for index, _, _ in loaded] == list(range(STOP))
         for index, label, pixels in loaded:
             assert label == data.label(index)
-            assert (pixels.shape, pixels.dtype) == (data.layout.shape, data.layout.dtype)
+            assert (pixels.shape, pixels.dtype) == (data.field.sizes, data.field.numpy_dtype)
             np.testing.assert_array_equal(pixels, data.pixels[index])
 
     def test_the_cards_example_runs(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
@@ -174,11 +227,10 @@ class FormatContract:
         data.write(writer, START, STOP, 3)
         for start in range(START, STOP):
             batch = data.batch(start, start + 1)
-            arrays = [None if array is None else array.copy() for array in batch[1:]]
-            reused.append(Batch(start, *arrays))
-            for array in arrays:
-                if array is not None:
-                    array[:] = 0
+            arrays = {name: np.array(column) for name, column in batch.columns.items()}
+            reused.append(Batch(start, arrays))
+            for array in arrays.values():
+                array[:] = 0
         assert [f.blake3 for f in reused.commit()] == [f.blake3 for f in writer.commit()]
 
     def test_says_truly_what_it_wrote(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
@@ -214,10 +266,17 @@ class FormatContract:
     def test_samples_of_another_shape_or_type_are_a_bug(self, tmp_path: Path) -> None:
         data = self.data(None)
         whole = data.batch(START, 8)
-        for pixels in (whole.pixels_BHWC[..., :-1], whole.pixels_BHWC.astype(np.float64)):
+        values, name = np.asarray(whole[data.field.name]), data.field.name
+        for columns in (
+            {**whole.columns, name: values[..., :-1]},
+            {**whole.columns, name: values.astype(np.float64)},
+            {**whole.columns, name: values[:-1]},
+            {**whole.columns, "other": values},
+            {"index": whole["index"]},
+        ):
             writer = self.open(tmp_path, data)
             with pytest.raises(AssertionError):
-                writer.append(whole._replace(pixels_BHWC=pixels))
+                writer.append(Batch(whole.start, columns))
             writer.abort()
 
     def test_a_gap_is_a_bug(self, tmp_path: Path) -> None:
@@ -310,22 +369,35 @@ class FormatContract:
 
     @pytest.mark.parametrize("index", [0, START - 1, STOP, 10**9])
     def test_a_sample_of_another_shard_is_missed(self, tmp_path: Path, index: int) -> None:
-        files = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
+        data = self.data(CLASS_NAMES)
+        files = self.write_dataset(tmp_path / "out", data)
         with pytest.raises(VerifyError, match=f"sample {index} is not in it"):
-            list(self.format.read(files, [index]))
+            self.read(files, data, [index])
 
     @pytest.mark.parametrize("kept", [0.0, 0.4, 0.9])
     def test_a_truncated_shard_is_named(self, tmp_path: Path, kept: float) -> None:
-        files = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
+        data = self.data(CLASS_NAMES)
+        files = self.write_dataset(tmp_path / "out", data)
         os.truncate(files[0], int(kept * files[0].stat().st_size))
-        with pytest.raises(VerifyError, match=rf"{files[0].name}: (cannot be read as|sample {START} is not in it)"):
-            list(self.format.read(files, range(START, STOP)))
+        with pytest.raises(VerifyError, match=rf"{files[0].name}: cannot be read as"):
+            self.read(files, data, range(START, STOP))
 
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
-        files = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
+        data = self.data(CLASS_NAMES)
+        files = self.write_dataset(tmp_path / "out", data)
         files[0].unlink()
         with pytest.raises(VerifyError, match=files[0].name):
-            list(self.format.read(files, [START]))
+            self.read(files, data, [START])
+
+    def test_a_shard_of_another_schema_is_refused(self, tmp_path: Path) -> None:
+        data, other = self.data(CLASS_NAMES), self.data(None)
+        files = self.write_dataset(tmp_path / "out", other)
+        names = [tmp_path / "out" / name for name in self.format.file_names(data.layout, 1)]
+        for name in names:
+            if name not in files:
+                name.write_bytes(files[0].read_bytes())
+        with pytest.raises(VerifyError, match="cannot be read as"):
+            self.read(names, data, range(START, STOP))
 
     def test_stands_in_the_table_under_its_name(self) -> None:
         assert self.format.name == self.name
@@ -335,7 +407,7 @@ class FormatContract:
 class StoresOrigins:
     """Mixed into the contract of a format whose samples are stored with what they were made from."""
 
-    origin = Origin(seed=SEED, latent_dim=3)
+    latent_dim = 3
 
     def test_its_own_reader_reads_origins(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
         data = self.data(names)

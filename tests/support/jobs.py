@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from format_contract import make_schema
 from numpy.typing import NDArray
 
 from gen_engine.engine.base.digests import blake3_bytes, seal
@@ -21,12 +22,13 @@ from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.reader import open_dataset
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Outcome, write_dataset
 from gen_engine.engine.sample.schema import Layout
 from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks.local import LocalSink
-from gen_engine.engine.writers import find_format, open_format
+from gen_engine.engine.writers import find_format
 
 
 class Heard:
@@ -82,7 +84,7 @@ def tiny_plan(count: int = 4, shard_size: int = 2, **changes: Any) -> Plan:
         distribution="normal",
         truncation=None,
         labels=None,
-        layout=Layout(shape=(1, 1, 1), class_names=None, shards=shard_count(count, shard_size)),
+        layout=Layout(schema=make_schema((1, 1, 1)), shards=shard_count(count, shard_size)),
         format="webdataset",
         format_id="webdataset/1",
         codec_id="raw/npy-1.0",
@@ -133,16 +135,14 @@ def tree(root: Path) -> dict[str, bytes]:
 
 
 def samples(out: Path) -> list[tuple[int, int | None, bytes]]:
-    """Return (index, label, pixels) of every sample of a dataset with a lossless codec, in the order of its shards."""
-    manifest = read_manifest(out)
-    form = open_format(manifest["plan"]["format"]["name"])
-    shape = tuple(manifest["plan"]["sample"]["shape"])
+    """Return (index, label, values) of every sample of a dataset with a lossless codec, in the order of its shards."""
     found = []
-    for shard in manifest["shards"]:
-        indices = range(shard["first"], shard["first"] + shard["count"])
-        for stored in form.read([out / file["name"] for file in shard["files"]], indices):
-            pixels = stored.payload if form.holds_arrays else decode(stored.payload, shape).tobytes()
-            found.append((stored.index, stored.label, pixels))
+    with open_dataset(out) as dataset:
+        (field,) = dataset.schema.outputs
+        for record in dataset.records(range(len(dataset))):
+            value = record.values[field.name]
+            array = decode(value, field.sizes) if isinstance(value, bytes) else value
+            found.append((record.index, record.values.get("label"), array.tobytes()))
     return found
 
 

@@ -39,11 +39,11 @@ class LaterLane:
         self.backend.submitted.append(latents_BZ.copy())
         self.backend.most_in_flight = max(self.backend.most_in_flight, len(self.in_flight))
 
-    def collect(self) -> NDArray[np.uint8]:
+    def collect(self) -> dict[str, NDArray[np.uint8]]:
         latents_BZ, labels_B = self.in_flight.popleft()
         grey_B = np.abs(latents_BZ).sum(axis=1) * 20.0 + (0 if labels_B is None else 50.0 * labels_B)
         self.buffer[:] = grey_B.astype(np.uint8)[:, None, None, None]
-        return self.buffer
+        return {"image": self.buffer}
 
     def close(self) -> None:
         self.closed = True

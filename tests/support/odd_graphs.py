@@ -124,7 +124,7 @@ def odd_bundle(path: Path, make: Callable[[], bytes], fixed_batch: int | None = 
         name="odd",
         latent=LatentSpec(dim=DIM, distribution="normal"),
         labels=None,
-        output=OutputSpec(modality="image", shape=(SIZE, SIZE, 1)),
+        output=OutputSpec(kind="image", shape=(SIZE, SIZE, 1)),
         generator=make(),
         training={},
         parity={},

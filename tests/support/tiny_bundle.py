@@ -44,7 +44,7 @@ def make_tiny_bundle(
     Its samples differ by index and, in a conditional one, by class: :data:`CLASSES`. They are square pictures of
     ``size`` and ``channels``, or what ``output`` says. Those that are no pictures are multiplied by ``gain``.
     """
-    output = output or OutputSpec(modality="image", shape=(size, size, channels))
+    output = output or OutputSpec(kind="image", shape=(size, size, channels))
     return write_bundle(
         path,
         name=path.name.removesuffix(".gen"),
@@ -70,7 +70,7 @@ def tiny_generator(
     gain: float = 1.0,
 ) -> onnx.ModelProto:
     """Return the graph, with the inputs and outputs that a bundle's graph has."""
-    output = output or OutputSpec(modality="image", shape=(size, size, channels))
+    output = output or OutputSpec(kind="image", shape=(size, size, channels))
     *space, channels = output.shape
     shape = [channels, *space]
     rng = np.random.default_rng(seed)
@@ -92,8 +92,8 @@ def tiny_generator(
         helper.make_node("Gemm", [hidden, "dense"], ["flat"]),
         helper.make_node("Reshape", ["flat", "shape"], ["map"]),
     ]
-    nodes += _picture_tail(weights) if output.modality == "image" else _value_tail(weights, len(shape), gain)
-    stored = TensorProto.UINT8 if output.modality == "image" else TensorProto.FLOAT
+    nodes += _picture_tail(weights) if output.kind == "image" else _value_tail(weights, len(shape), gain)
+    stored = TensorProto.UINT8 if output.kind == "image" else TensorProto.FLOAT
     outputs = [
         helper.make_tensor_value_info(IMAGES_OUTPUT, TensorProto.FLOAT, ["batch", *shape]),
         helper.make_tensor_value_info(PIXELS_OUTPUT, stored, ["batch", *output.shape]),

@@ -104,7 +104,7 @@ class TestOnnxRuntime(BackendContract):
 
     def test_a_bundle_that_promises_another_shape(self, tiny: Bundle, larger: Bundle) -> None:
         backend = OnnxRuntimeBackend(tiny, canonical_graph(larger), batch=BATCH)
-        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
+        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] as image where its bundle promises"):
             backend.lane().submit(*inputs(0))
 
     def test_a_failure_in_the_runtime_keeps_its_cause(self, tiny: Bundle) -> None:
@@ -151,7 +151,7 @@ class TestOnnxRuntimeBound(BackendContract):
                 labels_B = inputs(first)[1]
                 lane.submit_samples(first, latents, labels_B)
                 expected = run(other, latents.draw(first, first + BATCH), labels_B)
-                np.testing.assert_array_equal(lane.collect(), expected)
+                np.testing.assert_array_equal(lane.collect()["image"], expected)
 
     def test_closing_gives_the_memory_back(self, backend: BoundBackend) -> None:
         lane = backend.lane()
@@ -163,7 +163,7 @@ class TestOnnxRuntimeBound(BackendContract):
         plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=6, latent_dim=DIM)
         lane = BoundBackend(plain, canonical_graph(plain), batch=BATCH).lane()
         lane.submit_samples(0, Latents(dim=DIM), None)
-        assert lane.collect().shape == (BATCH, *SHAPE)
+        assert lane.collect()["image"].shape == (BATCH, *SHAPE)
 
     def test_a_failure_in_the_runtime_keeps_its_cause(self, backend: BoundBackend) -> None:
         with pytest.raises(BackendError, match="onnxruntime failed on a batch of 5 on cuda:0: ") as caught:
@@ -189,7 +189,7 @@ class TestOnnxRuntimeBound(BackendContract):
         assert len(runs) == 32  # so few values: often
 
     def test_a_bundle_that_promises_another_shape(self, backend: BoundBackend, tiny: Bundle, larger: Bundle) -> None:
-        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
+        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] as image where its bundle promises"):
             BoundBackend(tiny, canonical_graph(larger), batch=BATCH).lane()
 
 
@@ -224,7 +224,7 @@ def test_onnxruntime_on_a_gpu(tiny: Bundle, drawn: bool) -> None:
             lane.submit_samples(first, Latents(dim=DIM, seed=2), inputs(first)[1])
         else:
             lane.submit(*inputs(first))
-        assert np.abs(lane.collect().astype(int) - run(other, *inputs(first))).max() <= 1
+        assert np.abs(lane.collect()["image"].astype(int) - run(other, *inputs(first))).max() <= 1
 
 
 class TestTensorRt:
@@ -344,7 +344,7 @@ class TestOpenVino(BackendContract):
         assert caught.value.__cause__ is not None
 
     def test_a_bundle_that_promises_another_shape(self, tiny: Bundle, larger: Bundle) -> None:
-        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
+        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] as image where its bundle promises"):
             open_openvino(tiny, canonical_graph(larger))
 
     def test_a_failure_in_the_runtime_keeps_its_cause(self, tiny: Bundle) -> None:
@@ -368,7 +368,7 @@ class TestOpenVino(BackendContract):
         plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=6, channels=3)
         lane = open_openvino(plain, canonical_graph(plain)).lane()
         lane.submit(inputs(0)[0], None)
-        assert lane.collect().shape == (BATCH, 6, 6, 3)
+        assert lane.collect()["image"].shape == (BATCH, 6, 6, 3)
 
     def test_opening_it_reports_to_nobody(self, tiny: Bundle, tmp_path: Path) -> None:
         """By itself, importing openvino writes into the home directory and starts a thread that calls a web service."""

@@ -114,7 +114,7 @@ class TestContract(BackendContract):
             labels_B = inputs(first)[1]
             lane.submit_samples(first, latents, labels_B)
             np.testing.assert_array_equal(
-                lane.collect(), run(other, latents.draw(first, first + BATCH), labels_B), str(first)
+                lane.collect()["image"], run(other, latents.draw(first, first + BATCH), labels_B), str(first)
             )
 
     def test_other_latents_on_the_same_lane(self, backend: TensorRtBackend) -> None:
@@ -123,7 +123,7 @@ class TestContract(BackendContract):
             for first in range(6):  # each slot once, and some again
                 lane.submit_samples(first, latents, inputs(first)[1])
                 expected = pixels_of(latents.draw(first, first + BATCH), inputs(first)[1], SHAPE)
-                np.testing.assert_array_equal(lane.collect(), expected)
+                np.testing.assert_array_equal(lane.collect()["image"], expected)
 
     def test_three_batches_are_in_flight(self, backend: TensorRtBackend) -> None:
         lane = backend.lane()
@@ -134,7 +134,7 @@ class TestContract(BackendContract):
             lane.submit_samples(99, latents, inputs(0)[1])
         for i in range(9):
             expected = pixels_of(*inputs(BATCH * i), SHAPE)
-            np.testing.assert_array_equal(lane.collect(), expected)
+            np.testing.assert_array_equal(lane.collect()["image"], expected)
             lane.submit_samples(BATCH * (i + 3), latents, inputs(BATCH * (i + 3))[1])
 
     def test_a_batch_is_one_launch_of_a_graph(
@@ -153,7 +153,7 @@ class TestContract(BackendContract):
     def test_what_was_collected_outlives_the_lane(self, backend: TensorRtBackend) -> None:
         lane = backend.lane()
         lane.submit(*inputs(0))
-        pixels = lane.collect()
+        pixels = lane.collect()["image"]
         lane.close()
         np.testing.assert_array_equal(pixels, pixels_of(*inputs(0), SHAPE))
 
@@ -173,7 +173,7 @@ def test_without_classes(tmp_path: Path, trt: FakeTensorRT) -> None:
     lane = opened(with_engine(tmp_path / "plain.gen", trt, conditional=False)).lane()
     latents = Latents(dim=DIM, seed=1)
     lane.submit_samples(3, latents, None)
-    np.testing.assert_array_equal(lane.collect(), pixels_of(latents.draw(3, 3 + BATCH), None, SHAPE))
+    np.testing.assert_array_equal(lane.collect()["image"], pixels_of(latents.draw(3, 3 + BATCH), None, SHAPE))
 
 
 class TestSilentFailures:
@@ -213,7 +213,7 @@ class TestSilentFailures:
 
     def test_an_output_of_another_shape(self, engined: Bundle, trt: FakeTensorRT) -> None:
         trt.made_shape = (5, 7, 7, 1)
-        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] where its bundle promises"):
+        with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] as image where its bundle promises"):
             opened(engined).lane()
 
     def test_an_engine_of_another_generator(self, engined: Bundle, trt: FakeTensorRT) -> None:
@@ -444,6 +444,6 @@ class TestGpu:
         for first in (0, 5, 10**9):
             latents_BZ, labels_B = latents.draw(first, first + BATCH), inputs(first)[1]
             lane.submit_samples(first, latents, labels_B)
-            drawn = lane.collect().copy()
+            drawn = lane.collect()["image"].copy()
             np.testing.assert_array_equal(drawn, run(lane, latents_BZ, labels_B))
             assert np.abs(drawn.astype(int) - run(other, latents_BZ, labels_B)).max() <= 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import io
+import struct
+import tracemalloc
 import zlib
 from functools import partial
 from typing import Any, ClassVar
@@ -23,6 +25,7 @@ from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.jpeg import JpegCodec
 from gen_engine.engine.codecs.png import PngCodec
 from gen_engine.engine.errors import RequestError, WriterUnavailable
+from gen_engine.engine.sample.schema import Field
 
 Pixels = NDArray[np.uint8]
 
@@ -41,6 +44,11 @@ def pictures(batch: int, height: int, width: int, channels: int, kind: str, seed
         for p in coarse
     ]
     return np.stack(smooth)
+
+
+def field_of(image: NDArray[Any]) -> Field:
+    """Return the field that an image is of."""
+    return Field(name="image", kind="image", dtype=image.dtype.name, shape=image.shape)
 
 
 def stack_of(channels: tuple[int, ...]) -> st.SearchStrategy[Pixels]:
@@ -84,10 +92,47 @@ class CodecContract:
         np.testing.assert_array_equal(pixels, before)
         for file, picture in zip(files, pixels, strict=True):
             assert self.codec().encode(picture[None]) == [file]
+            decoded = self.codec().decode(file, field_of(picture))
+            assert (decoded.dtype, decoded.shape) == (picture.dtype, picture.shape)
+            np.testing.assert_array_equal(decoded, self.decode(file))
             decoded = self.decode(file)
             assert decoded.shape == picture.shape
             assert decoded.dtype == np.uint8
             self.check_equal(decoded, picture)
+
+    def test_damage_is_refused(self) -> None:
+        """Whatever a file is cut or changed to, it decodes to an image of the field's shape or is refused."""
+        image = pictures(1, 9, 7, self.channels[-1], "smooth")[0]
+        codec, field = self.codec(), field_of(image)
+        (file,) = codec.encode(image[None])
+        rng = np.random.default_rng(0)
+        for cut in range(0, len(file), max(1, len(file) // 50)):
+            self.decodes_or_refuses(file[:cut], field)
+        for _ in range(200):
+            changed = bytearray(file)
+            changed[int(rng.integers(len(file)))] ^= 1 << int(rng.integers(8))
+            self.decodes_or_refuses(bytes(changed), field)
+        with pytest.raises(ValueError):  # noqa: PT011 - each codec has its own words
+            codec.decode(b"", field)
+
+    def decodes_or_refuses(self, data: bytes, field: Field) -> None:
+        try:
+            decoded = self.codec().decode(data, field)
+        except ValueError:
+            return
+        assert (decoded.dtype, decoded.shape) == (field.numpy_dtype, field.shape)
+
+    def test_an_image_of_another_size_or_type_is_refused(self) -> None:
+        image = pictures(1, 9, 7, self.channels[-1], "noise")[0]
+        (file,) = self.codec().encode(image[None])
+        for shape, dtype in (
+            ((7, 9, image.shape[2]), "uint8"),
+            ((9, 7, 1 if image.shape[2] != 1 else 3), "uint8"),
+            ((9, 7, image.shape[2]), "uint16"),
+            ((90_000, 7_000, image.shape[2]), "uint8"),
+        ):
+            with pytest.raises(ValueError):  # noqa: PT011
+                self.codec().decode(file, Field(name="image", kind="image", dtype=dtype, shape=shape))
 
     def test_the_memory_layout_does_not_matter(self) -> None:
         pixels = pictures(6, 9, 7, self.channels[-1], "noise")
@@ -214,6 +259,106 @@ class TestRaw(CodecContract):
             saved = io.BytesIO()
             np.save(saved, sample.astype("<f4"))
             assert file == saved.getvalue()
+
+
+class TestSixteenBits:
+    """PNG files with 16 bits per channel."""
+
+    @pytest.mark.parametrize("name", ["png", "png-zlib"])
+    @pytest.mark.parametrize("channels", [1, 2, 3, 4])
+    @pytest.mark.parametrize("kind", ["noise", "smooth"])
+    def test_all_values_come_back(self, name: str, channels: int, kind: str) -> None:
+        images = pictures(5, 21, 17, channels, kind).astype(np.uint16) * 257
+        images[..., :1] ^= np.arange(17, dtype=np.uint16)[:, None]  # the lower byte differs from the upper one
+        codec = open_codec(name)
+        for file, image in zip(codec.encode(images), images, strict=True):
+            assert codec.encode(image[None]) == [file]
+            np.testing.assert_array_equal(codec.decode(file, field_of(image)), image)
+            np.testing.assert_array_equal(by_the_specification(file), image)
+            if channels == 1:
+                opened = Image.open(io.BytesIO(file))
+                assert opened.mode == "I;16"
+                np.testing.assert_array_equal(np.asarray(opened), image[:, :, 0])
+
+    def test_the_byte_order_of_the_array_does_not_matter(self) -> None:
+        images = np.random.default_rng(0).integers(0, 65536, (2, 3, 4, 3)).astype(">u2")
+        assert open_codec("png").encode(images) == open_codec("png").encode(images.astype("<u2"))
+
+    def test_jpeg_refuses_them(self) -> None:
+        with pytest.raises(RequestError, match="jpeg holds 8 bits per channel, and these samples are uint16"):
+            open_codec("jpeg").encode(np.zeros((1, 4, 4, 3), np.uint16))
+
+
+def by_the_specification(file: bytes) -> NDArray[np.uint16]:
+    """Decode a 16-bit PNG file byte by byte, as the specification describes it."""
+    width, height, depth, colours = struct.unpack_from(">IIBB", file, 16)
+    assert depth == 16
+    step = 2 * {0: 1, 4: 2, 2: 3, 6: 4}[colours]
+    at, packed = 8, b""
+    while at < len(file):
+        size, kind = struct.unpack_from(">I4s", file, at)
+        packed += file[at + 8 : at + 8 + size] if kind == b"IDAT" else b""
+        at += 12 + size
+    data, above, rows = zlib.decompress(packed), bytes(width * step), []
+    for y in range(height):
+        line = data[y * (1 + width * step) :][: 1 + width * step]
+        row = bytearray(line[1:])
+        for x in range(len(row)):
+            before = row[x - step] if x >= step else 0
+            row[x] = (row[x] + {0: 0, 1: before, 2: above[x]}[line[0]]) % 256
+        rows.append(bytes(row))
+        above = bytes(row)
+    return np.frombuffer(b"".join(rows), ">u2").reshape(height, width, step // 2)
+
+
+class TestPngDecoding:
+    """Files that a hostile dataset may hold."""
+
+    FIELD = Field(name="image", kind="image", dtype="uint8", shape=(4, 4, 1))
+
+    def png(self, *chunks: tuple[bytes, bytes]) -> bytes:
+        made = b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+        return b"\x89PNG\r\n\x1a\n" + made
+
+    def refused(self, *chunks: tuple[bytes, bytes]) -> str:
+        with pytest.raises(ValueError) as caught:  # noqa: PT011 - the caller compares the message
+            open_codec("png").decode(self.png(*chunks), self.FIELD)
+        return str(caught.value)
+
+    HEAD = (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 0, 0, 0, 0))
+    END = (b"IEND", b"")
+
+    def data(self, scanlines: bytes) -> tuple[bytes, bytes]:
+        return b"IDAT", zlib.compress(scanlines)
+
+    def test_what_is_supported(self) -> None:
+        body = zlib.compress(b"\0\1\2\3\4" * 4)
+        file = self.png(self.HEAD, (b"tEXt", b"a\0b"), (b"IDAT", body[:5]), (b"IDAT", body[5:]), self.END)
+        assert open_codec("png").decode(file, self.FIELD)[:, :, 0].tolist() == [[1, 2, 3, 4]] * 4
+
+    def test_a_bomb_is_not_inflated(self) -> None:
+        bomb = self.data(bytes(1 << 26))
+        tracemalloc.start()
+        message = self.refused(self.HEAD, bomb, self.END)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert "does not hold 20 bytes of scanlines" in message
+        assert peak < 1 << 20
+
+    def test_a_stated_size_takes_no_memory(self) -> None:
+        huge = (b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 0, 0, 0, 0))
+        assert "is due" in self.refused(huge, self.data(b""), self.END)
+
+    def test_what_is_not_supported(self) -> None:
+        right = self.data(b"\0\1\2\3\4" * 4)
+        assert "row filter 4" in self.refused(self.HEAD, self.data(b"\4\1\2\3\4" * 4), self.END)
+        assert "chunk b'PLTE' is not supported" in self.refused(self.HEAD, (b"PLTE", b"abc"), right, self.END)
+        assert "does not begin with its one header" in self.refused(right, self.HEAD, self.END)
+        assert "does not begin with its one header" in self.refused(self.HEAD, self.HEAD, right, self.END)
+        assert "ends within a chunk" in self.refused(self.HEAD, right)
 
 
 def test_every_codec_has_a_contract_test() -> None:

@@ -18,9 +18,9 @@ from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, WriterError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.reader import open_manifest
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import write_dataset
-from gen_engine.engine.verify import open_dataset
 
 REQUEST = {"count": 30, "shard_size": 8, "batch": 4}
 PLAN = tiny_plan()
@@ -278,7 +278,7 @@ def test_a_manifest_of_another_schema_is_refused(tiny: Bundle, unfinished: Path,
     run_job(tiny, unfinished, **REQUEST)
     reseal(unfinished / "dataset.json", {"schema": schema})
     with pytest.raises(DatasetError, match=rf"schema {schema}, .* reads 3; {fix}"):
-        open_dataset(unfinished)
+        open_manifest(unfinished)
 
 
 def test_the_manifest_lists_every_shard_and_adds_up(tiny: Bundle, tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ from gen_engine.engine.commit.manifest import (
 from gen_engine.engine.commit.records import FileRecord, ShardRecord
 from gen_engine.engine.errors import DatasetError
 from gen_engine.engine.plan.parts import WHOLE
+from gen_engine.engine.reader import open_manifest
 from gen_engine.engine.sinks import open_sink
-from gen_engine.engine.verify import open_dataset
 
 DIGESTS = st.integers(0, 2**256 - 1).map("{:064x}".format)
 FILES = st.builds(
@@ -60,7 +60,7 @@ def names(shards: int) -> list[str]:
 def test_it_is_read_as_it_was_written(tmp_path: Path, drawn: list[FileRecord]) -> None:
     files = [[file._replace(name=name)] for file, name in zip(drawn, names(len(drawn)), strict=True)]
     written = write(tmp_path, files)
-    sink, read = open_dataset(tmp_path)
+    sink, read = open_manifest(tmp_path)
     assert replace(read, digest="") == written
     assert seal_manifest(read) == (tmp_path / "dataset.json").read_bytes()
     shards = list(read_shards(sink, read))
@@ -104,11 +104,11 @@ def test_what_another_parser_might_read_otherwise_is_refused(tmp_path: Path, cha
     assert changed != path.read_bytes()
     path.write_bytes(changed)
     with pytest.raises(DatasetError, match=r"dataset.json: it "):
-        open_dataset(tmp_path)
+        open_manifest(tmp_path)
 
 
 def list_shards(out: Path) -> list[ShardRecord]:
-    sink, manifest = open_dataset(out)
+    sink, manifest = open_manifest(out)
     return list(read_shards(sink, manifest))
 
 
@@ -189,7 +189,7 @@ def test_a_list_that_is_not_the_manifests_is_refused_before_any_of_it_is_used(
 ) -> None:
     write(tmp_path, [[FileRecord("data/train-000000.tar", 1, "0" * 64)]])
     harm(tmp_path / "shards.jsonl")
-    sink, manifest = open_dataset(tmp_path)
+    sink, manifest = open_manifest(tmp_path)
     with pytest.raises(DatasetError, match=problem):
         next(read_shards(sink, manifest))
 

@@ -1,25 +1,37 @@
-"""What the preview shows of samples of each modality."""
+"""What the preview shows of samples of each kind."""
 
 from __future__ import annotations
 
 import io
-from itertools import pairwise
+from collections.abc import Iterable, Iterator
+from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from format_contract import make_schema
 from jobs import run_job
 from numpy.typing import NDArray
 from PIL import Image
 
 from gen_engine.engine.commit.preview import preview
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.sample.modalities import Pixels
+from gen_engine.engine.sample.schema import Batch, Field, Schema
 
 
-def sheet_of(batches: list[Pixels], modality: str) -> NDArray[np.uint8]:
-    """Return the picture, [H, W, C], through a reader that is not ours."""
-    picture = Image.open(io.BytesIO(preview(batches, modality)))
+def preview_of(batches: Iterable[NDArray[Any]], kind: str) -> bytes:
+    """Return the preview of a generator's one field, given in batches."""
+    arrays = iter(batches)
+    first = next(arrays)
+    schema = make_schema(first.shape[1:], kind=kind, dtype=first.dtype.name)
+    name = schema.outputs[0].name
+    return preview((Batch(0, {name: array}) for array in chain([first], arrays)), schema)
+
+
+def sheet_of(batches: list[NDArray[Any]], kind: str) -> NDArray[np.uint8]:
+    """Return the preview, [H, W, C], through a reader that is not ours."""
+    picture = Image.open(io.BytesIO(preview_of(batches, kind)))
     return np.asarray(picture).reshape(picture.height, picture.width, -1)
 
 
@@ -29,7 +41,7 @@ def sheet_of(batches: list[Pixels], modality: str) -> NDArray[np.uint8]:
 def test_the_preview_shows_the_first_samples_in_rows_of_ten(count: int, channels: int, mode: str) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, 8, 6, channels), dtype=np.uint8)
-    picture = Image.open(io.BytesIO(preview([pixels], "image")))
+    picture = Image.open(io.BytesIO(preview_of([pixels], "image")))
     assert picture.mode == mode
     sheet = np.asarray(picture).reshape(picture.height, picture.width, -1)
     columns, rows = min(count, 10), -(-count // 10)
@@ -44,7 +56,7 @@ def test_the_preview_is_of_the_dataset_itself(tiny: Bundle, tmp_path: Path) -> N
     for batch in (3, 50, 200):
         run_job(tiny, tmp_path / f"{batch}", count=120, batch=batch)
         stored = np.load(tmp_path / f"{batch}" / "data" / "train-00000-of-00001.images.npy")
-        assert (tmp_path / f"{batch}" / "preview.png").read_bytes() == preview([stored[:100]], "image")
+        assert (tmp_path / f"{batch}" / "preview.png").read_bytes() == preview_of([stored[:100]], "image")
 
 
 def test_a_waveform_is_drawn_from_its_least_to_its_greatest_value_on_one_scale() -> None:
@@ -100,14 +112,36 @@ def test_what_is_large_is_not_shown_whole() -> None:
 
 def test_batches_are_looked_at_one_by_one() -> None:
     """The arrays are the lane's, which writes to them again."""
-    for modality, shape in {"image": (4, 4, 1), "audio": (300, 1), "volume": (3, 4, 4, 1), "vector": (5,)}.items():
-        dtype = np.uint8 if modality == "image" else np.float32
+    for kind, shape in {"image": (4, 4, 1), "audio": (300, 1), "volume": (3, 4, 4, 1), "vector": (5,)}.items():
+        dtype = np.uint8 if kind == "image" else np.float32
         samples = np.random.default_rng(0).integers(0, 200, (6, *shape)).astype(dtype)
         buffer = np.empty_like(samples[:2])
 
-        def reused(buffer: Pixels = buffer, samples: Pixels = samples) -> object:
+        def reused(buffer: Any = buffer, samples: Any = samples) -> Iterator[NDArray[Any]]:
             for start in (0, 2, 4):
                 buffer[:] = samples[start : start + 2]
                 yield buffer
 
-        assert preview(reused(), modality) == preview([samples], modality)
+        assert preview_of(reused(), kind) == preview_of([samples], kind)
+
+
+def test_sixteen_bits_are_shown_by_the_upper_eight() -> None:
+    images = np.random.default_rng(0).integers(0, 65536, (3, 56, 56, 1), dtype=np.uint16)
+    np.testing.assert_array_equal(sheet_of([images], "image"), sheet_of([(images >> 8).astype(np.uint8)], "image"))
+
+
+def test_numbers_alone_are_a_table() -> None:
+    fields = (Field(name="age", kind="integer", dtype="int64"), Field(name="paid", kind="boolean", dtype="bool"))
+    batches = [Batch(0, {"age": np.array([20, 30]), "paid": np.array([True, False])})]
+    sheet = np.asarray(Image.open(io.BytesIO(preview(batches, Schema(fields)))))
+    np.testing.assert_array_equal(sheet[::56, ::56], [[0, 255], [255, 0]])
+
+
+def test_of_several_fields_the_first_that_is_no_number_is_shown() -> None:
+    fields = (
+        Field(name="age", kind="integer", dtype="int64"),
+        Field(name="face", kind="image", dtype="uint8", shape=(4, 4, 1)),
+    )
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), dtype=np.uint8)
+    made = preview([Batch(0, {"age": np.array([1, 2]), "face": images})], Schema(fields))
+    assert made == preview_of([images], "image")

@@ -27,6 +27,9 @@ def path(original: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(original.path, tmp_path / "tiny.gen"))
 
 
+IMAGE = {"name": "image", "kind": "image", "dtype": "uint8", "shape": [32, 32, 3], "tensor": "pixels"}
+
+
 def edit(path: Path, change) -> None:
     """Change the manifest and seal it again, as somebody who means harm would."""
     document = unseal((path / "bundle.json").read_bytes())
@@ -47,7 +50,7 @@ def test_it_is_read_as_it_was_written(original: Bundle) -> None:
     assert found.latent == LatentSpec(dim=8, distribution="normal")
     assert found.labels is not None
     assert found.labels.names == ("circle", "square", "star")
-    assert found.output == OutputSpec(modality="image", shape=(32, 32, 3))
+    assert found.output == OutputSpec(kind="image", shape=(32, 32, 3))
     assert found.training["data"]["name"] == "none: random weights"
     assert found.load("generator.onnx") == (original.path / "generator.onnx").read_bytes()
 
@@ -112,17 +115,23 @@ def test_a_manifest_that_is_none_is_refused(path: Path, text: str) -> None:
 
 def test_a_newer_schema_is_refused_with_both_versions(path: Path) -> None:
     edit(path, lambda document: document.update(schema=99))
-    with pytest.raises(BundleError, match=r"schema 99, and this gen-engine reads up to 1; update gen-engine"):
+    with pytest.raises(BundleError, match=r"schema 99, and this gen-engine reads up to 2; update gen-engine"):
         read_bundle(path)
 
 
 def test_a_newer_schema_may_be_sealed_in_another_way(path: Path) -> None:
-    (path / "bundle.json").write_text('{"schema": 2, "seal": "of another kind"}')
-    with pytest.raises(BundleError, match="schema 2, and this gen-engine reads up to 1"):
+    (path / "bundle.json").write_text('{"schema": 3, "seal": "of another kind"}')
+    with pytest.raises(BundleError, match="schema 3, and this gen-engine reads up to 2"):
         read_bundle(path)
 
 
-@pytest.mark.parametrize("field", ["name", "latent", "labels", "output", "files", "training", "parity", "quality"])
+def test_an_older_schema_is_refused_with_the_fix(path: Path) -> None:
+    (path / "bundle.json").write_text('{"schema": 1}')
+    with pytest.raises(BundleError, match=r"schema 1, from an earlier gen-engine; this one reads 2\. Export"):
+        read_bundle(path)
+
+
+@pytest.mark.parametrize("field", ["name", "latent", "labels", "outputs", "files", "training", "parity", "quality"])
 def test_a_missing_field_is_named(path: Path, field: str) -> None:
     edit(path, lambda document: document.pop(field))
     with pytest.raises(BundleError, match=field):
@@ -134,8 +143,15 @@ def test_a_missing_field_is_named(path: Path, field: str) -> None:
     [
         ("latent", {"dim": 8, "distribution": "cauchy"}),
         ("latent", {"dim": "many", "distribution": "normal"}),
-        ("output", {"modality": "image", "shape": [32, 32]}),
-        ("output", "picture"),
+        ("outputs", []),
+        ("outputs", "image"),
+        ("outputs", [3]),
+        ("outputs", [IMAGE | {"shape": [32, 32]}]),
+        ("outputs", [IMAGE | {"tensor": 3}]),
+        ("outputs", [IMAGE | {"more": 1}]),
+        ("outputs", [IMAGE, IMAGE]),
+        ("outputs", [IMAGE | {"name": "label"}]),
+        ("outputs", [IMAGE | {"kind": "latents", "shape": [3], "dtype": "float32"}]),
         ("labels", {"names": 3}),
         ("files", ["generator.onnx"]),
         ("files", {"generator.onnx": {"bytes": "many", "sha256": ""}}),
@@ -203,7 +219,7 @@ def write(path: Path, **changes) -> Bundle:
         "name": "other",
         "latent": LatentSpec(dim=1, distribution="uniform"),
         "labels": None,
-        "output": OutputSpec(modality="image", shape=(1, 1, 1)),
+        "output": OutputSpec(kind="image", shape=(1, 1, 1)),
         "generator": b"\x3a\x00",  # a graph without a node
         "training": {},
         "parity": {},
@@ -265,7 +281,8 @@ def test_a_batch_that_is_none_is_refused(path: Path, batch: object) -> None:
 
 def test_the_shipped_bundle_is_the_one_it_was() -> None:
     shipped = read_bundle(bundle_module.SHIPPED)
-    assert (shipped.generator_id[:12], shipped.fixed_batch) == ("085e38fd60fe", None)
+    assert (shipped.generator_id[:12], shipped.fixed_batch) == ("db02a3247a97", None)
+    assert shipped.files["generator.onnx"].sha256[:12] == "021c94f89d16"
 
 
 def test_figures_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
@@ -280,7 +297,7 @@ def test_what_a_sample_depends_on_is_in_the_generators_id_and_nothing_else(tmp_p
     other = [
         {"generator": b"\x08\x0a\x3a\x00"},
         {"latent": LatentSpec(dim=1, distribution="normal")},
-        {"output": OutputSpec(modality="image", shape=(1, 1, 3))},
+        {"output": OutputSpec(kind="image", shape=(1, 1, 3))},
     ]
     for number, changes in enumerate([*same, *other]):
         found = write(tmp_path / f"{number}.gen", **changes).generator_id
@@ -289,11 +306,5 @@ def test_what_a_sample_depends_on_is_in_the_generators_id_and_nothing_else(tmp_p
 
 def test_the_manifest_is_plain_json(original: Bundle) -> None:
     document = json.loads((original.path / "bundle.json").read_text())
-    assert document["schema"] == 1
-    assert document["output"] == {
-        "dtype": "uint8",
-        "layout": "NHWC",
-        "modality": "image",
-        "range": [0, 255],
-        "shape": [32, 32, 3],
-    }
+    assert document["schema"] == 2
+    assert document["outputs"] == [IMAGE]

@@ -14,7 +14,7 @@ from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import canonical_graph
 from gen_engine.engine.measure.rounds import Runner
 
-SOUND = OutputSpec(modality="audio", shape=(11, 2), dtype="float32")
+SOUND = OutputSpec(kind="audio", shape=(11, 2), dtype="float32")
 
 
 @pytest.mark.parametrize("output", [None, SOUND], ids=["uint8", "float32"])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from format_contract import make_schema
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +19,8 @@ from gen_engine.engine.identity.labels import LabelPlan
 from gen_engine.engine.plan.parts import Part
 from gen_engine.engine.plan.plan import Compute, Plan, parse_plan, shard_count
 from gen_engine.engine.plan.shard_set import ShardSet
-from gen_engine.engine.sample.modalities import MODALITIES
-from gen_engine.engine.sample.schema import Layout, Origin
+from gen_engine.engine.sample.kinds import kind_of
+from gen_engine.engine.sample.schema import Layout
 
 SIZES = st.integers(1, 10**12)
 
@@ -34,7 +35,7 @@ def plan(count: int, shard_size: int) -> Plan:
         distribution="normal",
         truncation=None,
         labels=LabelPlan(kind="balanced"),
-        layout=Layout(shape=(1, 1, 1), class_names=("a",), shards=shard_count(count, shard_size)),
+        layout=Layout(schema=make_schema((1, 1, 1), ("a",)), shards=shard_count(count, shard_size)),
         format="npy",
         format_id="npy/1",
         codec_id=None,
@@ -104,16 +105,16 @@ def label_plans(draw: st.DrawFn, classes: int) -> LabelPlan:
 def plans(draw: st.DrawFn) -> Plan:
     count, shard_size, seed = draw(SIZES), draw(SIZES), draw(st.integers(0, 2**64 - 1))
     names = draw(st.none() | st.lists(NAMES, min_size=1, max_size=4))
-    modality = draw(st.sampled_from(sorted(MODALITIES)))
-    axes = len(MODALITIES[modality].axes)
+    kind = draw(st.sampled_from(["image", "audio", "volume", "vector"]))
+    axes = len(kind_of(kind).axes)
     distribution = draw(st.sampled_from(["normal", "uniform"]))
-    layout = Layout(
-        shape=tuple(draw(st.lists(st.integers(1, 4096), min_size=axes, max_size=axes))),
-        class_names=None if names is None else tuple(names),
-        shards=shard_count(count, shard_size),
-        modality=modality,
-        origin=Origin(seed=seed, latent_dim=draw(st.integers(1, 512))) if draw(st.booleans()) else None,
+    schema = make_schema(
+        tuple(draw(st.lists(st.integers(1, 128), min_size=axes, max_size=axes))),
+        None if names is None else tuple(names),
+        kind=kind,
+        latent_dim=draw(st.none() | st.integers(1, 512)),
     )
+    layout = Layout(schema=schema, shards=shard_count(count, shard_size))
     return Plan(
         bundle_name=draw(NAMES),
         bundle_digest=draw(DIGESTS),
@@ -190,7 +191,10 @@ def test_every_field_of_a_sealed_plan_is_checked(field: tuple[str, ...]) -> None
         ({"labels": {"kind": "balanced", "constant": 0}}, 'labels: unknown field "constant"'),
         ({"bundle": PLAN["bundle"] | {"name": "a\nb"}}, "bundle.name: .* is not printable text"),
         ({"latents": PLAN["latents"] | {"distribution": "uniform", "truncation": 1}}, "latents: truncation 1: "),
-        ({"sample": PLAN["sample"] | {"shape": [1, 1]}}, "sample.shape: .* is not a list of 3 to 3 items"),
+        (
+            {"fields": [PLAN["fields"][0] | {"shape": [1, 1]}]},
+            r"fields\[0\]: field image: shape \[1, 1\]: a value of kind",
+        ),
         ({"more": 1}, 'unknown field "more"'),
         ({"schema": 4}, "schema 4, and this gen-engine reads 3; update gen-engine"),
         ({"schema": 2}, "schema 2, .* finish the job with the version that began it, or choose another --out"),

@@ -93,7 +93,7 @@ def test_a_shard_that_its_format_cannot_hold_is_refused_before_it_is_made(
     tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request_: dict[str, int]
 ) -> None:
     form = type(writers.open_format("npy"))
-    monkeypatch.setattr(form, "most_shard_bytes", 500_000)
+    monkeypatch.setattr(form, "max_shard_bytes", 500_000)
     with pytest.raises(RequestError, match=r"a shard of .* samples would have about .* npy has less than 500,000;"):
         run_job(tiny, tmp_path / "o", count=20_000, **request_)
     assert not (tmp_path / "o").exists()

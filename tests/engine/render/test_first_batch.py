@@ -20,7 +20,7 @@ from gen_engine.engine.render import first_batch
 
 def bundle_with(path: Path, dense: Any, size: int = 6, last: str = "Tanh") -> Bundle:
     """A generator without classes whose weights went through ``dense``, with another ``last`` activation."""
-    output = OutputSpec(modality="image", shape=(size, size, 1))
+    output = OutputSpec(kind="image", shape=(size, size, 1))
     model = tiny_generator(conditional=False, output=output, latent_dim=8, seed=0)
     for weight in model.graph.initializer:
         if weight.name == "dense":
@@ -109,12 +109,12 @@ def test_a_backend_that_makes_black_pictures_of_some_is_refused(
     honest = OnnxRuntimeLane.collect
 
     def collect(lane: OnnxRuntimeLane) -> Any:
-        pixels = honest(lane).copy()
-        pixels[3] = 0
-        return pixels
+        values = honest(lane)
+        values["image"][3] = 0
+        return values
 
     monkeypatch.setattr(OnnxRuntimeLane, "collect", collect)
-    with pytest.raises(BackendError, match="sample 3 is of one value throughout as onnxruntime on cpu in fp32"):
+    with pytest.raises(BackendError, match="sample 3 has one value throughout as onnxruntime on cpu in fp32"):
         run_job(tiny, tmp_path / "out", count=100)
 
 
@@ -127,7 +127,7 @@ def test_flat_pictures_that_the_generator_means_are_written(tmp_path: Path) -> N
 @pytest.mark.parametrize(("size", "batch"), [(3, 8), (6, 1)])
 def test_tiny_samples_and_batches_of_one_prove_nothing(tmp_path: Path, size: int, batch: int) -> None:
     bundle = bundle_with(tmp_path / "b.gen", lambda dense: 0 * dense, size)
-    assert size * size < first_batch.LEAST_VALUES or batch == 1
+    assert size * size < first_batch.MIN_VALUES or batch == 1
     assert run_job(bundle, tmp_path / "out", count=8, batch=batch).rendered == 8
 
 

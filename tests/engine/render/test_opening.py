@@ -73,7 +73,7 @@ def test_a_graph_with_one_batch_must_not_mix_its_rows(tmp_path: Path, backend: s
 
 @pytest.mark.parametrize("batch", [2, 50, 333])
 @pytest.mark.parametrize(
-    "output", [None, OutputSpec(modality="vector", shape=(20,), dtype="float32")], ids=["image", "vector"]
+    "output", [None, OutputSpec(kind="vector", shape=(20,), dtype="float32")], ids=["image", "vector"]
 )
 def test_honest_generators_pass(tmp_path: Path, batch: int, output: OutputSpec | None) -> None:
     bundle = make_tiny_bundle(tmp_path / "b.gen", size=20, output=output, gain=1e4)
@@ -100,10 +100,10 @@ class Unsteady:
         honest, calls = OnnxRuntimeLane.collect, [0]
 
         def collect(lane: OnnxRuntimeLane) -> Any:
-            pixels = honest(lane).copy()
+            values = {name: array.copy() for name, array in honest(lane).items()}
             calls[0] += 1
-            change(pixels, calls[0])
-            return pixels
+            change(values["image"], calls[0])
+            return values
 
         monkeypatch.setattr(OnnxRuntimeLane, "collect", collect)
 
@@ -115,7 +115,9 @@ def test_samples_that_differ_when_rendered_again_are_refused(
         pixels[7, 2, 3] ^= call % 2
 
     Unsteady(monkeypatch, change)
-    with pytest.raises(BackendError, match=r"onnxruntime on cpu in fp32 .* sample 7 differs, 1 of \d+ values in all"):
+    with pytest.raises(
+        BackendError, match=r"onnxruntime on cpu in fp32 .* sample 7 differs, 1 of \d+ values of field image in all"
+    ):
         run_job(tiny, tmp_path / "out", count=100)
     assert not (tmp_path / "out").exists()
 

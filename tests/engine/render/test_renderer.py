@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from format_contract import make_schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from later import LaterBackend
@@ -12,24 +13,28 @@ from gen_engine.engine.identity.labels import LabelPlan, Labels
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.render.renderer import Renderer
 
+LABELLED, PLAIN = make_schema((2, 2, 1), ("a", "b", "c")), make_schema((2, 2, 1))
+
 
 def renderer(backend: LaterBackend, labelled: bool = True) -> Renderer:
     labels = Labels(LabelPlan(kind="balanced"), ("a", "b", "c"), 0) if labelled else None
-    return Renderer(backend.lane(), backend.batch, Latents(dim=3, seed=1), labels)
+    return Renderer(backend.lane(), backend.batch, Latents(dim=3, seed=1), labels, LABELLED if labelled else PLAIN)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @settings(max_examples=60)
 @given(start=st.integers(0, 50), length=st.integers(1, 40), batch=st.integers(1, 9))
 def test_any_range_is_cut_from_the_same_samples(depth: int, start: int, length: int, batch: int) -> None:
-    whole_pixels, whole_labels = renderer(LaterBackend(batch, depth=1)).array(0, 100)
-    pixels, labels = renderer(LaterBackend(batch, depth=depth)).array(start, start + length)
-    np.testing.assert_array_equal(pixels, whole_pixels[start : start + length])
-    np.testing.assert_array_equal(labels, whole_labels[start : start + length])
+    whole = renderer(LaterBackend(batch, depth=1)).array(0, 100)
+    part = renderer(LaterBackend(batch, depth=depth)).array(start, start + length)
+    assert (part.start, part.columns.keys()) == (start, {"image", "label", "index"})
+    for name in part.columns:
+        np.testing.assert_array_equal(part[name], whole[name][start : start + length])
+    np.testing.assert_array_equal(part["index"], np.arange(start, start + length))
 
 
 def test_batches_come_in_order_and_are_at_most_a_batch() -> None:
-    batches = [(b.start, len(b.pixels_BHWC), len(b.labels_B)) for b in renderer(LaterBackend(4, depth=3)).render(6, 15)]
+    batches = [(b.start, len(b["image"]), len(b["label"])) for b in renderer(LaterBackend(4, depth=3)).render(6, 15)]
     assert batches == [(6, 2, 2), (8, 4, 4), (12, 3, 3)]
 
 
@@ -49,7 +54,7 @@ def test_batches_lie_on_one_grid_whatever_range_is_asked_for() -> None:
 def test_a_lane_is_kept_busy_but_never_above_its_depth(depth: int) -> None:
     backend = LaterBackend(2, depth=depth)
     one = renderer(backend)
-    assert sum(len(batch.pixels_BHWC) for batch in one.render(0, 20)) == 20
+    assert sum(len(batch) for batch in one.render(0, 20)) == 20
     assert backend.most_in_flight == depth
 
 
@@ -60,8 +65,15 @@ def test_while_a_batch_is_written_the_next_ones_are_under_way() -> None:
 
 
 def test_without_labels() -> None:
-    pixels, labels = renderer(LaterBackend(4, depth=2), labelled=False).array(1, 6)
-    assert (pixels.shape, labels) == ((5, 2, 2, 1), None)
+    batch = renderer(LaterBackend(4, depth=2), labelled=False).array(1, 6)
+    assert (batch["image"].shape, batch.columns.keys()) == ((5, 2, 2, 1), {"image", "index"})
+
+
+def test_with_latents() -> None:
+    latents, schema = Latents(dim=3, seed=2**64 - 1), make_schema((2, 2, 1), latent_dim=3)
+    batch = Renderer(LaterBackend(4, depth=2).lane(), 4, latents, None, schema).array(3, 9)
+    np.testing.assert_array_equal(batch["latents"], latents.draw(3, 9))
+    assert (batch["seed"].dtype, batch["seed"].tolist()) == (np.uint64, [2**64 - 1] * 6)
 
 
 def test_closing_closes_the_lane() -> None:
@@ -71,19 +83,19 @@ def test_closing_closes_the_lane() -> None:
 
 
 def test_arrays_are_copies_of_a_buffer_that_is_used_again() -> None:
-    pixels, _ = renderer(LaterBackend(2, depth=1)).array(0, 8)
+    pixels = renderer(LaterBackend(2, depth=1)).array(0, 8)["image"]
     assert len(np.unique(pixels.reshape(8, -1), axis=0)) > 1
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize(("start", "stop"), [(0, 3), (0, 20), (2, 9), (4, 9)])
 def test_a_first_batch_that_is_known_is_not_rendered_again(depth: int, start: int, stop: int) -> None:
-    first_batch, _ = renderer(LaterBackend(4, depth=1)).array(0, 4)
+    first_batch = renderer(LaterBackend(4, depth=1)).array(0, 4)
     expected = renderer(LaterBackend(4, depth=1)).array(start, stop)
     backend = LaterBackend(4, depth=depth)
     labels = Labels(LabelPlan(kind="balanced"), ("a", "b", "c"), 0)
-    found = Renderer(backend.lane(), 4, Latents(dim=3, seed=1), labels, first_batch).array(start, stop)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
+    found = Renderer(backend.lane(), 4, Latents(dim=3, seed=1), labels, LABELLED, first_batch).array(start, stop)
+    for name in expected.columns:
+        np.testing.assert_array_equal(found[name], expected[name])
     batches = -(-stop // 4) - start // 4
     assert len(backend.submitted) == batches - (start < 4)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from format_contract import make_schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from later import LaterBackend
@@ -21,7 +22,8 @@ from later import LaterBackend
 from gen_engine.engine.identity.labels import LabelPlan, Labels
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.render.renderer import Renderer
-from gen_engine.engine.render.stream import Samples, Stream
+from gen_engine.engine.render.stream import Stream
+from gen_engine.engine.sample.schema import Batch
 
 GRID = 4
 SHAPE = (2, 2, 1)
@@ -29,11 +31,14 @@ SHAPE = (2, 2, 1)
 
 def open_on(backend: LaterBackend) -> Callable[[], contextlib.AbstractContextManager[Renderer]]:
     labels = Labels(LabelPlan(kind="balanced"), ("a", "b", "c"), 0)
-    return lambda: contextlib.closing(Renderer(backend.lane(), GRID, Latents(dim=3, seed=1), labels))
+    schema = make_schema(SHAPE, ("a", "b", "c"))
+    return lambda: contextlib.closing(Renderer(backend.lane(), GRID, Latents(dim=3, seed=1), labels, schema))
 
 
-def allocate(samples: int) -> Samples:
-    return Samples(np.zeros((samples, *SHAPE), np.uint8), np.zeros(samples, np.int64))
+def allocate(start: int, stop: int) -> Batch:
+    count = stop - start
+    images, labels, indices = np.zeros((count, *SHAPE), np.uint8), np.zeros(count, np.int64), np.zeros(count, np.int64)
+    return Batch(start, {"image": images, "label": labels, "index": indices})
 
 
 def stream(backend: LaterBackend, start: int, stop: int, batch: int, lanes: int = 2, tickets: int = 2) -> Stream:
@@ -68,10 +73,11 @@ def test_any_cut_is_of_the_same_samples_and_no_batch_of_the_grid_is_rendered_twi
     backend = LaterBackend(GRID, depth=depth)
     got = list(stream(backend, start, start + count, batch, lanes, tickets).read())
     with open_on(LaterBackend(GRID, depth=1))() as renderer:
-        pixels, labels = renderer.array(start, start + count)
-    assert [len(samples.pixels) for samples in got[:-1]] == [batch] * (len(got) - 1)
-    np.testing.assert_array_equal(np.concatenate([samples.pixels for samples in got]), pixels)
-    np.testing.assert_array_equal(np.concatenate([samples.labels for samples in got]), labels)
+        whole = renderer.array(start, start + count)
+    assert [len(samples) for samples in got[:-1]] == [batch] * (len(got) - 1)
+    assert [samples.start for samples in got] == list(range(start, start + count, batch))
+    for name in ("image", "label", "index"):
+        np.testing.assert_array_equal(np.concatenate([samples[name] for samples in got]), whole[name])
     assert len(backend.submitted) == -(-(start + count) // GRID) - start // GRID
     assert not lanes_alive()
 
@@ -89,11 +95,11 @@ def test_lanes_work_ahead_and_only_so_far() -> None:
 
 def test_the_arrays_are_the_callers() -> None:
     first, second = stream(LaterBackend(GRID, depth=2), 0, 8, 4).read()
-    before = second.pixels.copy()
-    first.pixels[:] = 255
-    assert first.pixels.flags.owndata
-    assert first.pixels.flags.writeable
-    np.testing.assert_array_equal(second.pixels, before)
+    before = second["image"].copy()
+    first["image"][:] = 255
+    assert first["image"].flags.owndata
+    assert first["image"].flags.writeable
+    np.testing.assert_array_equal(second["image"], before)
 
 
 def test_a_reader_that_leaves_ends_the_lanes() -> None:
@@ -203,16 +209,16 @@ UNCLOSED = """
 import threading
 from gen_engine.engine import Generator
 reading = Generator.open().stream(10**9, 10)
-print(len(next(reading).labels), flush=True)
+print(len(next(reading)), flush=True)
 """
 FROM_A_THREAD = """
 import threading, time
 from gen_engine.engine import Generator
 
 def read():
-    for pixels, labels in Generator.open(workers=1).stream(1000, 10):
+    for batch in Generator.open(workers=1).stream(1000, 10):
         time.sleep(0.01)
-    print(labels[-1], flush=True)
+    print(batch["label"][-1], flush=True)
 
 threading.Thread(target=read).start()
 """

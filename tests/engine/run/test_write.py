@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from jobs import Heard, read_manifest, run_job, samples, scratch_files, tree
+from jobs import Heard, run_job, samples, scratch_files, tree
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.errors import BackendError, RequestError, VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.reader import open_dataset
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.run import estimate
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.verify import regenerate_samples
-from gen_engine.engine.writers import open_format
 
 COUNT = 61
 FORMATS = [
@@ -87,18 +88,11 @@ def test_latents_and_seed_are_stored_if_asked_for_and_made_again(
     request = {"count": COUNT, "batch": 7, "shard_size": 9, "format": form, "codec": codec, "with_latents": True}
     run_job(tiny, tmp_path / "o", workers=2, **request)
     assert samples(tmp_path / "o") == reference
-    manifest = read_manifest(tmp_path / "o")
-    assert manifest["plan"]["sample"]["stored_latents"] == 8
-    found = [
-        stored
-        for shard in manifest["shards"]
-        for stored in open_format(form).read(
-            [tmp_path / "o" / file["name"] for file in shard["files"]],
-            range(9 * shard["shard"], min(COUNT, 9 * shard["shard"] + 9)),
-        )
-    ]
-    assert [stored.latents for stored in found] == [z.tobytes() for z in Latents(dim=8, seed=0).draw(0, COUNT)]
-    assert {stored.seed for stored in found} == {0}
+    with open_dataset(tmp_path / "o") as dataset:
+        assert dataset.schema["latents"].shape == (8,)
+        (batch,) = dataset.iter_batches(COUNT, columns=["latents", "seed"])
+    np.testing.assert_array_equal(batch["latents"], Latents(dim=8, seed=0).draw(0, COUNT))
+    np.testing.assert_array_equal(batch["seed"], np.zeros(COUNT, np.uint64))
     assert regenerate_samples(tmp_path / "o", tiny, COUNT, lambda _: None) == COUNT
 
 
@@ -108,7 +102,7 @@ def test_latents_that_were_changed_are_found(tiny: Bundle, tmp_path: Path) -> No
     data = bytearray(path.read_bytes())
     data[-4 * 8] ^= 1  # the last bit of the first latent of sample 5
     path.write_bytes(data)
-    with pytest.raises(VerifyError, match="sample 5 in shard 0 is not what its generator makes: its seed or latents"):
+    with pytest.raises(VerifyError, match="sample 5 in shard 0 is not what its generator makes: field latents differs"):
         regenerate_samples(tmp_path / "o", tiny, 6, lambda _: None)
 
 
@@ -153,7 +147,7 @@ def test_a_generator_that_fails_in_the_middle_stops_the_job_and_it_resumes(
         ({"format": "csv"}, "unknown format 'csv': choose one of npy, webdataset, parquet, mds, tfrecord"),
         ({"format": "webdataset", "codec": "gif"}, "unknown codec 'gif': choose one of png, png-zlib, jpeg, raw"),
         ({"format": "webdataset", "codec": ""}, "unknown codec ''"),
-        ({"codec": "png"}, "codec 'png': format npy holds arrays, not encoded pictures; leave --codec out"),
+        ({"codec": "png"}, "codec 'png': format npy holds arrays, not encoded files; leave --codec out"),
         ({"labels": ""}, "unknown class ''"),
         ({"truncation": 0.0}, "truncation 0: it must be above 0"),
         ({"truncation": float("nan")}, "truncation nan"),

@@ -18,7 +18,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
-from format_contract import CLASS_NAMES, SEED, SHAPES, START, STOP, Data, Decoded, FormatContract, StoresOrigins
+from format_contract import (
+    CLASS_NAMES,
+    SEED,
+    SHAPES,
+    START,
+    STOP,
+    Data,
+    Decoded,
+    FormatContract,
+    StoresOrigins,
+    make_schema,
+)
 from mosaicml import MDSWriter, StreamingDataset
 from numpy.typing import NDArray
 from PIL import Image
@@ -28,7 +39,7 @@ from tfrecord.writer import TFRecordWriter
 
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import RequestError, VerifyError, WriterError, WriterUnavailable
-from gen_engine.engine.sample.schema import Batch, Layout, Origin
+from gen_engine.engine.sample.schema import Batch, Layout
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers import FORMATS, mds, open_format, parquet
 
@@ -50,7 +61,7 @@ class TestNpy(FormatContract):
     name = "npy"
 
     def load(self, out: Path, data: Data) -> Iterator[Decoded]:
-        kind = f"{data.layout.noun}s"
+        kind = f"{data.field.name}s"
         for images in sorted(out.glob(f"data/*.{kind}.npy")):
             pixels = np.load(images, mmap_mode="r")
             index = np.load(str(images).replace(kind, "index"), mmap_mode="r")
@@ -100,7 +111,7 @@ class TestWebDataset(FormatContract):
         assert listed.stderr == ""
         with tarfile.open(path, "r:") as tar:
             members = tar.getmembers()
-        kinds = [open_codec(self.codec).extension, "cls", *([] if self.origin is None else ["latents.npy", "json"])]
+        kinds = [open_codec(self.codec).extension, "cls", *([] if self.latent_dim is None else ["latents.npy", "json"])]
         expected = [f"{index:012d}.{kind}" for index in range(START, STOP) for kind in kinds]
         assert listed.stdout.split() == [member.name for member in members] == expected
         attributes = {(m.mode, m.uid, m.gid, m.mtime, m.type, m.uname, m.gname, m.linkname) for m in members}
@@ -108,8 +119,7 @@ class TestWebDataset(FormatContract):
 
     def test_hugging_face_reads_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         # Its reader makes a column of the numbers in JSON, which holds int64.
-        origin = None if self.origin is None else Origin(seed=2**63 - 1, latent_dim=3)
-        data = Data(CLASS_NAMES, modality=self.modality, origin=origin)
+        data = Data(CLASS_NAMES, kind=self.kind, latent_dim=self.latent_dim, seed=2**63 - 1)
         self.write_dataset(tmp_path / "out", data)
         for row in load_dataset(tmp_path, monkeypatch):
             index = int(row["__key__"])
@@ -121,16 +131,17 @@ class TestWebDataset(FormatContract):
             np.testing.assert_array_equal(np.asarray(pixels, data.pixels.dtype), data.pixels[index])
 
     def test_large_members_and_indices(self, tmp_path: Path) -> None:
-        layout = Layout(shape=(300, 300, 4), class_names=None, shards=1)
+        schema = make_schema((300, 300, 4))
+        layout = Layout(schema=schema, shards=1)
         shard = Shard(number=0, start=10**12 - 1, stop=10**12)
-        pixels = np.random.default_rng(0).integers(0, 256, (1, *layout.shape), dtype=np.uint8)
+        pixels = np.random.default_rng(0).integers(0, 256, (1, 300, 300, 4), dtype=np.uint8)
         writer = self.format.open(tmp_path, layout, shard, open_codec(self.codec))
-        writer.append(Batch(shard.start, pixels, None))
+        writer.append(Batch(shard.start, {"image": pixels, "index": np.array([shard.start])}))
         (file,) = writer.commit()
         with tarfile.open(file.temporary) as tar:
             (member,) = tar.getmembers()
             assert member.name.startswith("999999999999.")
-            assert member.size == len(self.payload(pixels[0]))
+            assert member.size == len(open_codec(self.codec).encode(pixels)[0])
 
 
 class TestWebDatasetOfArrays(TestWebDataset):
@@ -138,7 +149,7 @@ class TestWebDatasetOfArrays(TestWebDataset):
 
 
 class TestWebDatasetOfAudio(StoresOrigins, TestWebDatasetOfArrays):
-    modality = "audio"
+    kind = "audio"
 
 
 class TestWebDatasetWithOrigins(StoresOrigins, TestWebDataset):
@@ -153,7 +164,7 @@ class TestParquet(FormatContract):
             dataset = load_dataset(out.parent, monkeypatch)
         self.check_features(dataset.features, data)
         for row in dataset:
-            yield row["index"], row.get("label"), np.asarray(row[data.layout.noun], data.pixels.dtype)
+            yield row["index"], row.get("label"), np.asarray(row[data.field.name], data.pixels.dtype)
 
     def load_origins(self, out: Path, data: Data) -> Origins:
         with pytest.MonkeyPatch.context() as monkeypatch:
@@ -164,14 +175,14 @@ class TestParquet(FormatContract):
 
     def check_features(self, features: Any, data: Data) -> None:
         if data.labels is not None:
-            assert tuple(features["label"].names) == data.layout.class_names
-        noun = data.layout.noun
+            assert tuple(features["label"].names) == data.layout.schema.class_names
+        noun = data.field.name
         names = [noun, "index"] if data.labels is None else [noun, "label", "index"]
-        assert list(features) == (names if self.origin is None else [*names, "latents", "seed"])
-        if self.modality == "vector":
-            assert (features[noun].length, features[noun].feature.dtype) == (data.layout.shape[0], "float32")
+        assert list(features) == (names if self.latent_dim is None else [*names, "latents", "seed"])
+        if self.kind == "vector":
+            assert (features[noun].length, features[noun].feature.dtype) == (data.field.sizes[0], "float32")
         elif self.codec == "raw":
-            assert (features[noun].shape, features[noun].dtype) == (data.layout.shape, data.layout.dtype.name)
+            assert (features[noun].shape, features[noun].dtype) == (data.field.sizes, data.field.dtype)
         else:
             assert type(features["image"]).__name__ == "Image"
 
@@ -231,7 +242,7 @@ class TestParquetWithOrigins(StoresOrigins, TestParquet):
 
 
 class TestNpyOfVolumes(TestNpy):
-    modality = "volume"
+    kind = "volume"
 
 
 class TestNpyWithOrigins(StoresOrigins, TestNpy):
@@ -244,25 +255,23 @@ class _ParquetOfFloats(TestParquet):
 
     def test_a_value_takes_about_its_four_bytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(parquet, "GROUP_ROWS", 1000)
-        data = Data(
-            None, tuple(40 * size for size in SHAPES[self.modality][:2]) + SHAPES[self.modality][2:], self.modality
-        )
+        data = Data(None, tuple(40 * size for size in SHAPES[self.kind][:2]) + SHAPES[self.kind][2:], self.kind)
         (path,) = self.write_dataset(tmp_path / "out", data)
         assert path.stat().st_size < 1.1 * data.pixels[START:].nbytes + 2000
 
 
 class TestParquetOfAudio(_ParquetOfFloats):
-    modality = "audio"
+    kind = "audio"
     __test__ = True
 
 
 class TestParquetOfVolumes(_ParquetOfFloats):
-    modality = "volume"
+    kind = "volume"
     __test__ = True
 
 
 class TestParquetOfVectors(StoresOrigins, _ParquetOfFloats):
-    modality = "vector"
+    kind = "vector"
     __test__ = True
 
 
@@ -280,7 +289,7 @@ class TestMds(FormatContract):
 
     def load(self, out: Path, data: Data) -> Iterator[Decoded]:
         for sample in self.streamed(out):
-            yield int(sample["index"]), sample.get("label"), np.asarray(sample[data.layout.noun])
+            yield int(sample["index"]), sample.get("label"), np.asarray(sample[data.field.name])
 
     def load_origins(self, out: Path, data: Data) -> Origins:
         for sample in self.streamed(out):
@@ -297,7 +306,9 @@ class TestMds(FormatContract):
                 known = {"index": i, "label": data.label(i), "seed": SEED}
                 if data.latents is not None:
                     known["latents"] = data.latents[i]
-                known[data.layout.noun] = data.pixels[i] if self.codec == "raw" else self.payload(data.pixels[i])
+                known[data.field.name] = (
+                    data.pixels[i] if self.codec == "raw" else self.payload(data.field, data.pixels[i])
+                )
                 writer.write({name: known[name] for name in columns})
         shard = tmp_path / "out" / "data" / "shard.00001.mds"
         assert shard.read_bytes() == (theirs / "shard.00000.mds").read_bytes()
@@ -325,12 +336,13 @@ class TestMds(FormatContract):
     @pytest.mark.parametrize("harm", [b"\0\0\0\0", b"\xff\xff\xff\xff"])
     @pytest.mark.parametrize("at", [0, 4, 8, 4 * 27])
     def test_damaged_offsets_are_no_crash(self, tmp_path: Path, harm: bytes, at: int) -> None:
-        (path,) = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
+        data = self.data(CLASS_NAMES)
+        (path,) = self.write_dataset(tmp_path / "out", data)
         content = bytearray(path.read_bytes())
         content[at : at + 4] = harm
         path.write_bytes(content)
         with pytest.raises(VerifyError, match=r"shard\.00001\.mds"):
-            list(self.format.read([path], range(START, STOP)))
+            self.read([path], data, range(START, STOP))
 
 
 class TestMdsOfArrays(TestMds):
@@ -342,13 +354,15 @@ class TestMdsOfJpegs(TestMds):
 
     def load(self, out: Path, data: Data) -> Iterator[Decoded]:
         for index, label, pixels in super().load(out, data):
-            np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(self.payload(data.pixels[index])))))
+            np.testing.assert_array_equal(
+                pixels, np.asarray(Image.open(io.BytesIO(self.payload(data.field, data.pixels[index]))))
+            )
             yield index, label, data.pixels[index]  # what it decodes to is near them, as the codec's own tests show
 
 
 class TestMdsOfVolumes(StoresOrigins, TestMds):
     codec = "raw"
-    modality = "volume"
+    kind = "volume"
 
 
 class TestMdsWithOrigins(StoresOrigins, TestMds):
@@ -371,7 +385,7 @@ class TestTfRecord(FormatContract):
         for features in self.features(out):
             label = None if data.labels is None else int(features["label"][0])
             assert ("label" in features) == (label is not None)
-            if self.modality != "image":
+            if self.kind != "image":
                 pixels = features["sample"].reshape(features["shape"])
             elif self.codec == "raw":
                 pixels = np.frombuffer(features["image"], np.uint8).reshape(features["shape"])
@@ -409,12 +423,13 @@ class TestTfRecord(FormatContract):
 
     @pytest.mark.parametrize("at", [0, 7, 9, 40, -5, -1])
     def test_a_bit_that_flips_is_found(self, tmp_path: Path, at: int) -> None:
-        (path,) = self.write_dataset(tmp_path / "out", self.data(CLASS_NAMES))
+        data = self.data(CLASS_NAMES)
+        (path,) = self.write_dataset(tmp_path / "out", data)
         content = bytearray(path.read_bytes())
         content[at] ^= 4
         path.write_bytes(content)
         with pytest.raises(VerifyError, match=r"cannot be read as a TFRecord shard .*is damaged"):
-            list(self.format.read([path], range(START, STOP)))
+            self.read([path], data, range(START, STOP))
 
     def test_a_record_of_something_else_is_no_crash(self, tmp_path: Path) -> None:
         for number, record in enumerate([b"", b"\x08\x01", b"\x0a\x05abc", b"\xff" * 11, b"\x0a\x00"]):
@@ -422,7 +437,7 @@ class TestTfRecord(FormatContract):
             length = len(record).to_bytes(8, "little")
             path.write_bytes(length + TFRecordWriter.masked_crc(length) + record + TFRecordWriter.masked_crc(record))
             with pytest.raises(VerifyError, match="cannot be read as a TFRecord shard"):
-                list(self.format.read([path], [0]))
+                self.read([path], self.data(None), [START])
 
     def test_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "google_crc32c", None)
@@ -436,7 +451,7 @@ class TestTfRecordOfArrays(StoresOrigins, TestTfRecord):
 
 class TestTfRecordOfAudio(TestTfRecord):
     codec = "raw"
-    modality = "audio"
+    kind = "audio"
 
 
 class TestTfRecordWithOrigins(StoresOrigins, TestTfRecord):

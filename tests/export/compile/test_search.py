@@ -51,7 +51,7 @@ def bundle(tmp_path: Path) -> Bundle:
         name="small",
         latent=LatentSpec(dim=16, distribution="normal"),
         labels=LabelSpec(names=("a", "b", "c")),
-        output=OutputSpec(modality="image", shape=(28, 28, 1)),
+        output=OutputSpec(kind="image", shape=(28, 28, 1)),
         generator=to_onnx(generator.eval()),
         training={},
         parity={},
@@ -89,7 +89,7 @@ def test_a_job_runs_what_was_kept(bundle: Bundle) -> None:
     assert (job.plan.compute.backend, job.plan.compute.precision) == ("openvino", "fp32")
     assert job.plan.compute.batch == compiled.variant.batch
     naive = open_job(SampleRequest(count=100, backend="onnxruntime", batch=compiled.variant.batch), bundle)
-    assert np.abs(job.first_batch.astype(int) - naive.first_batch).max() <= 1
+    assert np.abs(job.first_batch["image"].astype(int) - naive.first_batch["image"]).max() <= 1
 
 
 @pytest.mark.skipif("bf16" not in computes("openvino"), reason="this processor has no bf16 kernels")
@@ -207,7 +207,7 @@ def test_a_runner_draws_what_a_renderer_does(bundle: Bundle) -> None:
             return np.arange(start, stop) % 3
 
     with contextlib.closing(Renderer(backend.lane(), 7, Latents(dim=16, seed=5), Cycle())) as renderer:
-        np.testing.assert_array_equal(drawn, renderer.array(0, 40)[0])
+        np.testing.assert_array_equal(drawn, renderer.array(0, 40)["image"])
 
 
 def test_rounds_tell_fast_from_slow(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_exported_compiled_sampled(tmp_path: Path, model: Callable[[], onnx.Mode
     canonical = open_job(SampleRequest(count=30, precision="fp32", backend="onnxruntime"), read_bundle(bundle))
     assert made.shape == (30, *canonical.bundle.output.shape)
     assert len(np.unique(made.reshape(30, -1), axis=0)) == 30
-    wanted = canonical.renderer().array(0, 30)[0]
+    wanted = canonical.renderer().array(0, 30)["image"]
     np.testing.assert_allclose(made.astype(float), wanted, atol=1 if made.dtype == np.uint8 else 1e-3)
 
 
@@ -94,7 +94,7 @@ def test_a_published_generator_both_ways(tmp_path: Path, faces: Any, origin: str
         assert "batch: any; it is written for 1" in "\n".join(bundle.training["inferred"])
     assert (bundle.latent.dim, bundle.fixed_batch, bundle.output.shape) == (100, None, (64, 64, 3))
     assert bundle.parity["max_abs_error"] < 1e-4
-    pixels = open_job(SampleRequest(count=50), bundle).first_batch
+    pixels = open_job(SampleRequest(count=50), bundle).first_batch["image"]
     with torch.inference_mode():
         made = generator(torch.from_numpy(Latents(dim=100).draw(0, 50))[:, :, None, None])
     wanted = (127.5 * made + 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
@@ -122,6 +122,6 @@ def test_the_published_generator_compiled_is_equal_to_torch_within_the_gate(tmp_
     with torch.inference_mode():
         made = generator(torch.from_numpy(Latents(dim=100).draw(0, 50))[:, :, None, None])
     wanted = (127.5 * made + 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()
-    error = job.first_batch.astype(float) - wanted
+    error = job.first_batch["image"].astype(float) - wanted
     assert 10 * np.log10(255**2 / np.mean(error**2)) > 40
     assert (np.abs(error) > 1).mean() < 0.05

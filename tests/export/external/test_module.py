@@ -69,14 +69,14 @@ def test_a_class_is_the_modules_own(tmp_path: Path) -> None:
     module = external_modules.OneHot().eval()
     z = torch.from_numpy(Latents(dim=6, seed=1).draw(0, 6))
     made = module(z, torch.eye(3)[[2] * 6]).detach().reshape(6, 28, 28, 1)
-    assert np.abs(job.first_batch.astype(int) - (127.5 * made + 127.5).round().numpy()).max() <= 1
+    assert np.abs(job.first_batch["image"].astype(int) - (127.5 * made + 127.5).round().numpy()).max() <= 1
 
 
 def test_what_it_draws_is_part_of_its_latents(tmp_path: Path) -> None:
     bundle = exported(tmp_path, "Noisy")
     assert bundle.latent.dim == 6 + 3 * 8 * 8
     assert "the graph as given, what it draws as inputs" in bundle.parity["reference"]
-    first, again = (open_job(SampleRequest(count=8, batch=8), bundle).first_batch for _ in range(2))
+    first, again = (open_job(SampleRequest(count=8, batch=8), bundle).first_batch["image"] for _ in range(2))
     assert np.array_equal(first, again)
 
 
@@ -92,7 +92,7 @@ def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str
     levels = ((made - low) * (255 / (high - low))).round().clamp(0, 255)
     picture = levels.reshape(8, *bundle.output.shape) if name == "Dense" else levels
     wanted = picture.permute(0, 2, 3, 1) if name == "Plain" else picture
-    assert np.abs(job.first_batch.astype(int) - wanted.numpy()).max() <= 1
+    assert np.abs(job.first_batch["image"].astype(int) - wanted.numpy()).max() <= 1
 
 
 @pytest.mark.parametrize(

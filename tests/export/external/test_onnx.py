@@ -216,7 +216,7 @@ class TestOutputs:
             told(bundle).partition("range: ")[2].partition(";")[0], (1, 0)
         )
         np.testing.assert_allclose(images, scale * made + shift, atol=2e-6 * max(gain, 1))
-        if bundle.output.modality != "image":
+        if bundle.output.kind != "image":
             np.testing.assert_array_equal(pixels, np.moveaxis(images, 1, -1))
 
     @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ class TestOutputs:
         self, tmp_path: Path, shape: tuple[int, ...], how: dict[str, Any], expected: tuple[str, tuple[int, ...]]
     ) -> None:
         bundle = exported(self.of(shape), tmp_path, **how)
-        assert (bundle.output.modality, bundle.output.shape) == expected
+        assert (bundle.output.kind, bundle.output.shape) == expected
 
     def test_bytes_as_they_are(self, tmp_path: Path) -> None:
         s = Sketch()

@@ -1,4 +1,4 @@
-"""Generators of other things than pictures: what a bundle may promise, and that all the engine's promises hold."""
+"""Generators of other kinds than images: what a bundle may promise, and that all the engine's promises hold."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ import numpy as np
 import onnxruntime
 import pytest
 import yaml
+from format_contract import make_schema
 from jobs import reseal, run_job, samples, scratch_files, tree
 from tiny_bundle import CLASSES, make_tiny_bundle
 
 from gen_engine.engine.backends.contract import refuse_unpromised
 from gen_engine.engine.base.digests import unseal
 from gen_engine.engine.errors import BackendError, BundleError, RequestError, VerifyError
-from gen_engine.engine.identity.bundle import SHIPPED, Bundle, OutputSpec, read_bundle
+from gen_engine.engine.identity.bundle import Bundle, OutputSpec, read_bundle
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.run import write as run
-from gen_engine.engine.sample.modalities import MODALITIES
+from gen_engine.engine.sample.kinds import kind_of
+from gen_engine.engine.sample.schema import Schema
 from gen_engine.engine.verify import hash_files, regenerate_samples
 
 SHAPES = {"audio": (40, 2), "volume": (3, 5, 4, 2), "vector": (7,)}
@@ -30,13 +32,13 @@ GAIN = 3.0
 COUNT = 33
 
 
-def spec(modality: str) -> OutputSpec:
-    return OutputSpec(modality=modality, shape=SHAPES[modality], dtype="float32")
+def spec(kind: str) -> OutputSpec:
+    return OutputSpec(kind=kind, shape=SHAPES[kind], dtype="float32")
 
 
 @pytest.fixture(scope="module", params=SHAPES)
 def generator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A conditional generator of each modality that is not images."""
+    """A conditional generator of each kind that is not images."""
     out = tmp_path_factory.mktemp("bundles") / f"{request.param}.gen"
     return make_tiny_bundle(out, output=spec(request.param), gain=GAIN)
 
@@ -47,62 +49,58 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return make_tiny_bundle(out, output=spec("audio"), conditional=False, gain=GAIN)
 
 
-def test_the_manifests_of_bundles_of_pictures_are_as_they_always_were(tmp_path: Path) -> None:
-    shipped = read_bundle(SHIPPED)
-    assert shipped.generator_id == "085e38fd60fe41c52a2628ff45b78f6cc65c3f8b47a9428d9b0d755ef7f3131a"
-    bundle = make_tiny_bundle(tmp_path / "b.gen", size=6)
-    text = (bundle.path / "bundle.json").read_text()
-    assert '"output": {\n    "dtype": "uint8",\n    "layout": "NHWC",\n    "modality": "image",' in text
-    assert '"range": [\n      0,\n      255\n    ],\n    "shape": [\n      6,\n      6,\n      1\n    ]\n  }' in text
+def output_json(**changes: object) -> dict[str, object]:
+    return {"name": "sample", "kind": "vector", "dtype": "float32", "shape": [7], "tensor": "pixels"} | changes
 
 
-@pytest.mark.parametrize(("modality", "layout"), [("audio", "NLC"), ("volume", "NDHWC"), ("vector", "NC")])
-def test_the_manifest_says_what_the_samples_are(tmp_path: Path, modality: str, layout: str) -> None:
-    bundle = make_tiny_bundle(tmp_path / "b.gen", output=spec(modality))
-    assert read_bundle(bundle.path).output == spec(modality)
-    assert json.loads((bundle.path / "bundle.json").read_text())["output"] == {
-        "dtype": "float32",
-        "layout": layout,
-        "modality": modality,
-        "range": None,
-        "shape": list(SHAPES[modality]),
-    }
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_manifest_says_what_the_samples_are(tmp_path: Path, kind: str) -> None:
+    bundle = make_tiny_bundle(tmp_path / "b.gen", output=spec(kind))
+    assert read_bundle(bundle.path).outputs == (spec(kind),)
+    (written,) = json.loads((bundle.path / "bundle.json").read_text())["outputs"]
+    assert written == output_json(kind=kind, shape=list(SHAPES[kind]))
 
 
 @pytest.mark.parametrize(
-    ("modality", "shape", "dtype", "said"),
+    ("kind", "shape", "dtype", "said"),
     [
-        ("smell", (4,), "float32", "output modality 'smell': known are image, audio, volume, vector"),
-        ("image", (4, 4), "uint8", r"shape \[4, 4\]: a sample of modality image is \[height, width, channels\]"),
-        ("audio", (4, 4, 1), "float32", r"a sample of modality audio is \[length, channels\]"),
-        ("volume", (4, 4, 1), "float32", r"a sample of modality volume is \[depth, height, width, channels\]"),
-        ("vector", (), "float32", r"a sample of modality vector is \[features\]"),
-        ("vector", (0,), "float32", r"shape \[0\]: every size is a whole number of at least 1"),
+        ("smell", (4,), "float32", "unknown kind of field 'smell': choose one of image, audio, volume, vector"),
+        ("image", (4, 4), "uint8", r"shape \[4, 4\]: a value of kind image is \[height, width, channels\]"),
+        ("audio", (4, 4, 1), "float32", r"a value of kind audio is \[length, channels\]"),
+        ("volume", (4, 4, 1), "float32", r"a value of kind volume is \[depth, height, width, channels\]"),
+        ("vector", (), "float32", r"a value of kind vector is \[features\]"),
+        ("vector", (0,), "float32", r"shape \[0\]: every size is an integer of at least 1"),
         ("audio", (-1, 1), "float32", "every size"),
         ("audio", (2.0, 1), "float32", "every size"),
         ("audio", (True, 1), "float32", "every size"),
         ("audio", ("4", 1), "float32", "every size"),
-        ("audio", (4, 1), "uint8", "dtype 'uint8': modality audio is stored as float32"),
-        ("image", (4, 4, 1), "float32", "dtype 'float32': modality image is stored as uint8"),
+        ("audio", (4, 1), "uint8", "dtype 'uint8': kind audio is stored as float32"),
+        ("image", (4, 4, 1), "float32", "dtype 'float32': kind image is stored as uint8 or uint16"),
         ("vector", (4,), "float16", "dtype 'float16'"),
-        ("vector", (4,), None, "dtype None"),
+        ("vector", (4,), "float", "dtype 'float'"),
+        ("label", (), "int64", "kind label needs categories"),
+        ("index", (), "int64", "a graph does not make values of kind index"),
+        ("string", (4,), "string", r"text is \[null\]"),
+        ("category", (), "int64", "kind category needs categories"),
+        ("vector", (1 << 30,), "float32", "at most 2,147,483,648 are supported"),
     ],
 )
 def test_an_output_that_makes_no_sense_is_refused_made_or_read(
-    tmp_path: Path, modality: str, shape: tuple[int, ...], dtype: str, said: str
+    tmp_path: Path, kind: str, shape: tuple[int, ...], dtype: str, said: str
 ) -> None:
     with pytest.raises(BundleError, match=said):
-        OutputSpec(modality=modality, shape=shape, dtype=dtype)
+        OutputSpec(kind=kind, shape=shape, dtype=dtype)
     bundle = make_tiny_bundle(tmp_path / "b.gen", output=spec("vector"))
-    reseal(bundle.path / "bundle.json", {"output": {"modality": modality, "shape": list(shape), "dtype": dtype}})
-    with pytest.raises(BundleError, match=rf"b\.gen: bundle\.json lacks or mistypes a field \(.*{said}"):
+    document = output_json(kind=kind, shape=list(shape), dtype=dtype, name="image" if kind == "image" else "sample")
+    reseal(bundle.path / "bundle.json", {"outputs": [document]})
+    with pytest.raises(BundleError, match=rf"b\.gen: bundle\.json lacks or mistypes a field \(.*({said}|shape\[0\]: )"):
         read_bundle(bundle.path)
 
 
-@pytest.mark.parametrize("modality", [["audio"], {"a": 1}, 3, None])
-def test_a_modality_that_is_no_word_is_refused(tmp_path: Path, modality: object) -> None:
+@pytest.mark.parametrize("kind", [["audio"], {"a": 1}, 3, None])
+def test_a_kind_that_is_not_text_is_refused(tmp_path: Path, kind: object) -> None:
     bundle = make_tiny_bundle(tmp_path / "b.gen", output=spec("vector"))
-    reseal(bundle.path / "bundle.json", {"output": {"modality": modality, "shape": [7], "dtype": "float32"}})
+    reseal(bundle.path / "bundle.json", {"outputs": [output_json(kind=kind)]})
     with pytest.raises(BundleError, match="lacks or mistypes a field"):
         read_bundle(bundle.path)
 
@@ -154,7 +152,7 @@ def test_verify_names_a_sample_that_differs(audio: Bundle, tmp_path: Path) -> No
     data = bytearray(path.read_bytes())
     data[-4 * 80 * 2] ^= 1  # the last bit of the first value of sample 4
     path.write_bytes(data)
-    with pytest.raises(VerifyError, match="sample 4 in shard 0 is not what its generator makes: its values differ"):
+    with pytest.raises(VerifyError, match="sample 4 in shard 0 is not what its generator makes: field sample differs"):
         regenerate_samples(out, audio, 6, lambda _: None)
 
 
@@ -186,8 +184,8 @@ def test_a_codec_of_pictures_refuses_other_samples_and_names_what_works(
     with pytest.raises(RequestError) as caught:
         run_job(generator, tmp_path / "out", count=3, format=form, codec=codec)
     assert str(caught.value) == (
-        f"codec {codec!r} holds pictures, and the samples of bundle {generator.name} are of modality "
-        f"{generator.output.modality}; use --codec raw, or --format npy"
+        f"codec {codec!r} encodes fields of kind image, and the samples of bundle {generator.name} are of kind "
+        f"{generator.output.kind}; use --codec raw, or --format npy"
     )
     assert not (tmp_path / "out").exists()
 
@@ -207,6 +205,9 @@ def test_raw_is_the_codec_unless_another_is_named(audio: Bundle, tiny: Bundle, t
     assert "png/" in unseal((tmp_path / "c" / "dataset.json").read_bytes())["plan"]["format"]["codec"]
 
 
+AUDIO = make_schema((6, 2), kind="audio")
+
+
 class Spoilt:
     """A lane whose generator makes a bad value in one sample."""
 
@@ -222,7 +223,7 @@ class Spoilt:
             self.pixels[self.sample - first, 5, 1] = self.value
 
     def collect(self) -> object:
-        return self.pixels
+        return {"sample": self.pixels}
 
     def close(self) -> None:
         pass
@@ -231,11 +232,11 @@ class Spoilt:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sample", [0, 3, 5, 11])
 def test_a_sample_that_is_no_number_is_named_and_goes_no_further(sample: int, value: float) -> None:
-    renderer = Renderer(Spoilt(sample, value), 4, Latents(dim=3, seed=0), None)  # type: ignore[arg-type]
+    renderer = Renderer(Spoilt(sample, value), 4, Latents(dim=3, seed=0), None, AUDIO)  # type: ignore[arg-type]
     with pytest.raises(BackendError, match=f"^sample {sample}: the generator made a value that is NaN or infinite"):
         renderer.array(0, 12)
-    fine = Renderer(Spoilt(sample, 1e38), 4, Latents(dim=3, seed=0), None)  # type: ignore[arg-type]
-    assert fine.array(0, 12)[0].max() == np.float32(1e38)
+    fine = Renderer(Spoilt(sample, 1e38), 4, Latents(dim=3, seed=0), None, AUDIO)  # type: ignore[arg-type]
+    assert fine.array(0, 12)["sample"].max() == np.float32(1e38)
 
 
 def test_a_sample_that_is_no_number_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,19 +266,21 @@ def test_a_sample_that_is_no_number_is_never_written(tmp_path: Path, monkeypatch
 def test_a_graph_that_does_not_make_what_its_bundle_promises_is_refused(
     generator: Bundle, tmp_path: Path, backend: str
 ) -> None:
-    wrong = replace(generator, output=OutputSpec(modality="vector", shape=(9,), dtype="float32"))
-    with pytest.raises(BackendError, match=r"made float32 \[4, .*promises float32 \[4, 9\]"):
+    wrong = replace(generator, outputs=(OutputSpec(kind="vector", shape=(9,), dtype="float32"),))
+    with pytest.raises(
+        BackendError, match=r"made float32 \[4, .* as sample where its bundle promises float32 \[4, 9\]"
+    ):
         run_job(wrong, tmp_path / "out", count=3, batch=4, backend=backend)
-    picture = replace(generator, output=OutputSpec(modality="image", shape=(5, 4, 2)))
+    picture = replace(generator, outputs=(OutputSpec(kind="image", shape=(5, 4, 2)),))
     with pytest.raises(BackendError, match=r"made float32 .*promises uint8"):
         run_job(picture, tmp_path / "out", count=3, batch=4, backend=backend)
 
 
-@pytest.mark.parametrize(("modality", "made"), [("image", "float32"), ("volume", "uint8"), ("audio", "float64")])
-def test_values_of_another_type_are_refused_though_their_shape_is_right(modality: str, made: str) -> None:
-    shape = (6, 5, 3) if modality == "image" else SHAPES[modality]
-    dtype = MODALITIES[modality].dtype
-    output = OutputSpec(modality=modality, shape=shape, dtype=dtype)
+@pytest.mark.parametrize(("kind", "made"), [("image", "float32"), ("volume", "uint8"), ("audio", "float64")])
+def test_values_of_another_type_are_refused_though_their_shape_is_right(kind: str, made: str) -> None:
+    shape = (6, 5, 3) if kind == "image" else SHAPES[kind]
+    dtype = kind_of(kind).dtypes[0]
+    output = OutputSpec(kind=kind, shape=shape, dtype=dtype)
     refuse_unpromised(np.dtype(dtype), (4, *shape), output, 4)
     with pytest.raises(BackendError, match=f"made {made} .* promises {dtype} "):
         refuse_unpromised(np.dtype(made), (4, *shape), output, 4)
@@ -285,19 +288,25 @@ def test_values_of_another_type_are_refused_though_their_shape_is_right(modality
 
 def test_the_card_and_the_manifest_say_what_the_samples_are(generator: Bundle, tmp_path: Path) -> None:
     run_job(generator, tmp_path / "out", count=12, format="parquet")
-    modality, text = generator.output.modality, (tmp_path / "out" / "README.md").read_text()
-    axes = " × ".join(MODALITIES[modality].axes)
+    kind, text = generator.output.kind, (tmp_path / "out" / "README.md").read_text()
+    axes = " × ".join(kind_of(kind).axes)
     shape = " × ".join(map(str, generator.output.shape))
-    assert f"| Shape ({modality}, {axes}, float32) | {shape} |" in text
+    assert f"| Shape ({kind}, {axes}, float32) | {shape} |" in text
     tasks = {"audio": ["audio-classification"], "vector": ["tabular-classification"]}
-    assert yaml.safe_load(text.split("---\n")[1]).get("task_categories") == tasks.get(modality)
+    assert yaml.safe_load(text.split("---\n")[1]).get("task_categories") == tasks.get(kind)
     manifest = unseal((tmp_path / "out" / "dataset.json").read_bytes())
-    sample = manifest["plan"]["sample"]
-    assert (sample["modality"], sample["dtype"]) == (modality, "float32")
-    assert (sample["shape"], sample["classes"]) == (list(generator.output.shape), list(CLASSES))
+    fields = manifest["plan"]["fields"]
+    assert Schema.from_json(fields) == generator.schema()
+    assert fields[0] == {
+        "name": "sample",
+        "kind": kind,
+        "dtype": "float32",
+        "shape": list(generator.output.shape),
+    }
+    assert fields[1]["categories"] == list(CLASSES)
 
 
-def test_the_manifest_of_images(tiny: Bundle, tmp_path: Path) -> None:
+def test_the_card_and_the_manifest_of_images(tiny: Bundle, tmp_path: Path) -> None:
     run_job(tiny, tmp_path / "out", count=3)
     manifest = unseal((tmp_path / "out" / "dataset.json").read_bytes())
     assert set(manifest) == {"schema", "plan", "bytes", "shards", "files", "digest"}

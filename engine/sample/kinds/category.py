@@ -1,0 +1,38 @@
+"""Categories: one of a fixed list of names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.sample.kinds.contract import check_categories
+from gen_engine.engine.sample.kinds.scalar import Scalar
+
+if TYPE_CHECKING:
+    from gen_engine.engine.sample.schema import Field
+
+
+class Category(Scalar):
+    """The id of a category, its place in the field's ``categories``."""
+
+    name = "category"
+    dtypes: ClassVar[tuple[str, ...]] = ("int64", "int32", "int16", "int8", "uint8")
+    labelled_task = "tabular-classification"
+
+    invalid = "category id that is not one of its field's"
+
+    def valid(self, values: NDArray[Any], field: Field) -> NDArray[np.bool_] | None:
+        """Return which ids are categories; None if all are."""
+        valid_B: NDArray[np.bool_] = (values >= 0) & (values < len(field.categories or ()))
+        return None if valid_B.all() else valid_B
+
+    def check(self, field: Field) -> None:
+        """Raise ValueError unless the field has categories, and its dtype has an id for each."""
+        check_categories(field)
+        if field.shape or field.dtype not in self.dtypes:
+            raise ValueError(
+                f"field {field.name}: {field.dtype} {list(field.shape)}: a value of kind {self.name} is one number, "
+                f"{' or '.join(self.dtypes)}"
+            )

@@ -1,0 +1,84 @@
+"""What every kind of field promises. A new kind is one module with a subclass, and a line in the registry."""
+
+from __future__ import annotations
+
+from abc import ABC
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from gen_engine.engine.sample.schema import Field
+
+Form = Literal["media", "array", "scalar", "text"]
+"""How writers store a field's values: as a file per sample where the dataset's codec holds the kind and as an array
+where it does not; as an array; as a number; as UTF-8."""
+
+
+class Kind(ABC):
+    """What the values of a field mean. Stateless."""
+
+    name: ClassVar[str]
+
+    axes: ClassVar[tuple[str, ...]]
+    """Names of the axes of one sample's values, channels last."""
+
+    dtypes: ClassVar[tuple[str, ...]]
+    """Types that the values may have, the default one first."""
+
+    form: ClassVar[Form] = "array"
+
+    generated: ClassVar[bool] = True
+    """Whether a generator's graph makes such values; the engine makes the others."""
+
+    caption: ClassVar[str] = "The first samples"
+    """What the card writes under the preview."""
+
+    task: ClassVar[str | None] = None
+    labelled_task: ClassVar[str | None] = None
+    """The Hugging Face Hub's task category of datasets without and with labels, where it has one."""
+
+    def check(self, field: Field) -> None:
+        """Raise ValueError unless such a field can be of this kind."""
+        if len(field.shape) != len(self.axes):
+            raise ValueError(
+                f"field {field.name}: shape {list(field.shape)}: a value of kind {self.name} is "
+                f"[{', '.join(self.axes)}]"
+            )
+        if field.dtype not in self.dtypes:
+            raise ValueError(
+                f"field {field.name}: dtype {field.dtype!r}: kind {self.name} is stored as {' or '.join(self.dtypes)}"
+            )
+        if None in field.shape and self.form != "text":
+            raise ValueError(f"field {field.name}: kind {self.name} has no axis of varying length")
+        if field.categories is not None:
+            raise ValueError(f"field {field.name}: kind {self.name} has no categories")
+
+    invalid: ClassVar[str] = "value that is NaN or infinite"
+    """What messages call a value that :meth:`valid` refuses."""
+
+    def valid(self, values: NDArray[Any], field: Field) -> NDArray[np.bool_] | None:
+        """Return which samples have only values that the field can have, bool [B]; None if all have."""
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return None
+        finite_B: NDArray[np.bool_] = np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+        return finite_B
+
+    def suspects(self, values: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which samples may be the traces of NaN that a cast to integers has hidden: bool [B]."""
+        return np.zeros(len(values), bool)
+
+    def reduce(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return a copy of what the preview needs of consecutive samples."""
+        raise NotImplementedError
+
+    def sheet(self, reduced: NDArray[Any]) -> NDArray[np.uint8]:
+        """Return the preview of samples that :meth:`reduce` was called with: uint8 [H, W, C], 1 to 4 channels."""
+        raise NotImplementedError
+
+
+def check_categories(field: Field) -> None:
+    """Raise ValueError unless the field has categories."""
+    if not field.categories:
+        raise ValueError(f"field {field.name}: kind {field.kind} needs categories")

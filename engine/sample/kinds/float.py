@@ -1,0 +1,13 @@
+"""Floating-point numbers: amounts, measurements."""
+
+from __future__ import annotations
+
+from gen_engine.engine.sample.kinds.scalar import Scalar
+
+
+class Float(Scalar):
+    """One floating-point number per sample, finite."""
+
+    name = "float"
+    dtypes = ("float32", "float64")
+    labelled_task = "tabular-classification"

@@ -1,0 +1,148 @@
+"""The columns of a Parquet shard: their Arrow types, the features of ``datasets``, and the values.
+
+Shape suffixes: B samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.codecs.contract import Codec
+from gen_engine.engine.errors import WriterUnavailable
+from gen_engine.engine.sample.schema import Field, Schema
+from gen_engine.engine.writers.shard import is_encoded
+
+
+def arrow_schema(schema: Schema, codec: Codec) -> Any:
+    """Return the columns, and under the metadata key ``huggingface`` their features."""
+    fields, features = [], {}
+    for field in schema:
+        form = "file" if is_encoded(field, codec) else field.form
+        features[field.name], column = _COLUMNS[form](field)
+        fields.append(column)
+    return pyarrow().schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def arrow_values(field: Field, values: Any, codec: Codec, start: int, kind: Any) -> Any:
+    """Return the values of consecutive samples as an Arrow array.
+
+    Args:
+        field: what they are.
+        values: encoded files, texts in UTF-8, or an array [B, …].
+        codec: what encoded them.
+        start: index of the first sample.
+        kind: the column's type.
+    """
+    pa = pyarrow()
+    if is_encoded(field, codec):
+        name = "" if field.name in ("image", "sample") else f".{field.name}"
+        paths = [f"{index:012d}{name}.{codec.extension}" for index in range(start, start + len(values))]
+        return pa.StructArray.from_arrays([pa.array(values, pa.binary()), pa.array(paths)], fields=list(kind))
+    if field.form == "text":
+        return pa.array([text.decode() for text in values], pa.string())
+    if field.form == "scalar":
+        return pa.array(values, kind)
+    return _nested(values)
+
+
+def same_columns(one: Any, other: Any) -> bool:
+    """Return whether two Arrow schemas have the same columns.
+
+    Names of list items do not count, nor do extension types, which exist only where ``datasets`` was imported.
+    """
+    return one.names == other.names and all(map(_same_type, one.types, other.types))
+
+
+def _same_type(one: Any, other: Any) -> bool:
+    pa = pyarrow()
+    one, other = (getattr(kind, "storage_type", kind) for kind in (one, other))
+    for is_list in (pa.types.is_list, pa.types.is_fixed_size_list):
+        if is_list(one) and is_list(other):
+            sizes = [getattr(kind, "list_size", None) for kind in (one, other)]
+            return sizes[0] == sizes[1] and _same_type(one.value_type, other.value_type)
+    return bool(one.equals(other))
+
+
+def leaf(field: Field) -> str:
+    """Return the path of an array column's values in the Parquet schema."""
+    return field.name + ".list.element" * len(field.shape)
+
+
+def pyarrow() -> Any:
+    """Import pyarrow; raises WriterUnavailable, naming what to install, if it is missing."""
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise WriterUnavailable(
+            f"format parquet needs pyarrow ({error}): pip install 'gen-engine[parquet]', or use --format webdataset"
+        ) from error
+    return pyarrow
+
+
+def _file_column(field: Field) -> tuple[dict[str, Any], Any]:
+    pa = pyarrow()
+    column = pa.field(field.name, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    return {"_type": _FEATURES.get(field.kind, "Image")}, column
+
+
+_FEATURES = {"image": "Image", "audio": "Audio"}
+"""Kind of an encoded field → the feature of ``datasets`` that decodes it."""
+
+
+def _scalar_column(field: Field) -> tuple[dict[str, Any], Any]:
+    pa = pyarrow()
+    if field.categories is not None:
+        return {"names": list(field.categories), "_type": "ClassLabel"}, pa.field(field.name, pa.int64())
+    kind = pa.from_numpy_dtype(field.numpy_dtype)
+    return {"dtype": field.dtype, "_type": "Value"}, pa.field(field.name, kind)
+
+
+def _text_column(field: Field) -> tuple[dict[str, Any], Any]:
+    pa = pyarrow()
+    return {"dtype": "string", "_type": "Value"}, pa.field(field.name, pa.string())
+
+
+def _array_column(field: Field) -> tuple[dict[str, Any], Any]:
+    pa = pyarrow()
+    rank = len(field.shape)
+    kind = pa.from_numpy_dtype(field.numpy_dtype)
+    if rank == 1:  # `datasets` has no Array1D: a list of a known length takes its place
+        (length,) = field.sizes
+        feature = {"feature": {"dtype": field.dtype, "_type": "Value"}, "length": length, "_type": "Sequence"}
+        return feature, pa.field(field.name, pa.list_(kind, length))
+    for _ in range(rank):
+        kind = pa.list_(kind)
+    # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not know it see lists.
+    mark = {
+        "ARROW:extension:name": f"datasets.features.features.Array{rank}DExtensionType",
+        "ARROW:extension:metadata": json.dumps([field.sizes, field.dtype]),
+    }
+    feature = {"shape": list(field.sizes), "dtype": field.dtype, "_type": f"Array{rank}D"}
+    return feature, pa.field(field.name, kind, metadata=mark)
+
+
+_COLUMNS: dict[str, Callable[[Field], tuple[dict[str, Any], Any]]] = {
+    "file": _file_column,
+    "media": _array_column,
+    "array": _array_column,
+    "scalar": _scalar_column,
+    "text": _text_column,
+}
+"""Form of a field, ``file`` if a codec encodes it → its feature for ``datasets``, and its column."""
+
+
+def _nested(values_B: NDArray[Any]) -> Any:
+    """Return an array [B, …] as Arrow lists of lists, which is how ``datasets`` stores an Array3D."""
+    pa = pyarrow()
+    array = pa.array(values_B.reshape(-1))
+    if values_B.ndim == 2:
+        return pa.FixedSizeListArray.from_arrays(array, values_B.shape[1])
+    for size in values_B.shape[:0:-1]:
+        offsets = np.arange(0, len(array) + 1, size, dtype=np.int32)
+        array = pa.ListArray.from_arrays(pa.array(offsets), array)
+    return array
