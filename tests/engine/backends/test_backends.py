@@ -179,9 +179,9 @@ class TestOnnxRuntimeBound(BackendContract):
         collect, runs = OnnxRuntimeCudaLane.collect, []
 
         def unsteady(lane: OnnxRuntimeCudaLane) -> Any:
-            runs.append(pixels := collect(lane))
-            pixels.flat[-1] ^= len(runs) == 7
-            return pixels
+            runs.append(columns := collect(lane))
+            next(iter(columns.values())).flat[-1] ^= len(runs) == 7
+            return columns
 
         monkeypatch.setattr(OnnxRuntimeCudaLane, "collect", unsteady)
         with pytest.raises(BackendUnavailable, match=r"at a batch of 5 in fp32 .* from run to run"):

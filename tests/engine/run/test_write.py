@@ -183,7 +183,7 @@ def test_the_monitor_hears_every_sample_and_shard(tiny: Bundle, tmp_path: Path) 
 def test_an_estimate_is_measured_and_leaves_nothing(
     tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.02)
+    monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.2)  # of less, headers are a share on a busy machine
     monkeypatch.setattr(estimate.tempfile, "tempdir", str(tmp_path))
     request = SampleRequest(count=100_000, shard_size=1_000)
     found = estimate.estimate(open_job(request, tiny), workers=2)
