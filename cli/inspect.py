@@ -259,23 +259,30 @@ def _run(path: Path) -> Findings:
     from gen_engine.train.runs.checkpoint import load_checkpoint, newest_checkpoint
 
     newest = newest_checkpoint(path)
-    record = load_checkpoint(path).record.to_json()
-    files = sorted(file for file in newest.iterdir() if file.is_file())
-    size = sum(file.stat().st_size for file in files)
-    config, data = record["config"], record["data"]
-    names = data["class_names"] if config["model"]["num_classes"] else None
+    run = load_checkpoint(path).record
+    size = sum(file.stat().st_size for file in newest.iterdir() if file.is_file())
+    model, data = dataclasses.asdict(run.config.model), run.data
+    names = data.class_names if run.config.model.num_classes else None
+    config = run.config.to_json()
     settings = {name: value for name, value in config.items() if not isinstance(value, dict)}
+    metrics = dict(run.metrics)
     shown = [
-        ("", f"training run; its newest checkpoint {newest.name} ({_size(size)}) is whole, every file as recorded"),
-        ("model", ", ".join(f"{name} {value}" for name, value in config["model"].items())),
+        ("", f"training run; its newest checkpoint {newest.name} ({_size(size)}) is complete, every file as recorded"),
+        ("model", ", ".join(f"{name} {value}" for name, value in model.items())),
         ("classes", "none" if names is None else _classes(names)),
-        ("trained on", f"{data['name']} (sha256 {data['digest'][:12]}…)"),
-        ("trained for", f"{record['epoch']:,} epochs of {config['epochs']:,}, {record['step']:,} steps"),
+        ("trained on", f"{data.name}, {data.count:,} images (sha256 {data.digest[:12]}…)"),
+        ("trained for", f"{run.epoch:,} epochs of {run.config.epochs:,}, {run.step:,} steps"),
         ("settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
-        ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in record["metrics"].items()) or "none yet"),
+        ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in metrics.items()) or "none yet"),
         ("export it", f"gen-engine export {path} --out NAME.gen"),
     ]
-    kept = {name: record[name] for name in ("config", "data", "step", "epoch", "metrics")}
+    kept = {
+        "config": config,
+        "data": dataclasses.asdict(data),
+        "step": run.step,
+        "epoch": run.epoch,
+        "metrics": metrics,
+    }
     return {"kind": "run", "checkpoint": str(newest), "bytes": size} | kept, shown
 
 

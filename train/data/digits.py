@@ -1,4 +1,7 @@
-"""The handwritten digits that scikit-learn carries (Alpaydin & Kaynak 1998): 1,797 images, 8×8 grey, 10 classes."""
+"""The handwritten digits that scikit-learn carries (Alpaydin & Kaynak 1998): 1,797 images, 8×8 grey, 10 classes.
+
+Legend: N images, H height, W width, C channels.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 Looked for in $GEN_ENGINE_DATA, where Debian's `dataset-fashion-mnist` puts it, and in the cache; else fetched.
 The SHA-256 is of the uncompressed idx content: Debian and the authors compress the same bytes differently.
+Legend: N images, H height, W width, C channels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a data reader returns."""
+"""What a data reader returns. Legend: N images, H height, W width, C channels."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.base.files import IMAGE, open_regular
-from gen_engine.train.data.pillow import own_limits, pillow_image, readable_formats
+from gen_engine.train.data.pillow import lenient_metadata, own_limits, pillow_image, readable_formats
 from gen_engine.train.errors import DataError
 
 GREY_8 = frozenset({"L", "LA", "La"})
@@ -100,12 +100,11 @@ def _opened(path: Path) -> Iterator[tuple[Any, list[Any]]]:
     """An open image and the warnings so far; whatever Pillow raises on a damaged file becomes DataError."""
     image_module = pillow_image()
     try:
-        with (
-            own_limits() as warned,
-            open_regular(path, IMAGE) as file,
-            image_module.open(file, formats=readable_formats()) as image,
-        ):
-            yield image, warned
+        with own_limits() as warned, open_regular(path, IMAGE) as file:
+            with lenient_metadata():
+                image = image_module.open(file, formats=readable_formats())
+            with image:
+                yield image, warned
     except DataError:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, struct.error, IndexError, … on damaged files

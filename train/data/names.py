@@ -1,4 +1,4 @@
-"""Names of files and classes: their order, and whether they can be written down."""
+"""Names of files and classes: their order, and whether they can be written down. Legend: N images."""
 
 from __future__ import annotations
 

@@ -34,6 +34,19 @@ def readable_formats() -> list[str]:
 
 
 @contextmanager
+def lenient_metadata() -> Iterator[None]:
+    """Inside, damage to a PNG's ancillary chunks does not stop an image from being opened; not for decoding."""
+    from PIL import ImageFile
+
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        yield
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+@contextmanager
 def own_limits() -> Iterator[list[warnings.WarningMessage]]:
     """Inside, Pillow's limits on size are off, since ours hold, and its warnings are collected, not raised or shown."""
     image_module: Any = pillow_image()

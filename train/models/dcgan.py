@@ -4,6 +4,8 @@
 with as many feature maps as the paper at 64 (8w, 4w, 2w, w). The discriminator mirrors the generator;
 where the paper has batch normalisation it has spectral normalisation (Miyato et al. 2018), which needs no
 statistics over a batch, so real and fake images can share one pass.
+
+Legend: B batch, F features, C channels, H height, W width.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The GAN of Goodfellow et al. 2014 with dense layers: z → 256 → H·W·C, and a discriminator with one hidden layer."""
+"""The GAN of Goodfellow et al. 2014 with dense layers: z → 256 → H·W·C, and a discriminator with one hidden layer.
+
+Legend: B batch, F features, C channels, H height, W width.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """Variational autoencoders (Kingma & Welling 2013), dense and convolutional; conditional as in Sohn et al. 2015.
 
-The decoder is a GAN's generator (tanh output in [-1, 1]), trained otherwise, so it exports and samples the same way.
+The decoder is a GAN's generator (tanh output in [-1, 1]), trained differently, so it exports and samples the same way.
 The conditional encoder sees the label's embedding beside the image's features, the decoder beside the latent.
+
+Legend: B batch, Z latent dimensions, F features, C channels, H height, W width.
 """
 
 from __future__ import annotations

@@ -75,6 +75,25 @@ def test_a_profile_of_nonsense_is_read_over(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_data(str(tmp_path)).images_NHWC[0, ..., 0], PIXELS)
 
 
+@pytest.mark.parametrize("kind", [b"tEXt", b"iCCP", b"pHYs", b"eXIf"])
+def test_a_wrong_checksum_of_metadata_is_read_over(tmp_path: Path, kind: bytes) -> None:
+    content = png(tmp_path).read_bytes()
+    chunk = bytearray(png_chunk(kind, b"x\0\0" + bytes(6)))
+    chunk[-1] ^= 1
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])
+    np.testing.assert_array_equal(load_data(str(tmp_path)).images_NHWC[0, ..., 0], PIXELS)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP"])
+def test_pixels_that_are_cut_off_are_damage(tmp_path: Path, form: str) -> None:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, form)
+    content = file.getvalue()
+    (tmp_path / "a.img").write_bytes(content[: len(content) * 2 // 3])
+    with pytest.raises(DataError, match=r"a\.img: "):
+        load_data(str(tmp_path))
+
+
 def test_pillow_s_limit_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     png(tmp_path, side=64)
