@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.text import unshowable
 from gen_engine.train.errors import DataError
 
 CLASSES_LISTED = 30
@@ -42,11 +43,13 @@ def check_class_names(names: Sequence[str], where: str) -> None:
                 f"{where} has a class whose name {shown(name)!r} is not UTF-8: rename it, "
                 f"for example with `convmv -r -f latin1 -t utf8 --notest`"
             ) from None
-        if not 1 <= len(name) <= LONGEST or not name.isprintable() or name != name.strip():
-            raise DataError(
-                f"{where} has a class named {name[:LONGEST]!r}: a name has 1 to {LONGEST} printable characters and no "
-                f"space around them; rename it"
-            )
+        reason = unshowable(name)
+        if name != name.strip() and not reason:
+            reason = "there is space around it"
+        if len(name) > LONGEST:
+            reason = f"it has {len(name):,} characters, at most {LONGEST} are allowed"
+        if reason:
+            raise DataError(f"{where} has a class named {name[:LONGEST]!r}, which cannot be shown: {reason}; rename it")
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if twice:
         raise DataError(f"{where} has several classes named {twice[0]!r}: give each a name of its own")
