@@ -23,8 +23,10 @@ from gen_engine.engine.backends.tensorrt_log import EngineLogger, is_rtx, logger
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.base.durable import replace_file
 from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded
+from gen_engine.engine.base.parse import Fields, anything, digest, integer, mapping_of, matching, nullable, text
+from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.errors import BackendUnavailable, EngineBuildError, RequestError
-from gen_engine.engine.identity.bundle import LATENTS_INPUT, Bundle
+from gen_engine.engine.identity.bundle import LATENTS_INPUT, MAX_BATCH, Bundle
 
 if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Graph
@@ -99,10 +101,54 @@ class EngineRecord:
     inspected: str
     """What the layers are computed in, or why that is not known."""
 
+    @classmethod
+    def from_json(cls, value: Any, where: str = "") -> EngineRecord:
+        """Return the record that a document holds.
+
+        Raises:
+            DocumentError: a field is missing, unknown or not of its type.
+            RequestError: the options do not go together.
+        """
+        with Fields(value, where) as fields:
+            fields.take("schema", integer(RECORD_SCHEMA, RECORD_SCHEMA))
+            return cls(
+                onnx_sha256=fields.take("onnx_sha256", digest),
+                plan_sha256=fields.take("plan_sha256", digest),
+                flavour=fields.take("flavour", text()),
+                version=fields.take("version", text()),
+                gpu=fields.take("gpu", nullable(_read_gpu)),
+                options=fields.take("options", _read_options),
+                tensors=fields.take("tensors", mapping_of(mapping_of(anything))),
+                inspected=fields.take("inspected", text(10_000)),
+            )
+
     def to_json(self) -> bytes:
         """Return the side record's bytes."""
         document = {"schema": RECORD_SCHEMA} | dataclasses.asdict(self)
         return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
+def _read_gpu(value: Any, where: str) -> Mapping[str, str]:
+    with Fields(value, where) as fields:
+        return {
+            "name": fields.take("name", text()),
+            "compute_capability": fields.take("compute_capability", matching("[0-9]+[.][0-9]+", 20)),
+            "driver": fields.take("driver", text()),
+        }
+
+
+def _read_options(value: Any, where: str) -> Mapping[str, Any]:
+    with Fields(value, where) as fields:
+        options = BuildOptions(
+            precision=fields.take("precision", text()),
+            min_batch=fields.take("min_batch", integer(1, MAX_BATCH)),
+            opt_batch=fields.take("opt_batch", integer(1, MAX_BATCH)),
+            max_batch=fields.take("max_batch", integer(1, MAX_BATCH)),
+            optimization_level=fields.take("optimization_level", nullable(integer(0, 5))),
+            hardware_compatibility=fields.take("hardware_compatibility", text()),
+            workspace_bytes=fields.take("workspace_bytes", nullable(integer(1, 2**63))),
+        )
+    return dataclasses.asdict(options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,13 +284,13 @@ def _read(directory: Path, options: BuildOptions) -> tuple[BuiltEngine | None, l
 def _parse_record(plan: bytes, data: bytes) -> tuple[BuiltEngine | None, list[str]]:
     """Return an engine with its record, or why they do not belong together."""
     try:
-        document = json.loads(data)
-        schema = document.pop("schema")
-        record = EngineRecord(**document)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        document = parse_json(data)
+        schema = document.get("schema") if isinstance(document, dict) else None
+        if type(schema) is int and schema != RECORD_SCHEMA:
+            return None, [f"its record is of schema {schema}, and this gen-engine writes {RECORD_SCHEMA}"]
+        record = EngineRecord.from_json(document)
+    except (DocumentError, RequestError) as error:
         return None, [f"its record cannot be read ({error})"]
-    if schema != RECORD_SCHEMA:
-        return None, [f"its record is of schema {schema}, and this gen-engine writes {RECORD_SCHEMA}"]
     if sha256_bytes(plan) != record.plan_sha256:
         return None, ["its plan is damaged"]
     return BuiltEngine(plan=plan, record=record, messages=()), []
@@ -379,31 +425,30 @@ def find_engine(
         BackendUnavailable: there is none and none may be built, or the graph is none that was made for engines.
         EngineBuildError: as :func:`build_engine`.
     """
-    folder = f"variants/{graph.origin}"
     if graph.origin != f"{backend}-{graph.precision}":
         raise BackendUnavailable(
             f"{backend} runs a graph that was made for it, and bundle {bundle.path} has none that fits; make it with "
             f"'gen-engine compile {bundle.path} --target {backend}'"
         )
-    reasons = ["the bundle holds none"]
-    if f"{folder}/{PLAN}" in bundle.files and f"{folder}/{RECORD}" in bundle.files:
-        found, reasons = _parse_record(bundle.load(f"{folder}/{PLAN}"), bundle.load(f"{folder}/{RECORD}"))
-        if found is not None:
-            reasons = stale_reasons(found.record, onnx_sha256=graph.sha256, trt=trt, gpu=gpu)
-            least, most = found.record.options["min_batch"], found.record.options["max_batch"]
-            if not least <= batch <= most:
-                reasons.append(f"it runs batches of {least} to {most}, and not {batch}")
-            if not reasons:
-                return found
-    why = (
-        f"no engine of variant {graph.origin} for {gpu.name} and {name_of(trt)} at batch {batch} ({'; '.join(reasons)})"
-    )
     options = BuildOptions(precision=graph.precision, min_batch=batch, opt_batch=batch, max_batch=batch)
     slug = re.sub(r"[^A-Za-z0-9]+", "-", f"{gpu.name}-{gpu.compute_capability}")
     directory = cache_directory(backend, f"{graph.sha256[:16]}-{slug}-b{batch}")
-    found, _ = _read(directory, options)
-    if found is not None and not stale_reasons(found.record, onnx_sha256=graph.sha256, trt=trt, gpu=gpu):
-        return found
+    reasons: list[str] = []
+    sources: tuple[Callable[[], tuple[BuiltEngine | None, list[str]]], ...] = (
+        lambda: _in_bundle(bundle, graph),
+        lambda: _read(directory, options),
+    )
+    for source in sources:
+        found, why_not = source()
+        if found is not None:
+            why_not = stale_reasons(found.record, onnx_sha256=graph.sha256, trt=trt, gpu=gpu)
+            why_not += _other_batches(found.record, batch)
+            if not why_not:
+                return found
+        reasons += why_not
+    why = (
+        f"no engine of variant {graph.origin} for {gpu.name} and {name_of(trt)} at batch {batch} ({'; '.join(reasons)})"
+    )
     if not build:
         raise BackendUnavailable(
             f"{why}; leave --no-build out to build one here, or compile the bundle here: "
@@ -411,3 +456,16 @@ def find_engine(
         )
     note(f"{why}: building one from its graph, which takes minutes, into {directory}")
     return read_or_build(directory, graph.onnx, options, trt=trt, gpu=gpu, note=note, timing_cache=directory.parent)
+
+
+def _in_bundle(bundle: Bundle, graph: Graph) -> tuple[BuiltEngine | None, list[str]]:
+    """Return the engine that was compiled with a variant, or why there is none that could be used."""
+    plan, record = (f"variants/{graph.origin}/{name}" for name in (PLAN, RECORD))
+    if plan not in bundle.files or record not in bundle.files:
+        return None, ["the bundle holds none"]
+    return _parse_record(bundle.load(plan), bundle.load(record))
+
+
+def _other_batches(record: EngineRecord, batch: int) -> list[str]:
+    least, most = record.options["min_batch"], record.options["max_batch"]
+    return [] if least <= batch <= most else [f"it runs batches of {least} to {most}, and not {batch}"]

@@ -19,7 +19,7 @@ from gen_engine.engine.identity.bundle import GENERATOR, LABELS_INPUT, LATENTS_I
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import Graph
 from gen_engine.engine.plan.request import DEFAULT_BATCH
-from gen_engine.export.compile.gate import Limits, Verdict
+from gen_engine.export.compile.gate import Comparison, Limits
 from gen_engine.export.compile.lower import lower
 from gen_engine.export.compile.precision import PRECISIONS, cast, quantize
 from gen_engine.export.errors import ExportError
@@ -111,7 +111,7 @@ class Candidate:
     speedup: float | None = None
     """Samples a second over the canonical graph's in ONNX Runtime, of the last rounds it took part in."""
 
-    verdict: Verdict | None = None
+    comparison: Comparison | None = None
     left: str | None = None
     """Why it went no further; None for the one that was kept."""
 
@@ -127,7 +127,7 @@ class Candidate:
             "precision": self.precision,
             "batch": self.batch,
             "speedup": None if self.speedup is None else round(self.speedup, 3),
-            "gate": None if self.verdict is None else self.verdict.to_json(),
+            "gate": None if self.comparison is None else self.comparison.to_json(),
             "left": self.left,
         }
 

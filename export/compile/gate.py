@@ -59,7 +59,7 @@ hundred by two levels, more at an edge. int8 and fp8 do not pass for the same ge
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Comparison:
     """What the gate measured, and what it missed."""
 
     samples: int
@@ -87,7 +87,9 @@ class Verdict:
         return {key: round(v, 6) if isinstance(v, float) else v for key, v in record.items()}
 
 
-def judge(reference: NDArray[Any], variant: NDArray[Any], other_reference: NDArray[Any], limits: Limits) -> Verdict:
+def compare(
+    reference: NDArray[Any], variant: NDArray[Any], other_reference: NDArray[Any], limits: Limits
+) -> Comparison:
     """Compare a variant's samples with those of fp32.
 
     Args:
@@ -119,7 +121,7 @@ def judge(reference: NDArray[Any], variant: NDArray[Any], other_reference: NDArr
             f"its samples are {distance:.3g} × as far from an fp32 set as fp32's own, "
             f"{limits.set_distance:g} × is allowed"
         )
-    return Verdict(
+    return Comparison(
         samples=len(reference),
         psnr=psnr,
         values_off=values_off,

@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from gen_engine.engine.backends import ENGINES, open_backend, runtime_version
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.backends.cuda import gpu
 from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
-from gen_engine.engine.errors import BackendError, BackendUnavailable
+from gen_engine.engine.errors import BackendUnavailable
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, refuse_existing
 from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph
 from gen_engine.engine.measure.rounds import Runner, relative_speeds
-from gen_engine.engine.plan.request import DEFAULT_BATCH
+from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
+from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile.candidates import (
     RECIPES,
     Candidate,
@@ -36,8 +36,9 @@ from gen_engine.export.compile.candidates import (
     first_batch,
     graphs_of,
 )
-from gen_engine.export.compile.gate import LIMITS, judge
+from gen_engine.export.compile.gate import LIMITS, compare
 from gen_engine.export.compile.kernels import kernels_of
+from gen_engine.export.compile.race import NOT_REACHED, SLOWER, Race, Rung, successive_halving
 from gen_engine.export.compile.tensorrt import compile_engine
 from gen_engine.export.errors import GateError
 
@@ -92,134 +93,81 @@ def compile_bundle(
             progress=progress,
         )
         return Compiled(bundle=found, variant=variant, table=())
-    with contextlib.closing(_Search(bundle, options, progress)) as search:
-        search.first_rounds()
-        search.batch_rounds()
-        kept = _gate(bundle, search.last_rounds(), options, progress)
-        variant = search.record(kept)
+    open_job(SampleRequest(count=1, backend="onnxruntime", precision="fp32"), bundle)  # refuses what no job would run
+    search = _Search(bundle, options, progress)
+    order, table = search.run()
+    kept = _gate(bundle, order, options, progress)
+    variant = search.record(kept, table)
     files = {variant.model: kept.graph.onnx}
-    return Compiled(bundle=add_variant(bundle, variant, files, out=out), variant=variant, table=tuple(search.table))
+    return Compiled(bundle=add_variant(bundle, variant, files, out=out), variant=variant, table=tuple(table))
 
 
 class _Search:
-    """The tournament. Few runners are open at a time: each holds its weights once more, packed for its kernels."""
+    """What is raced, and what becomes of the winner."""
 
     def __init__(self, bundle: Bundle, options: Options, progress: Callable[[str], None]) -> None:
-        self.table: list[Candidate] = []
         self._bundle, self._options, self._progress = bundle, options, progress
-        self._began, self._budget = time.monotonic(), _SEARCH * options.budget
+        self._seconds = _SEARCH * options.budget
         self._canonical = canonical_graph(bundle)
         self._batch = first_batch(bundle, options)
-        # The peer that every speedup is over: the graph as it was exported, in ONNX Runtime.
-        self._naive = self._runner("onnxruntime", self._canonical, self._batch)
-        self._open: dict[int, Runner] = {}
 
-    def close(self) -> None:
-        """Close all runners."""
-        for runner in (self._naive, *self._open.values()):
-            runner.close()
+    def run(self) -> tuple[list[Candidate], list[Candidate]]:
+        """Race; return all that may be kept, the best first, and the table of all."""
+        peer = self._runner(self._backend("onnxruntime", self._canonical, self._batch))  # as it was exported
+        with Race(peer, self._open, seconds=self._seconds, on_progress=self._progress) as race:
+            successive_halving(race, self._rungs(race))
+            return _ranked(race.leaders(), race.table), race.table
 
-    def _spent(self) -> float:
-        """Return how much of the search's time is over, 0 to 1 and beyond."""
-        return (time.monotonic() - self._began) / self._budget
+    def _rungs(self, race: Race) -> Iterator[Rung]:
+        """Yield a rung per runtime and precision, two for other batches of the leaders, and a longer one for the last.
 
-    def _runner(self, target: str, graph: Graph, batch: int) -> Runner:
-        backend = open_backend(target, self._bundle, graph, device=self._options.device, batch=batch)
-        return Runner(backend, self._bundle, lanes=_lanes(self._options), as_job=True)
-
-    def _opened_now(self) -> list[Candidate]:
-        """Return the candidates that are still in it, the fastest first."""
-        return sorted((c for c in self.table if id(c) in self._open), key=lambda c: -(c.speedup or 0.0))
-
-    def first_rounds(self) -> None:
-        """Time each distinct graph in each precision and runtime at one batch; the best three of all go on."""
+        Each distinct graph is timed at one batch first.
+        """
         refused: list[str] = []
         graphs = graphs_of(self._bundle, self._options, refused.append)
-        for (target, precision), group in itertools.groupby(graphs, key=lambda found: found[:2]):
-            for _, _, recipe, graph in group:
-                one = Candidate(target=target, recipe=recipe, precision=precision, batch=self._batch, graph=graph)
-                self._enter(one, until=0.5)
-            self._rounds(seconds=0.1 * self._budget, keep=3)
-        if not self._open:
-            reasons = refused + [f"{one}: {one.left}" for one in self.table if one.left]
+        short = 0.1 * self._seconds
+        for _, group in itertools.groupby(graphs, key=lambda found: found[:2]):
+            yield Rung(entrants=map(self._candidate, group), closes=0.5, seconds=short, keep=3)
+        if not race.leaders():
+            reasons = refused + [f"{one}: {one.left}" for one in race.table if one.left]
             raise BackendUnavailable("no candidate runs here. " + "; ".join(dict.fromkeys(reasons)))
+        for one in race.leaders()[:2] if self._bundle.fixed_batch is None else []:
+            batches = (batch for batch in batches_of(self._bundle, self._options) if batch != one.batch)
+            others = [dataclasses.replace(one, batch=batch, speedup=None) for batch in batches]
+            yield Rung(entrants=others, closes=0.8, seconds=short, keep=3)
+        yield Rung(entrants=(), closes=0.0, seconds=2 * short, keep=3)
 
-    def _enter(self, candidate: Candidate, *, until: float) -> None:
-        """Put a candidate on the table, and open it unless that much of the time is over."""
-        self.table.append(candidate)
-        if self._spent() > until and self._open:
-            candidate.left = "the budget did not reach it"
-            return
-        self._progress(f"opening {candidate}")
-        self._try(candidate)
+    def _candidate(self, found: tuple[str, str, str, Graph]) -> Candidate:
+        target, precision, recipe, graph = found
+        return Candidate(target=target, recipe=recipe, precision=precision, batch=self._batch, graph=graph)
 
-    def _try(self, candidate: Candidate) -> bool:
-        try:
-            runner = self._runner(candidate.target, candidate.graph, candidate.batch)
-            runner.warm_up()
-        except BackendError as error:
-            candidate.left = str(error)
-            return False
-        self._open[id(candidate)] = runner
-        return True
+    def _open(self, candidate: Candidate) -> Runner:
+        return self._runner(self._backend(candidate.target, candidate.graph, candidate.batch))
 
-    def batch_rounds(self) -> None:
-        """Time the two best at other batches; the best three of all go on."""
-        for one in self._opened_now()[:2] if self._bundle.fixed_batch is None else []:
-            for batch in batches_of(self._bundle, self._options):
-                if batch != one.batch:
-                    self._enter(dataclasses.replace(one, batch=batch, speedup=None), until=0.8)
-            self._rounds(seconds=0.1 * self._budget, keep=3)
+    def _runner(self, backend: Backend) -> Runner:
+        return Runner(backend, self._bundle, lanes=_lanes(self._options), as_job=True)
 
-    def last_rounds(self) -> list[Candidate]:
-        """Time the last ones again, longer; return all that were timed, the best first.
-
-        The others follow the last ones by their speeds in earlier rounds: if no bf16 form is faithful, an fp32 one is.
-        """
-        last = self._opened_now()
-        self._rounds(seconds=0.2 * self._budget, keep=len(last))
-        fastest = max(c.speedup or 0.0 for c in last)
-        last.sort(key=lambda c: (c.batch, 0) if _near(c, fastest) else (10**9, -(c.speedup or 0.0)))
-        for beaten in last:
-            beaten.left = "slower"
-        others = [c for c in self.table if c.speedup is not None and c not in last]
-        return last + sorted(others, key=lambda c: -(c.speedup or 0.0))
-
-    def _rounds(self, *, seconds: float, keep: int) -> None:
-        """Time all that are open in turns, and close all but the best."""
-        candidates = self._opened_now()
-        if not candidates:
-            return
-        self._progress(f"timing {len(candidates)} candidates for {seconds:.0f} s")
-        speeds = relative_speeds(self._naive, [self._open[id(c)] for c in candidates], seconds=seconds)
-        for candidate, speed in zip(candidates, speeds, strict=True):
-            candidate.speedup = speed
-        for slow in self._opened_now()[keep:]:
-            slow.left = "slower"
-            self._open.pop(id(slow)).close()
-
-    def _opened(self, kept: Candidate, batch: int) -> Backend:
-        return open_backend(kept.target, self._bundle, kept.graph, device=self._options.device, batch=batch)
+    def _backend(self, target: str, graph: Graph, batch: int) -> Backend:
+        return open_backend(target, self._bundle, graph, device=self._options.device, batch=batch)
 
     def _speedup_at_1(self, kept: Candidate) -> float:
-        naive = open_backend("onnxruntime", self._bundle, self._canonical, device=self._options.device, batch=1)
         with (
-            contextlib.closing(Runner(self._opened(kept, 1), self._bundle, lanes=1)) as ours,
-            contextlib.closing(Runner(naive, self._bundle, lanes=1)) as theirs,
+            contextlib.closing(Runner(self._backend(kept.target, kept.graph, 1), self._bundle, lanes=1)) as ours,
+            contextlib.closing(Runner(self._backend("onnxruntime", self._canonical, 1), self._bundle, lanes=1)) as peer,
         ):
-            (speedup,) = relative_speeds(theirs, [ours], seconds=1.0)
+            (speedup,) = relative_speeds(peer, [ours], seconds=1.0)
         return speedup
 
     def _kernels(self, kept: Candidate) -> dict[str, int]:
         """Return the kernels that the runtime chose; none are known of a GPU's, whose choice the profile leaves out."""
         if self._options.device != "cpu":
             return {}
-        return kernels_of(self._opened(kept, kept.batch), kept.graph, self._bundle)
+        return kernels_of(self._backend(kept.target, kept.graph, kept.batch), kept.graph, self._bundle)
 
-    def record(self, kept: Candidate) -> Variant:
+    def record(self, kept: Candidate, table: Sequence[Candidate]) -> Variant:
         """Return the record of the candidate that is kept."""
         at_1 = None if self._bundle.fixed_batch is not None else self._speedup_at_1(kept)
-        assert kept.verdict is not None
+        assert kept.comparison is not None
         return Variant(
             name=f"{kept.target}-{kept.precision}",
             target=kept.target,
@@ -232,10 +180,26 @@ class _Search:
             built_for=_built_for(kept, self._options),
             speedup=None if kept.speedup is None else round(kept.speedup, 3),
             speedup_at_1=None if at_1 is None else round(at_1, 3),
-            gate=kept.verdict.to_json(),
+            gate=kept.comparison.to_json(),
             kernels=self._kernels(kept),
-            table=[candidate.to_json() for candidate in self.table],
+            table=[candidate.to_json() for candidate in table],
         )
+
+
+def _ranked(last: list[Candidate], table: Sequence[Candidate]) -> list[Candidate]:
+    """Return what may be kept, the best first.
+
+    Of the last ones those near the fastest come first, the smaller batch before the larger. The others follow by their
+    speeds in earlier rounds: if no bf16 form is faithful, an fp32 one is. Those that the budget did not reach come
+    after them, unmeasured.
+    """
+    fastest = max(c.speedup or 0.0 for c in last)
+    last.sort(key=lambda c: (c.batch, 0) if _near(c, fastest) else (10**9, -(c.speedup or 0.0)))
+    for beaten in last:
+        beaten.left = SLOWER
+    timed = [c for c in table if c.speedup is not None and c not in last]
+    untimed = [c for c in table if c.left == NOT_REACHED]
+    return [*last, *sorted(timed, key=lambda c: -(c.speedup or 0.0)), *untimed]
 
 
 def _gate(bundle: Bundle, order: Sequence[Candidate], options: Options, progress: Callable[[str], None]) -> Candidate:
@@ -249,11 +213,11 @@ def _gate(bundle: Bundle, order: Sequence[Candidate], options: Options, progress
             continue
         progress(f"comparing {one} with fp32 on {_GATE_SAMPLES} fresh samples")
         made = _draw(bundle, one.target, one.graph, options, one.batch, _GATE_SAMPLES)
-        one.verdict = judge(reference, made, other, options.limits or LIMITS[one.precision])
-        if one.verdict.passed:
+        one.comparison = compare(reference, made, other, options.limits or LIMITS[one.precision])
+        if one.comparison.passed:
             one.left = None
             return one
-        one.left = failed[one.graph.sha256] = "; ".join(one.verdict.failures)
+        one.left = failed[one.graph.sha256] = "; ".join(one.comparison.failures)
     reasons = "; ".join(dict.fromkeys(f"{one.target} {one.precision}, {one.recipe}: {one.left}" for one in order))
     raise GateError(f"no candidate is faithful enough, so nothing was written. {reasons}")
 

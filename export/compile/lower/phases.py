@@ -6,6 +6,20 @@ window of one convolution with s times the channels: its taps are zero where a p
 decides how wide the window and how large the grid is (Shi et al. 2016 give the idea for one alignment).
 
 An axis' selection is an array [s, m, k]: 1 where phase r reads window position e by tap t.
+
+A worked example in one dimension: the ConvTranspose of a DCGAN, stride 2, kernel (a, b, c, d), pad 1, from 4 inputs x
+to 8 outputs y. Output o reads input i by tap t = o + 1 - 2·i, so with a = 0, cell q makes the pair
+
+    y[2q]   = d·x[q-1] + b·x[q]                phase 0
+    y[2q+1] =            c·x[q] + a·x[q+1]     phase 1
+
+which is a convolution of window 3 and 2 channels on 4 cells, 12 multiplications. With a = 1 the cells begin one output
+earlier, and both phases read the same two inputs:
+
+    y[2q-1] = c·x[q-1] + a·x[q]
+    y[2q]   = d·x[q-1] + b·x[q]
+
+which is a window of 2 on 5 cells, 10 multiplications; of its 10 outputs the first and the last are cut off.
 """
 
 from __future__ import annotations

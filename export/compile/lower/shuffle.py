@@ -2,6 +2,10 @@
 
 Place o of the large picture is o + start = q · s + r: cell q of the small one, phase r. Phases lie among the channels,
 in an order that a table tells: ONNX's operator has two, a Reshape, a Transpose and a Reshape may have any.
+
+A worked example in one dimension, stride 2 and 2 channels: large[c, 2·q + r] = small[table[r, c], q], with the table
+[[0, 1], [2, 3]] where the channels of a phase lie side by side (DCR), and [[0, 2], [1, 3]] where the phases of a
+channel do (CRD). In einops: ``(r c) q -> c (q r)`` and ``(c r) q -> c (q r)``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,14 @@ A layer of few outputs uses few of a matrix unit's columns; on the small grid it
 reads all phases that lie under its window. What a crop had cut away is zero for the layer, so it is made zero by a
 constant mask. Written as in :mod:`gen_engine.export.compile.lower.phases`: output o + a = q · s + r reads by tap t
 position o − pad + t · dilation of the large picture, which is phase p of cell e.
+
+A worked example in one dimension: a kernel (a, b, c) with pad 1 after a depth-to-space of stride 2, x[2·e + p] being
+phase p of cell e. Output o reads x[o - 1 + t], so cell q makes the pair
+
+    y[2q]   = a·x[2(q-1)+1] + b·x[2q] + c·x[2q+1]
+    y[2q+1] =                 a·x[2q] + b·x[2q+1] + c·x[2(q+1)]
+
+which is a convolution of window 3 on the small grid, from 2 phases to 2 phases: 12 weights of which 6 are zero.
 """
 
 from __future__ import annotations

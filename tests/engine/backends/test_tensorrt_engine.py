@@ -226,3 +226,29 @@ class TestStaleness:
         ):
             read_or_build(tmp_path, dense(), options, trt=FakeTensorRT(), gpu=gpu, note=notes.append)
         assert [("other options" in notes[0]), ("built for Fake GPU" in notes[1])] == [True, True]
+
+
+@pytest.mark.parametrize("name", ["gpu", "options", "tensors", "version", "inspected", "onnx_sha256", "schema"])
+@pytest.mark.parametrize("value", [None, 3, [], {}, "x\n", {"name": 1}, {"min_batch": "many"}, True])
+def test_a_record_of_other_types_is_a_reason_and_no_traceback(name: str, value: object) -> None:
+    """A bundle's digest may be right, and the record in it nonsense."""
+    options = {name: getattr(BuildOptions(), name) for name in BuildOptions.__dataclass_fields__}
+    record = EngineRecord(
+        onnx_sha256="0" * 64,
+        plan_sha256=sha256_bytes(b"plan"),
+        flavour="tensorrt",
+        version="10",
+        gpu={"name": "GPU", "compute_capability": "9.0", "driver": "13.0"},
+        options=options,
+        tensors={},
+        inspected="Half",
+    )
+    document = json.loads(record.to_json())
+    found, reasons = tensorrt_engine._parse_record(b"plan", json.dumps(document).encode())
+    assert found is not None, reasons
+    assert found.record == record
+    found, reasons = tensorrt_engine._parse_record(b"plan", json.dumps(document | {name: value}).encode())
+    if found is None:
+        assert "its record" in reasons[0]
+    else:
+        assert (name, value) in [("gpu", None), ("tensors", {})]

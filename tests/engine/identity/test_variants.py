@@ -169,10 +169,7 @@ WRONG: list[tuple[Callable[[dict[str, Any]], object], str]] = [
     (lambda d: d.update(batch=0), "batch: 0 is not"),
     (lambda d: d.update(batch=True), "batch: true is not"),
     (lambda d: d.update(batch="4"), 'batch: "4" is not'),
-    (
-        lambda d: d.update(model="../../generator.onnx"),
-        r'model: "\.\./\.\./generator\.onnx" is not text of at most 100',
-    ),
+    (lambda d: d.update(model="../../generator.onnx"), r'model: "\.\./\.\./generator\.onnx" is not text'),
     (lambda d: d.update(model="other.onnx"), r"its model other\.onnx is missing"),
     (lambda d: d.update(model=7), "model: 7 is not"),
     (lambda d: d.update(speedup="fast"), 'speedup: "fast" is not'),

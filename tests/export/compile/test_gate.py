@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gen_engine.export.compile.gate import LIMITS, Limits, frechet_distance, judge
+from gen_engine.export.compile.gate import LIMITS, Limits, compare, frechet_distance
 
 RNG = np.random.default_rng(0)
 LENIENT = Limits(psnr=0.0, values_off=1.0, max_error=255.0, set_distance=1e9)
@@ -26,10 +26,10 @@ A, B = pictures(1), pictures(2)
 
 @pytest.mark.parametrize("precision", LIMITS)
 def test_fp32_itself_passes_everywhere(precision: str) -> None:
-    verdict = judge(A, A.copy(), B, LIMITS[precision])
-    assert verdict.passed
-    assert (verdict.psnr, verdict.values_off, verdict.max_error) == (None, 0.0, 0.0)
-    assert verdict.set_distance == pytest.approx(1.0)
+    comparison = compare(A, A.copy(), B, LIMITS[precision])
+    assert comparison.passed
+    assert (comparison.psnr, comparison.values_off, comparison.max_error) == (None, 0.0, 0.0)
+    assert comparison.set_distance == pytest.approx(1.0)
 
 
 def test_figures_of_known_errors() -> None:
@@ -38,10 +38,10 @@ def test_figures_of_known_errors() -> None:
     variant = base.copy()
     variant[:, 0] += 1  # within a level
     variant[:10, 1] += 5
-    verdict = judge(base, variant, pictures(3)[:100, 0, :4, 0], LENIENT)
-    assert verdict.values_off == pytest.approx(10 / 400)
-    assert verdict.max_error == 5
-    assert verdict.psnr == pytest.approx(10 * np.log10(255**2 / ((100 + 250) / 400)))
+    comparison = compare(base, variant, pictures(3)[:100, 0, :4, 0], LENIENT)
+    assert comparison.values_off == pytest.approx(10 / 400)
+    assert comparison.max_error == 5
+    assert comparison.psnr == pytest.approx(10 * np.log10(255**2 / ((100 + 250) / 400)))
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,15 @@ def test_figures_of_known_errors() -> None:
     ],
 )
 def test_what_a_variant_may_not_be(harm, message: str) -> None:
-    verdict = judge(A, harm(A).astype(np.uint8), B, LIMITS["bf16"])
-    assert not verdict.passed
-    assert any(message in failure for failure in verdict.failures), verdict.failures
+    comparison = compare(A, harm(A).astype(np.uint8), B, LIMITS["bf16"])
+    assert not comparison.passed
+    assert any(message in failure for failure in comparison.failures), comparison.failures
 
 
 def test_sets_are_told_apart_when_no_value_can_be_compared() -> None:
     other = pictures(4)
-    same = judge(A, other, B, LENIENT)  # other samples of the same generator
-    noisy = judge(A, np.clip(other + RNG.normal(0, 25, other.shape), 0, 255).astype(np.uint8), B, LENIENT)
+    same = compare(A, other, B, LENIENT)  # other samples of the same generator
+    noisy = compare(A, np.clip(other + RNG.normal(0, 25, other.shape), 0, 255).astype(np.uint8), B, LENIENT)
     assert same.set_distance < 2 < noisy.set_distance
 
 
@@ -70,20 +70,20 @@ def test_values_that_are_not_finite() -> None:
     a, b = RNG.standard_normal((2, 100, 30)).astype(np.float32)
     broken = a.copy()
     broken[3, 4] = np.nan
-    verdict = judge(a, broken, b, LENIENT)
-    assert "it makes values that are not finite" in verdict.failures
+    comparison = compare(a, broken, b, LENIENT)
+    assert "it makes values that are not finite" in comparison.failures
 
 
 def test_floats_are_measured_in_levels_of_their_range() -> None:
     a, b = RNG.uniform(-1, 1, (2, 100, 30)).astype(np.float32)
     a[0, :2] = (-1, 1)
-    verdict = judge(a, a + np.float32(2 * 2 / 255), b, LENIENT)
-    assert verdict.max_error == pytest.approx(2, rel=1e-3)
-    assert verdict.values_off == 1.0
+    comparison = compare(a, a + np.float32(2 * 2 / 255), b, LENIENT)
+    assert comparison.max_error == pytest.approx(2, rel=1e-3)
+    assert comparison.values_off == 1.0
 
 
 def test_the_record_is_plain() -> None:
-    record = judge(A, A // 2, B, LIMITS["int8"]).to_json()
+    record = compare(A, A // 2, B, LIMITS["int8"]).to_json()
     assert record["passed"] is False
     assert set(record["limits"]) == {field.name for field in dataclasses.fields(Limits)}
     assert all(isinstance(failure, str) for failure in record["failures"])
