@@ -171,7 +171,8 @@ def export(
         click.echo(json.dumps(_record(bundle), ensure_ascii=False))
     else:
         for sentence in bundle.training.get("inferred", ()):
-            click.echo(sentence if sentence.startswith("warning: ") else f"inferred {sentence}")
+            stated = sentence.startswith(("constant: ", "warning: ")) or not sentence.endswith(")")
+            click.echo(sentence if stated else f"inferred {sentence}")
         _show(bundle)
 
 

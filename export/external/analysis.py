@@ -160,9 +160,9 @@ class _Driver:
                 raise refused from None
 
     def _find(self, batch: int) -> Call:
-        stated = self._overrides.sizes_stated
-        call = find_call(self._made, calls_of(self._model, self.roles, self._overrides), batch, stated=stated)
-        if self._overrides.classes is None and not stated:
+        calls = calls_of(self._model, self.roles, self._overrides)
+        call = find_call(self._made, calls, batch, self._overrides.undecided)
+        if self._overrides.splits:
             refuse_open_split(self._made, call, batch)
         return call
 

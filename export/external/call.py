@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,17 @@ from gen_engine.export.external.overrides import MAX_CLASSES, Sizes
 Function = Callable[[Sequence[NDArray[np.float32]], NDArray[Any] | None], Sequence[NDArray[Any]]]
 """Latents, and labels as the function takes them, to outputs. Raises whatever it likes."""
 
+Undecided = Literal["latents", "classes"] | None
+"""What may be widened or narrowed to fit."""
+
 _MAX_REASONS = 4
 _MAX_CALLS = 600
 
 _MISMATCHES = (
     re.compile(r"\(\d+x(?P<given>\d+) and (?P<wanted>\d+)x\d+\)"),  # torch: a matrix product
     re.compile(r"to have (?P<wanted>\d+) channels, but got (?P<given>\d+) channels"),  # torch: a convolution
+    re.compile(r"W: \{(?P<wanted>\d+),\d+\} K: (?P<given>\d+)"),  # ONNX Runtime: a matrix product
+    re.compile(r"C: (?P<given>\d+) kernel channels: (?P<wanted>\d+) group: 1\b"),  # ONNX Runtime: a convolution
     re.compile(r"running_mean should contain (?P<given>\d+) elements not (?P<wanted>\d+)"),  # torch: a normalization
 )
 """Messages that state how wide a layer's input is, and how wide it was."""
@@ -62,11 +67,11 @@ class Call:
         return replace(self, latents=((width + by, *rest), *others))
 
 
-def find_call(function: Function, calls: Iterable[Call], batch: int, *, stated: bool) -> Call:
+def find_call(function: Function, calls: Iterable[Call], batch: int, undecided: Undecided) -> Call:
     """Return the first call that gives an output with one row per sample.
 
-    Unless sizes are stated, a call that fails by the width of its latents, as the message states it, is tried with the
-    width that was wanted.
+    A call that fails by the width of what it joins, as the message states it, is tried with the width that was wanted:
+    of its latents, or of its one-hot labels, whichever is undecided.
 
     Raises:
         UnsupportedGenerator: none does, with what became of the first ones.
@@ -82,7 +87,7 @@ def find_call(function: Function, calls: Iterable[Call], batch: int, *, stated: 
             made = function(*arguments(call, batch))
         except Exception as error:  # it is the user's code or a runtime's, of no common base
             reasons.append(f"{call}: {type(error).__name__}: {quoted(error)}")
-            if not stated and (corrected := _corrected(call, str(error))) is not None:
+            if (corrected := _corrected(call, str(error), undecided)) is not None:
                 queue.appendleft(corrected)
             continue
         if any(output.ndim > 1 and len(output) == batch for output in made):
@@ -96,13 +101,18 @@ def find_call(function: Function, calls: Iterable[Call], batch: int, *, stated: 
     )
 
 
-def _corrected(call: Call, message: str) -> Call | None:
-    """Return the call with latents as wide as an error's message asks for."""
-    for pattern in _MISMATCHES:
-        match = pattern.search(message)
-        if match and call.latents and int(match["given"]) >= call.latents[0][0]:
-            return call.widened(int(match["wanted"]) - int(match["given"]))
-    return None
+def _corrected(call: Call, message: str, undecided: Undecided) -> Call | None:
+    """Return the call as wide as an error's message asks for."""
+    match = next((match for pattern in _MISMATCHES if (match := pattern.search(message))), None)
+    if match is None or not call.latents or int(match["given"]) < call.latents[0][0]:
+        return None
+    by = int(match["wanted"]) - int(match["given"])
+    if undecided == "latents":
+        return call.widened(by)
+    label = call.label
+    if undecided is None or label is None or label.form != "one-hot" or label.classes + by < 1:
+        return None
+    return replace(call, label=replace(label, classes=label.classes + by))
 
 
 def arguments(call: Call, batch: int, seed: int = 0) -> tuple[list[NDArray[np.float32]], NDArray[Any] | None]:

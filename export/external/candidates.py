@@ -15,6 +15,7 @@ from gen_engine.export.external.interface import LabelPart
 from gen_engine.export.external.overrides import Overrides, Sizes
 from gen_engine.export.external.structure import widths
 
+_MIN_CLASSES = 2
 MAX_ONE_HOT = 4096
 """Classes of which a bundle's graph holds the unit matrix: 64 MiB."""
 
@@ -72,6 +73,6 @@ def _labels(port: Port, classes: int | None, known: Sequence[int]) -> list[Label
     count = classes or width
     if count is not None and count > MAX_ONE_HOT:
         raise UnsupportedGenerator(f"{port}: labels as one-hot rows of {count}, and {MAX_ONE_HOT} are the most")
-    counts = [width for width in known if width <= MAX_ONE_HOT] if count is None else [count]
+    counts = [width for width in (*known, _MIN_CLASSES) if width <= MAX_ONE_HOT] if count is None else [count]
     hot = [replace(ids, form="one-hot", classes=count, axes=len(port.sizes) - 1) for count in counts]
     return hot if port.real or width is not None else [replace(ids, form="column"), *hot]

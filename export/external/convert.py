@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import version_converter
 
 from gen_engine.export.errors import UnsupportedGenerator, quoted
-from gen_engine.export.graph import initializer, parse, serialize
+from gen_engine.export.graph import NodeBuilder, initializer, parse
 from gen_engine.export.record import OPSET
 from gen_engine.export.session import Session
 
@@ -124,29 +124,20 @@ def with_squeezed_axes(model: ir.Model) -> ir.Model:
     """Name the axes of every Squeeze that names none: else it drops the batch's axis where the batch is 1."""
     inferred = ir.from_proto(onnx.shape_inference.infer_shapes(ir.to_proto(model)))
     shapes = {value.name: value.shape for node in inferred.graph for value in node.inputs if value is not None}
-    for node in model.graph:
-        if node.op_type != "Squeeze" or len(node.inputs) > 1 or "axes" in node.attributes:
+    for node in tuple(model.graph):
+        value = node.inputs[0] if node.op_type == "Squeeze" else None
+        shape = shapes.get(value.name) if value is not None else None
+        if shape is None or len(node.inputs) > 1 or "axes" in node.attributes or not len(shape):
             continue
-        shape = shapes.get(node.inputs[0].name if node.inputs[0] is not None else None)
-        if shape is None or not len(shape) or isinstance(shape[0], int):
+        sizes = [size for size in shape[1:] if isinstance(size, int)]
+        if isinstance(shape[0], int) or len(sizes) < len(shape) - 1:
             continue
-        if not all(isinstance(size, int) for size in shape[1:]):
-            continue
-        axes = [axis for axis, size in enumerate(shape) if axis and size == 1]
-        node.resize_inputs(2)
-        node.replace_input_with(1, initializer(model.graph, f"{node.outputs[0].name}_axes", np.array(axes, np.int64)))
+        axes = [axis for axis, size in enumerate(sizes, 1) if size == 1]
+        if axes:
+            node.resize_inputs(2)
+            name = f"{node.outputs[0].name}_axes"
+            node.replace_input_with(1, initializer(model.graph, name, np.array(axes, np.int64)))
+        else:  # an empty list would mean all
+            builder = NodeBuilder(model, node)
+            builder.replace(builder.op("Identity", [value], [None, *sizes]))
     return model
-
-
-def serialized(model: ir.Model) -> bytes:
-    """Return the file of a graph that runs.
-
-    Raises:
-        UnsupportedGenerator: the graph is not valid ONNX.
-    """
-    data = serialize(model)
-    try:
-        onnx.checker.check_model(onnx.load_from_string(data))
-    except onnx.checker.ValidationError as error:
-        raise UnsupportedGenerator(f"the graph is not valid ONNX: {error}") from error
-    return data

@@ -12,7 +12,7 @@ from torch import nn
 
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.external.call import Call, Function
-from gen_engine.export.external.inputs import is_condition, refusal
+from gen_engine.export.external.inputs import is_label, refusal
 from gen_engine.export.external.interface import LabelPart
 from gen_engine.export.external.overrides import Overrides, Sizes
 from gen_engine.export.external.signature import Signature
@@ -88,7 +88,7 @@ def _labels(
         return [None]
     count = overrides.classes
     ids = LabelPart(name=signature.label, form="ids", dtype=np.dtype(np.int64), classes=count or 0)
-    if overrides.label is None and count is None and is_condition(signature.label):
+    if overrides.label is None and count is None and not is_label(signature.label):
         return [ids]  # a row of real numbers may be anything
     sizes = [hint] if hint else []
     known = [*sizes, *(table.num_embeddings for table in tables), *widths, _MIN_CLASSES]

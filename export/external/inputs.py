@@ -16,12 +16,12 @@ import onnx_ir as ir
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.external.overrides import Overrides
 
-_LABEL = re.compile(r"label|class|one.?hot|categor|digit|^y$")
+_LABEL = re.compile(r"label|class|one.?hot|categor|digit|target|^cls|_cls$|^y$")
 _REAL = re.compile(r"embed|feature|logit")
 _CONDITION = re.compile(r"cond|context|attr|embed|^c$")
 """What may be classes, or real values."""
 
-_LATENT = re.compile(r"latent|noise|eps|style|^z\d*$|^w\d*$")
+_LATENT = re.compile(r"latent|noise|eps|^z\d*$|^w\d*$")
 _TIME = re.compile(r"time|sigma|step|snr|noise_?level|^t$|^temb$")
 
 IMAGE_RANK = 3
@@ -151,10 +151,9 @@ def _refuse_diffusion(state: _Assignment) -> None:
 
 def _refuse_samples(state: _Assignment) -> None:
     """An input of an image's rank, or of an output's sizes, is not a latent unless the user says so."""
-    for port in state.rest:
-        if not port.real or (_LATENT.search(port.name.lower()) and port.sizes not in state.outputs):
-            continue
-        if reason := takes_samples(port.sizes, state.outputs):
+    real = [port for port in state.rest if port.real and port.sizes and not _is_label(port)]
+    for port in real:
+        if reason := takes_samples(port.name, port.sizes, state.outputs, alone=len(real) == 1):
             raise UnsupportedGenerator(refusal(str(port), reason, port.name))
 
 
@@ -255,20 +254,24 @@ def is_time(name: str) -> bool:
     return _TIME.search(name.lower()) is not None
 
 
-def takes_samples(sizes: Sequence[int | None], outputs: Sequence[Sequence[int | None]]) -> str | None:
-    """Return why an input of these sizes seems to take samples, or None.
+def takes_samples(
+    name: str, sizes: Sequence[int | None], outputs: Sequence[Sequence[int | None]], *, alone: bool
+) -> str | None:
+    """Return why an input seems to take samples, or None.
 
     Args:
-        sizes: of the input after the batch; None: open.
+        name: of the input.
+        sizes: after the batch; None: open.
         outputs: sizes of the outputs.
+        alone: it is the only one that takes real numbers; beside another, noise may have the rank of an image.
     """
     if any(tuple(sizes) == tuple(output) and output for output in outputs):
         return "has the shape of an output"
-    if len(sizes) < IMAGE_RANK:
+    if len(sizes) < IMAGE_RANK or (is_latent(name) and not alone):
         return None
     if any(size != 1 for size in sizes[1:]):
         return "has the rank of an image"
-    few = sizes[0] is not None and sizes[0] <= _MAX_IMAGE_CHANNELS
+    few = sizes[0] is not None and sizes[0] <= _MAX_IMAGE_CHANNELS and not is_latent(name)
     return "has the rank of an image and its number of channels" if few else None
 
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.external.analysis import Analysis
-from gen_engine.export.external.call import Call, arguments, find_call, refuse_open_split
+from gen_engine.export.external.call import Call, arguments, count_classes, find_call, refuse_open_split
 from gen_engine.export.external.guesses import guess_calls, hinted, refuse_images
-from gen_engine.export.external.inputs import DIFFUSION, is_condition
+from gen_engine.export.external.inputs import DIFFUSION, is_label
 from gen_engine.export.external.overrides import Constant, Overrides
 from gen_engine.export.external.read import ExternalGraph, open_graph
 from gen_engine.export.external.signature import Signature, read_signature
@@ -93,18 +93,19 @@ def _find_call(
 ) -> Call:
     try:
         calls = guess_calls(module, signature, overrides)
-        call = find_call(run, calls, _ROWS, stated=overrides.sizes_stated)
+        call = find_call(run, calls, _ROWS, overrides.undecided)
     except UnsupportedGenerator as error:
         if not overrides.latent:
             refuse_images(module, signature, run, _ROWS)
-        if signature.label and is_condition(signature.label) and overrides.label is None:
+        label = signature.label
+        if label and not is_label(label) and overrides.label is None and overrides.classes is None:
             raise UnsupportedGenerator(
-                f"{signature.label} takes real values or one-hot classes, and nothing decides which: say --label "
-                f"{signature.label}=COUNT for classes, or --constant {signature.label}=FILE.npy for one condition that "
-                f"is fixed. {error}"
+                f"{label} takes real values or one-hot classes, and nothing decides which: say --label {label}=COUNT "
+                f"for classes, --latent {','.join(signature.names)} with their sizes if it is random, or --constant "
+                f"{label}=VALUE or --constant {label}=FILE.npy if it is fixed. {error}"
             ) from error
         raise
-    if call.label is not None and overrides.classes is None and not overrides.sizes_stated:
+    if call.label is not None and overrides.splits:
         try:
             refuse_open_split(run, call, _ROWS)
         except UnsupportedGenerator:
@@ -114,6 +115,8 @@ def _find_call(
             notes.append(f"labels: {classes} classes, as an attribute of the module states (--label)")
     if call.label is not None and overrides.label is None and overrides.classes is None:
         _refuse_diffusion(run, call, signature)
+    if call.label is not None and not call.label.classes:  # torch refuses ids that a graph may take
+        call = replace(call, label=replace(call.label, classes=count_classes(run, call, _ROWS)))
     return call
 
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,9 +58,16 @@ class Overrides:
         return tuple(name for name, _ in self.latent if name)
 
     @property
-    def sizes_stated(self) -> bool:
-        """Return True if the sizes of latents are stated."""
-        return any(sizes for _, sizes in self.latent)
+    def undecided(self) -> Literal["latents", "classes"] | None:
+        """Return what may still be inferred: how wide latents are, else how many classes there are."""
+        if not any(sizes for _, sizes in self.latent):
+            return "latents"
+        return "classes" if self.classes is None else None
+
+    @property
+    def splits(self) -> bool:
+        """Return True if latents and labels that are joined may be split anywhere."""
+        return self.undecided == "latents" and self.classes is None
 
     def sizes_of(self, name: str, *, first: bool) -> Sizes | None:
         """Return the sizes given for an input; those without a name are the first input's."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.export.errors import UnsupportedGenerator
-from gen_engine.export.external.inputs import is_latent, refusal, takes_samples
+from gen_engine.export.external.inputs import refusal, takes_samples
 from gen_engine.export.external.interface import Inputs, LatentPart, Made
 from gen_engine.export.external.outputs import choose_output, describe
 from gen_engine.export.external.overrides import Overrides
@@ -82,5 +82,4 @@ def _resembles_samples(part: LatentPart, outputs: list[tuple[int, ...]], *, alon
     """Return why an input seems to take samples, or None."""
     if alone and part.width > 1 and part.width in {int(np.prod(sizes)) for sizes in outputs}:
         return "has the size of an output"
-    reason = takes_samples(part.sizes, outputs)
-    return None if is_latent(part.name) and part.sizes not in outputs else reason
+    return takes_samples(part.name, part.sizes, outputs, alone=alone)
