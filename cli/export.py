@@ -43,16 +43,16 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
 
 def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
     """Read NAME=VALUE, the value as JSON if it is that, else as text."""
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name.isidentifier():
             raise click.BadParameter(f"{pair!r} is not NAME=VALUE", ctx, param)
         try:
-            found[name] = json.loads(value)
+            values[name] = json.loads(value)
         except ValueError:
-            found[name] = value
-    return found
+            values[name] = value
+    return values
 
 
 @click.command()

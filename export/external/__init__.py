@@ -1,1 +1,1 @@
-"""Generators of other origin: someone else's torch module, made one of ours."""
+"""External generators, ONNX files and torch modules, as bundles."""

@@ -101,7 +101,7 @@ def analyze(graph: ExternalGraph, overrides: Overrides, notes: list[str], named:
         draws=bool(noise),
         half=graph.half,
         model=model,
-        interface=Interface(inputs=inputs, made=made, batch=fixed, notes=tuple(notes)),
+        interface=Interface(inputs=inputs, made=made, batch=fixed),
     )
 
 

@@ -65,10 +65,10 @@ def _imported(name: str) -> ModuleType:
 
 
 def _attribute(module: ModuleType, attribute: str) -> Any:
-    found: Any = module
+    value: Any = module
     for part in attribute.split("."):
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 @contextlib.contextmanager

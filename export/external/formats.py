@@ -91,7 +91,7 @@ def describe_directory(path: Path) -> str | None:
     models = sorted(path.glob("*.onnx"))
     if models:
         return f"{path} is a directory with {models[0].name} in it; name that file"
-    weights = sorted(found for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for found in path.glob(pattern))
+    weights = sorted(file for pattern in ("*.safetensors", "*.bin", "*.pt", "*.pth") for file in path.glob(pattern))
     if weights and (path / "config.json").is_file():
         return f"{path} holds {weights[0].name}: weights without a network. To use them, {_MODULE}"
     return None

@@ -80,7 +80,7 @@ def ports(model: ir.Model) -> tuple[Port, ...]:
     Raises:
         UnsupportedGenerator: one of them is not a tensor of numbers.
     """
-    found = []
+    inputs = []
     for value in model.graph.inputs:
         if value.dtype is None or value.dtype == ir.DataType.STRING:
             raise UnsupportedGenerator(f"input {value.name!r} is not a tensor of numbers")
@@ -89,7 +89,7 @@ def ports(model: ir.Model) -> tuple[Port, ...]:
             if value.shape is None
             else [size if isinstance(size, int) and size > 0 else None for size in value.shape]
         )
-        found.append(
+        inputs.append(
             Port(
                 name=str(value.name),
                 dtype=np.dtype(value.dtype.numpy()),
@@ -98,7 +98,7 @@ def ports(model: ir.Model) -> tuple[Port, ...]:
                 scalar=not dims,
             )
         )
-    return tuple(found)
+    return tuple(inputs)
 
 
 def declared_outputs(model: ir.Model) -> list[tuple[int | None, ...]]:
@@ -175,7 +175,7 @@ def _take_latents(state: _Assignment) -> None:
 
 
 def _refuse_unexplained(state: _Assignment) -> None:
-    """Whatever is left is asked for."""
+    """Whatever is left, the user is asked for."""
     if not (rest := state.rest):
         return
     names = " and ".join(map(str, rest))
@@ -204,18 +204,18 @@ RULES: tuple[Callable[[_Assignment], None], ...] = (
 """In this order: what the user states, what is not a generator, labels, latents, and what is left."""
 
 
-def assign(found: Sequence[Port], outputs: Sequence[tuple[int | None, ...]], overrides: Overrides) -> Roles:
+def assign(inputs: Sequence[Port], outputs: Sequence[tuple[int | None, ...]], overrides: Overrides) -> Roles:
     """Return what each input is for.
 
     Args:
-        found: the inputs.
+        inputs: of the graph.
         outputs: shapes after the batch, as declared.
         overrides: what the user states.
 
     Raises:
         UnsupportedGenerator: an input is not there, nothing explains it, or the graph takes samples.
     """
-    state = _Assignment(found, outputs, overrides)
+    state = _Assignment(inputs, outputs, overrides)
     for rule in RULES:
         rule(state)
     batches = {port.batch for port in (*state.latents, *([state.label] if state.label else []))}

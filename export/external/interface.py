@@ -149,16 +149,13 @@ class Inputs:
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """A generator's inputs and output, and how they were inferred."""
+    """A generator's inputs and output."""
 
     inputs: Inputs
     made: Made
 
     batch: int | None
     """The only batch that it runs at; None for any."""
-
-    notes: tuple[str, ...]
-    """A sentence for each inference, with the flag that overrides it."""
 
     @property
     def output(self) -> OutputSpec:

@@ -129,14 +129,14 @@ def _sizes(flag: str, text: str) -> Sizes:
 
 def _latents(text: str | None) -> tuple[tuple[str | None, Sizes | None], ...]:
     """Return name and sizes of each latent input of ``z=100,noise``, or ``100``."""
-    found: list[tuple[str | None, Sizes | None]] = []
+    latents: list[tuple[str | None, Sizes | None]] = []
     for item in text.split(",") if text else []:
         name, equals, sizes = item.rpartition("=")
         if not equals and not _SIZES.fullmatch(item):
-            found.append((item, None))
+            latents.append((item, None))
         else:
-            found.append((name or None, _sizes("latent", sizes)))
-    return tuple(found)
+            latents.append((name or None, _sizes("latent", sizes)))
+    return tuple(latents)
 
 
 def _label(text: str | None) -> tuple[str | None, int | None]:

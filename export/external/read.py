@@ -61,7 +61,10 @@ def read_onnx(path: Path) -> ExternalGraph:
     if model.graph.sparse_initializer:
         raise UnsupportedGenerator(f"{path}: sparse weights have no place in a bundle; export it with dense ones")
     if model.functions:
-        model = inliner.inline_local_functions(model)
+        try:
+            model = inliner.inline_local_functions(model)
+        except Exception as error:  # onnx's own, of no common base
+            raise UnsupportedGenerator(f"{path}: its functions cannot be inlined: {quoted(error)}") from error
     _check_operators(model, path)
     return open_graph(model, str(path))
 

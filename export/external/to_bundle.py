@@ -52,20 +52,16 @@ def export_onnx(
     """
     refuse_existing(out, overwrite=overwrite)
     notes: list[str] = []
-    analysis = analyze(read_onnx(path), overrides, notes, _named(overrides))
-    model = wrap(analysis, notes)
-    fixed = analysis.interface.batch
-    batches = BATCHES if fixed is None else (fixed,) * -(-_FIXED_SAMPLES // fixed)
-    parity = check_parity(_as_given(analysis), model, tolerance=tolerance, batches=batches)
+    analysis = analyze(read_onnx(path), overrides, notes, frozenset(overrides.latent_names))
     return _write(
         out,
         analysis,
-        model,
+        _as_given(analysis),
+        notes,
+        tolerance=tolerance,
         name=name,
         origin={"file": path.name, "sha256": sha256_file(path)},
-        inferred=tuple(notes),
         packages=("onnx", "onnx-ir"),
-        parity=parity.to_json(),
         quality=quality,
         overwrite=overwrite,
     )
@@ -109,19 +105,15 @@ def export_module(
     graph = traced(module, overrides, notes)
     named = frozenset(graph.overrides.latent_names) if overrides.latent else frozenset()
     analysis = analyze(graph.graph, graph.overrides, notes, named)
-    model = wrap(analysis, notes)
-    reference = module_reference(graph, analysis) or _as_given(analysis)
-    parity = check_parity(reference, model, tolerance=tolerance)
-    origin = {"module": spec, "arguments": dict(arguments or {}), "weights_sha256": sha256_file(weights), "key": key}
     return _write(
         out,
         analysis,
-        model,
+        module_reference(graph, analysis) or _as_given(analysis),
+        notes,
+        tolerance=tolerance,
         name=name,
-        origin=origin,
-        inferred=tuple(notes),
+        origin={"module": spec, "arguments": dict(arguments or {}), "weights_sha256": sha256_file(weights), "key": key},
         packages=("torch", "onnx", "onnx-ir", "onnxscript"),
-        parity=parity.to_json(),
         quality=quality,
         overwrite=overwrite,
     )
@@ -157,26 +149,25 @@ def _as_given(analysis: Analysis) -> Reference:
     )
 
 
-def _named(overrides: Overrides) -> frozenset[str]:
-    """Return the inputs that the user names as latents, and whatever has sizes without a name."""
-    return frozenset(overrides.latent_names)
-
-
 def _write(
     out: Path,
     analysis: Analysis,
-    model: bytes,
+    reference: Reference,
+    notes: list[str],
     *,
+    tolerance: float | None,
     name: str | None,
     origin: Mapping[str, Any],
-    inferred: tuple[str, ...],
     packages: tuple[str, ...],
-    parity: Mapping[str, Any],
     quality: Mapping[str, Any] | None,
     overwrite: bool,
 ) -> Bundle:
+    """Wrap the graph, compare it with its reference, and write the bundle."""
     interface = analysis.interface
-    inputs = interface.inputs
+    inputs, fixed = interface.inputs, interface.batch
+    model = wrap(analysis, notes)
+    batches = BATCHES if fixed is None else (fixed,) * -(-_FIXED_SAMPLES // fixed)
+    parity = check_parity(reference, model, tolerance=tolerance, batches=batches)
     return write_bundle(
         out,
         name=name or out.name.removesuffix(".gen"),
@@ -184,9 +175,9 @@ def _write(
         labels=LabelSpec(names=tuple(map(str, range(inputs.classes)))) if inputs.classes else None,
         output=interface.output,
         generator=model,
-        training={"origin": dict(origin), "inferred": list(inferred)} | exported(model, packages),
-        parity=parity,
+        training={"origin": dict(origin), "inferred": notes} | exported(model, packages),
+        parity=parity.to_json(),
         quality=quality,
-        fixed_batch=interface.batch,
+        fixed_batch=fixed,
         overwrite=overwrite,
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -79,33 +78,33 @@ def _read(path: Path) -> Any:
             f"{path} holds pickled objects, which could run code when they are read; save the generator's state_dict() "
             "with safetensors.torch.save_file or torch.save"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, safetensors.SafetensorError) as error:
+    except Exception as error:  # of a damaged file, of no common base
         raise UnsupportedGenerator(f"{path} cannot be read as weights: {quoted(error)}") from error
 
 
 def _at_key(content: Any, key: str, path: Path) -> Any:
     """Return what is at a key: a dictionary, or of one the entries whose names begin with the rest of the key."""
-    found, rest = content, key
+    inner, rest = content, key
     while rest:
-        if not isinstance(found, Mapping):
-            raise UnsupportedGenerator(f"--key {key}: {path} has no {rest!r} there, but a {type(found).__name__}")
+        if not isinstance(inner, Mapping):
+            raise UnsupportedGenerator(f"--key {key}: {path} has no {rest!r} there, but a {type(inner).__name__}")
         parts = rest.split(".")
         step = next(
-            (n for n in range(len(parts), 0, -1) if isinstance(found.get(".".join(parts[:n])), Mapping)),
+            (n for n in range(len(parts), 0, -1) if isinstance(inner.get(".".join(parts[:n])), Mapping)),
             None,
         )
         if step is not None:
-            found, rest = found[".".join(parts[:step])], ".".join(parts[step:])
+            inner, rest = inner[".".join(parts[:step])], ".".join(parts[step:])
             continue
         below = {
             name.removeprefix(f"{rest}."): value
-            for name, value in found.items()
+            for name, value in inner.items()
             if isinstance(name, str) and name.startswith(f"{rest}.")
         }
         if not below:
-            raise UnsupportedGenerator(f"--key {key}: {path} has no {rest!r} there, but {_listed(found)}")
+            raise UnsupportedGenerator(f"--key {key}: {path} has no {rest!r} there, but {_listed(inner)}")
         return below
-    return found
+    return inner
 
 
 def _places(content: Any, where: str = "", depth: int = _MAX_DEPTH) -> Iterator[tuple[str, Any]]:
@@ -129,12 +128,12 @@ def _is_tensor(value: Any) -> bool:
 
 def _prefixes(names: Names) -> list[str]:
     """Return every start of a name that ends in a dot."""
-    found: dict[str, None] = {}
+    prefixes: dict[str, None] = {}
     for name in names:
         parts = name.split(".")
         for n in range(1, len(parts)):
-            found[".".join(parts[:n]) + "."] = None
-    return list(found)
+            prefixes[".".join(parts[:n]) + "."] = None
+    return list(prefixes)
 
 
 def _fits(names: Names, module: nn.Module) -> bool:
@@ -149,7 +148,7 @@ def _fits(names: Names, module: nn.Module) -> bool:
 
 
 def _same(states: list[Names]) -> bool:
-    """Tell whether all are the same tensors, as a dictionary that stands in a file twice."""
+    """Tell whether all are the same tensors, as of a dictionary that is in a file twice."""
     first, *others = states
     return all(first.keys() == other.keys() and all(first[k] is other[k] for k in first) for other in others)
 

@@ -91,7 +91,7 @@ def _stripped(graph: ir.Model) -> ir.Model:
 
 
 class _Wrapper:
-    """Adds nodes to one graph. Their order is put right afterwards."""
+    """Adds nodes to one graph. They are sorted afterwards."""
 
     def __init__(self, graph: ir.Graph, interface: Interface) -> None:
         self._graph, self._interface = graph, interface

@@ -1,4 +1,4 @@
-"""ONNX files as other people's tools write them: small random generators with every habit that there is."""
+"""ONNX files as other tools write them: small random generators with their habits."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
 
 
 def one_hot(batch: int | str = "n") -> onnx.ModelProto:
-    """Latents [n, 6] and one-hot labels [n, 4] to pictures [n, 3, 8, 8] in [-1, 1]."""
+    """Latents [n, 6] and one-hot labels [n, 4] to images [n, 3, 8, 8] in [-1, 1]."""
     s = Sketch()
     joined = s.op("Concat", s.input("z", [batch, 6]), s.input("onehot", [batch, 4]), axis=1)
     rows = batch if isinstance(batch, int) else -1
@@ -105,7 +105,7 @@ def wave(batch: int | str = 1) -> onnx.ModelProto:
 
 
 def noisy(batch: int | str = "n") -> onnx.ModelProto:
-    """Latents [n, 4] to pictures [n, 1, 8, 8] in [0, 1], with normal, uniform and binary noise drawn by the graph."""
+    """Latents [n, 4] to images [n, 1, 8, 8] in [0, 1], with normal, uniform and binary noise drawn by the graph."""
     s = Sketch(opset=15)
     rows = batch if isinstance(batch, int) else -1
     value = s.reshape(s.dense(s.input("z", [batch, 4]), 4, 64), [rows, 1, 8, 8])

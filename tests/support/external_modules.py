@@ -24,7 +24,7 @@ class Plain(nn.Module):
 
 
 class Dense(nn.Module):
-    """[B, Z] to flat pictures in [0, 1]."""
+    """[B, Z] to flat images in [0, 1]."""
 
     def __init__(self, side: int = 28) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class Broken(Plain):
         return self.main(z) / 0 * 0
 
 
-class OnePicture(Plain):
-    """One picture, whatever the batch."""
+class OneImage(Plain):
+    """One image, whatever the batch."""
 
     def forward(self, z: Tensor) -> Tensor:
         return self.main(z)[:1]
@@ -71,7 +71,7 @@ class Mixing(Plain):
 
 
 class Diffusion(Plain):
-    """A step of a diffusion: a picture and a time in."""
+    """A step of a diffusion: an image and a time in."""
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return x * t
@@ -91,7 +91,7 @@ class ByTable(nn.Module):
 
 
 class OneHot(nn.Module):
-    """[B, Z] and one row of ones and zeros a label, to flat pictures in [-1, 1]."""
+    """[B, Z] and one row of ones and zeros a label, to flat images in [-1, 1]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Voxels(nn.Module):
 
 
 class Rows(nn.Module):
-    """[B, Z] to rows of a table, beyond every range of a picture."""
+    """[B, Z] to rows of a table, beyond every range of an image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Rows(nn.Module):
 
 
 class Noisy(Plain):
-    """One that draws random numbers by itself."""
+    """One that draws random numbers."""
 
     def forward(self, z: Tensor) -> Tensor:
         made = self.main(z)

@@ -1,4 +1,4 @@
-"""Foreign generators all the way: exported, compiled, sampled and made again, each of another kind."""
+"""External generators all the way: exported, compiled, sampled and made again, each of another kind."""
 
 from __future__ import annotations
 

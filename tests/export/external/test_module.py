@@ -1,4 +1,4 @@
-"""Someone else's torch module: read, understood, exported, or refused with the reason."""
+"""An external torch module: read, analyzed, exported, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def exported(tmp_path: Path, name: str, out: str = "x.gen", **how: Any) -> Any:
 def test_what_is_inferred(tmp_path: Path, name: str, shape: tuple[int, ...], said: list[str]) -> None:
     bundle = exported(tmp_path, name)
     assert bundle.output.shape == shape
-    told = "\n".join(bundle.training["inferred"])
-    assert all(part in told for part in said), told
+    inferred = "\n".join(bundle.training["inferred"])
+    assert all(part in inferred for part in said), inferred
     assert bundle.parity["max_abs_error"] < 1e-5 * bundle.parity["scale"]
     assert bundle.parity["reference"].startswith("torch ")
 
@@ -104,7 +104,7 @@ def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str
             r"reach from -.* which is none of -1..1, 0..1, 0..255; state it with --range",
         ),
         ("Broken", UnsupportedGenerator, "of the .* values that it makes are not finite"),
-        ("OnePicture", UnsupportedGenerator, r"of 7 latents it makes \[1, 3, 8, 8\], not one sample per latent"),
+        ("OneImage", UnsupportedGenerator, r"of 7 latents it makes \[1, 3, 8, 8\], not one sample per latent"),
         ("Diffusion", UnsupportedGenerator, "one step of a diffusion: it takes a noisy sample, x, and a timestep, t"),
         ("Mixing", ParityError, "at batch 2, row 0 of .* is not what it is alone: a sample depends on the batch"),
         ("Joined", UnsupportedGenerator, r"joined to 9 numbers, and every split of them runs, .* 5 \+ 4 \(--label 4\)"),

@@ -1,4 +1,4 @@
-"""Someone else's ONNX file: read, understood, made one of ours, or refused with the reason."""
+"""An external ONNX file: read, analyzed, made a bundle, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def refused(model: onnx.ModelProto, tmp_path: Path, error: type[ExportError] = U
     return str(raised.value)
 
 
-def told(bundle: Bundle) -> str:
+def inferred(bundle: Bundle) -> str:
     return "\n".join(bundle.training["inferred"])
 
 
@@ -58,7 +58,7 @@ class TestInputs:
         assert (bundle.latent.dim, bundle.fixed_batch, bundle.output.shape) == (6, None, (8, 8, 3))
         assert bundle.labels is not None
         assert bundle.labels.names == ("0", "1", "2", "3")
-        assert "labels: 4 classes, its input onehot as one-hot (--label)" in told(bundle)
+        assert "labels: 4 classes, its input onehot as one-hot (--label)" in inferred(bundle)
         images, pixels, z = run(bundle, 3, label=2)
         theirs = Session(one_hot(3).SerializeToString())({"z": z, "onehot": np.eye(4, dtype=np.float32)[[2, 2, 2]]})
         (made,) = theirs.values()
@@ -82,7 +82,7 @@ class TestInputs:
         joined = s.op("Concat", s.op("Gather", table, flat), s.input("input_1", ["n", 5]), axis=1)
         made = s.op("Sigmoid", s.dense(joined, 8, 48))
         bundle = exported(s.model({s.reshape(made, [-1, 4, 4, 3]): ["n", 4, 4, 3]}), tmp_path)
-        assert f"labels: 7 classes, its input input_2 as {form}" in told(bundle)
+        assert f"labels: 7 classes, its input input_2 as {form}" in inferred(bundle)
         assert bundle.output.shape == (4, 4, 3)
         assert not np.array_equal(run(bundle, 2, label=6)[1], run(bundle, 2, label=5)[1])
 
@@ -97,8 +97,8 @@ class TestInputs:
 
     def test_classes_are_counted_by_running(self, tmp_path: Path) -> None:
         model = self.counted().model({self.made: ["n", 3, 4, 4]})
-        assert "labels: 11 classes" in told(exported(model, tmp_path))
-        assert "labels: 4 classes" in told(exported(model, tmp_path, label="y=4"))
+        assert "labels: 11 classes" in inferred(exported(model, tmp_path))
+        assert "labels: 4 classes" in inferred(exported(model, tmp_path, label="y=4"))
 
     def test_more_classes_than_there_are(self, tmp_path: Path) -> None:
         model = self.counted().model({self.made: ["n", 3, 4, 4]})
@@ -202,18 +202,18 @@ class TestOutputs:
     ) -> None:
         bundle = exported(self.of(shape, last, gain), tmp_path)
         assert bundle.output.shape == expected
-        assert said in told(bundle)
+        assert said in inferred(bundle)
         images, pixels, z = run(bundle, 4)
         (made,) = Session((tmp_path / "theirs.onnx").read_bytes())({"z": z}).values()
-        if "NHWC" in told(bundle):
+        if "NHWC" in inferred(bundle):
             made = made.transpose(0, 3, 1, 2)
-        elif "NLC" in told(bundle):
+        elif "NLC" in inferred(bundle):
             made = made.transpose(0, 2, 1)
-        elif "NDHWC" in told(bundle):
+        elif "NDHWC" in inferred(bundle):
             made = made.transpose(0, 4, 1, 2, 3)
         made = made.reshape(images.shape)
         scale, shift = {"0..1": (2, -1), "0..255": (2 / 255, -1)}.get(
-            told(bundle).partition("range: ")[2].partition(";")[0], (1, 0)
+            inferred(bundle).partition("range: ")[2].partition(";")[0], (1, 0)
         )
         np.testing.assert_allclose(images, scale * made + shift, atol=2e-6 * max(gain, 1))
         if bundle.output.kind != "image":
@@ -251,7 +251,7 @@ class TestOutputs:
         hidden = s.dense(s.input("z", ["n", 6]), 6, 5)
         made = s.op("Tanh", s.reshape(s.dense(hidden, 5, 48), [-1, 3, 4, 4]))
         model = s.model({hidden: ["n", 5], made: ["n", 3, 4, 4]})
-        assert f"output: {made}, the largest of {hidden}, {made} (--output)" in told(exported(model, tmp_path))
+        assert f"output: {made}, the largest of {hidden}, {made} (--output)" in inferred(exported(model, tmp_path))
         assert exported(model, tmp_path, output=hidden).output.shape == (5,)
 
     def test_values_of_no_range(self, tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ class TestBatch:
     def test_one_that_can_be_made_dynamic(self, tmp_path: Path) -> None:
         bundle = exported(wave(1), tmp_path)
         assert bundle.fixed_batch is None
-        assert "batch: any; it is written for 1, and at 1, 2, 7, 64 each row is what it is alone" in told(bundle)
-        assert "operator set 11, converted to 20" in told(bundle)
+        assert "batch: any; it is written for 1, and at 1, 2, 7, 64 each row is what it is alone" in inferred(bundle)
+        assert "operator set 11, converted to 20" in inferred(bundle)
         images, _, z = run(bundle, 5)
         theirs = Session((tmp_path / "theirs.onnx").read_bytes())
         for row in range(5):
@@ -314,11 +314,11 @@ class TestBatch:
     def test_one_that_cannot_runs_at_its_own(self, tmp_path: Path) -> None:
         bundle = exported(stuck_at(4), tmp_path)
         assert bundle.fixed_batch == 4
-        assert "batch: 4, and no other, since made dynamic, at batch 1, row 0 of" in told(bundle)
+        assert "batch: 4, and no other, since made dynamic, at batch 1, row 0 of" in inferred(bundle)
         assert bundle.parity["batches"] == [4] * 8
         assert main(["sample", str(bundle.path), "-n", "10", "-o", str(tmp_path / "out"), "--quiet"]) == 0
 
-    def test_one_picture_whatever_the_batch(self, tmp_path: Path) -> None:
+    def test_one_image_whatever_the_batch(self, tmp_path: Path) -> None:
         s = Sketch()
         made = s.op("Tanh", s.reshape(s.dense(s.input("z", ["n", 6]), 6, 48), [-1, 3, 4, 4]))
         one = s.op("Slice", made, s.weight([0]), s.weight([1]), s.weight([0]))
@@ -330,7 +330,7 @@ class TestBatch:
         s = Sketch()
         made = s.op("Tanh", s.reshape(s.dense(s.input("z", ["n", 6]), 6, 48), [1, 3, 4, 4]))
         bundle = exported(s.model({made: ["n", 3, 4, 4]}), tmp_path)
-        assert "batch: any; it is written for 1" in told(bundle)
+        assert "batch: any; it is written for 1" in inferred(bundle)
 
     @pytest.mark.parametrize("batch", ["n", 4])
     def test_rows_that_depend_on_each_other(self, tmp_path: Path, batch: int | str) -> None:
@@ -349,7 +349,7 @@ class TestNoise:
     def test_what_it_draws_becomes_latents(self, tmp_path: Path, batch: int | str) -> None:
         bundle = exported(noisy(batch), tmp_path)
         assert (bundle.latent.dim, bundle.latent.distribution) == (4 + 3 * 64, "normal")
-        assert "64 uniform, in the place of what the graph draws as" in told(bundle)
+        assert "64 uniform, in the place of what the graph draws as" in inferred(bundle)
         assert "what it draws as inputs" in bundle.parity["reference"]
         first, again = run(bundle, 6)[0], run(bundle, 6)[0]
         assert np.array_equal(first, again)
@@ -526,7 +526,7 @@ class TestFiles:
             "one step of a diffusion: it takes a noisy sample, sample float32 [batch, 3, 8, 8], and a timestep" in said
         )
 
-    def test_a_translation_of_pictures(self, tmp_path: Path) -> None:
+    def test_a_translation_of_images(self, tmp_path: Path) -> None:
         s = Sketch()
         model = s.model({s.op("Tanh", s.input("x", ["n", 3, 8, 8])): ["n", 3, 8, 8]})
         assert "this takes samples and changes them" in refused(model, tmp_path)
@@ -548,6 +548,14 @@ class TestFiles:
         weight = np.random.default_rng(0).standard_normal((4, 48)).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
         assert exported(model, tmp_path, shape="4x4x3").latent.dim == 4
+
+    def test_functions_that_call_themselves(self, tmp_path: Path) -> None:
+        model = onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17, "their": 1]>'
+            "theirs (float[n, 4] z) => (float[n, 4] made) { made = their.layer(z) }"
+            '<domain: "their", opset_import: ["": 17, "their": 1]> layer (a) => (c) { b = their.layer(a) c = Tanh(b) }'
+        )
+        assert "its functions cannot be inlined: Cycle detected" in refused(model, tmp_path)
 
 
 class TestOldOperatorSets:
