@@ -17,7 +17,8 @@ from gen_engine.engine.base.digests import canonical_json, seal
 from gen_engine.engine.commit.draft import read_draft
 from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.commit.journal import Entry, to_line
-from gen_engine.engine.commit.ledger import Ledger, Phase, read_state
+from gen_engine.engine.commit.ledger import Ledger
+from gen_engine.engine.commit.state import Phase, read_state
 from gen_engine.engine.errors import DatasetError, JobUnfinished, OutputError, VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
