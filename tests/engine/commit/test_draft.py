@@ -16,7 +16,7 @@ DRAFTS = st.builds(
     Draft,
     plan=DIGESTS,
     card=TEXT,
-    preview=st.builds(FileRecord, st.just("preview.png"), st.integers(0, 2**40), DIGESTS),
+    preview=st.builds(FileRecord, st.just("preview.png"), st.integers(0, 2**40), DIGESTS, st.none()),
     index=st.none() | st.dictionaries(NAMES, st.none() | st.integers(0, 9) | TEXT | st.lists(TEXT), max_size=4),
 )
 
