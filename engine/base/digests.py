@@ -1,6 +1,6 @@
 """Digests, and the one JSON form that documents are taken over.
 
-Documents and what a bundle holds are told by SHA-256, which everything knows. Files of a dataset are told by BLAKE3,
+Documents and the files of a bundle are identified by SHA-256, which every tool supports; files of a dataset by BLAKE3,
 which is as hard to fool and four times as fast: SHA-256 costs as much as a small generator does.
 """
 
@@ -71,7 +71,7 @@ def seal(document: dict[str, Any]) -> bytes:
 def stated_schema(data: bytes) -> float | None:
     """Return the number under ``schema`` of a document that may be damaged, or None if none can be read.
 
-    To be asked before :func:`unseal`: a newer schema may be sealed in another way.
+    Call it before :func:`unseal`: another schema may be sealed in another way.
     """
     try:
         schema = json.loads(data)["schema"]

@@ -205,7 +205,7 @@ class Ledger:
         return missing
 
     def close(self) -> None:
-        """Let go of the part."""
+        """Release the part."""
         if self._release is not None:
             self._release()
             self._release = None

@@ -1,4 +1,4 @@
-"""The preview of a dataset: its first samples in one picture, whatever they are samples of.
+"""The preview of a dataset: its first samples in one image, whatever their modality.
 
 Shape suffixes: B samples, L length, D depth or features, H height, W width, C channels.
 """
@@ -17,7 +17,7 @@ from gen_engine.engine.sample.modalities import Pixels
 SAMPLES = 100
 COLUMNS = 10
 _MARGIN = 2
-_SIDE = 56  # smaller pictures are enlarged by whole pixels to about this many
+_SIDE = 56  # smaller images are enlarged by whole pixels to about this many
 _WAVE = 2 * _SIDE  # a waveform's width
 _FEATURES = COLUMNS * _WAVE  # of a wider vector the rest is not shown
 _PAPER, _INK = 238, 40
@@ -26,7 +26,7 @@ _PAPER, _INK = 238, 40
 def preview(batches: Iterable[Pixels], modality: str) -> bytes:
     """Return a PNG that shows samples in order.
 
-    - images and, of volumes, the middle slices across the depth stand in rows of ten, enlarged by whole pixels;
+    - images and, of volumes, the middle slices across the depth are in rows of ten, enlarged by whole pixels;
       channel counts that PNG does not know are shown by their first channel. A slice's least value is black and its
       greatest white.
     - audio is drawn as waveforms in rows of ten, the first channel of each, all on one scale.
@@ -34,7 +34,7 @@ def preview(batches: Iterable[Pixels], modality: str) -> bytes:
       white.
 
     Args:
-        batches: consecutive samples, as they are stored; each array is looked at before the next is asked for.
+        batches: consecutive samples, as they are stored; each array is used before the next is requested.
         modality: one of :data:`gen_engine.engine.sample.modalities.MODALITIES`.
     """
     parts = [_reduce(batch, modality) for batch in batches]
@@ -81,7 +81,7 @@ def _waveforms(envelope_B2W: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _table(rows_BD: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return the rows as a picture of about the size of the other previews: [H, W, 1]."""
+    """Return the rows as an image of about the size of the other previews: [H, W, 1]."""
     count, features = rows_BD.shape
     tall = min(_SIDE, max(1, COLUMNS * _SIDE // count))
     wide = min(_SIDE, max(1, COLUMNS * _SIDE // features))
@@ -97,18 +97,18 @@ def _in_range(values: NDArray[Any], *, axes: tuple[int, ...]) -> NDArray[np.uint
     return levels
 
 
-def _sheet(pictures_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the pictures in rows of ten on white."""
-    count, height, width, channels = pictures_BHWC.shape
+def _sheet(images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the images in rows of ten on white."""
+    count, height, width, channels = images_BHWC.shape
     if channels not in (1, 2, 3, 4):
-        pictures_BHWC, channels = pictures_BHWC[..., :1], 1
+        images_BHWC, channels = images_BHWC[..., :1], 1
     scale = max(1, _SIDE // max(height, width))
     columns = min(COLUMNS, count)
     rows = -(-count // columns)
     cell_height, cell_width = height * scale + _MARGIN, width * scale + _MARGIN
     sheet = np.full((rows * cell_height + _MARGIN, columns * cell_width + _MARGIN, channels), 255, np.uint8)
-    for i, picture in enumerate(pictures_BHWC):
+    for i, image in enumerate(images_BHWC):
         top, left = (i // columns) * cell_height + _MARGIN, (i % columns) * cell_width + _MARGIN
-        large = picture.repeat(scale, axis=0).repeat(scale, axis=1)
+        large = image.repeat(scale, axis=0).repeat(scale, axis=1)
         sheet[top : top + height * scale, left : left + width * scale] = large
     return sheet

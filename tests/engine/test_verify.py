@@ -103,15 +103,15 @@ def test_a_flipped_bit_is_found_and_its_shard_named(out: Path, shard: int, kind:
 
 
 @pytest.mark.parametrize(
-    ("harm", "said"),
+    ("harm", "message"),
     [(lambda path: os.truncate(path, 100), "has 100 bytes, "), (Path.unlink, "cannot be found")],
 )
-def test_a_short_or_missing_file(out: Path, harm: Callable[[Path], None], said: str) -> None:
+def test_a_short_or_missing_file(out: Path, harm: Callable[[Path], None], message: str) -> None:
     harm(out / "data" / "train-00001-of-00003.labels.npy")
     with pytest.raises(VerifyError) as caught:
         hash_files(out, silent)
     assert "shard 1 differs: data/train-00001-of-00003.labels.npy" in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_damaged_shard_can_be_removed_and_made_again(tiny: Bundle, out: Path) -> None:
@@ -215,8 +215,8 @@ def test_samples_and_manifest_changed_together_are_found_by_making_them_again(
     flip(out / "data" / f"train-00001-of-00003.{kind}.npy", -1 if kind == "images" else -8)
     reseal_digests(out)
     hash_files(out, silent)
-    said = "its pixels differ" if kind == "images" else r"its label \(0 stored, 1 generated\) differ"
-    with pytest.raises(VerifyError, match=f"sample 19 in shard 1 is not what its generator makes: {said}$"):
+    message = "its pixels differ" if kind == "images" else r"its label \(0 stored, 1 generated\) differ"
+    with pytest.raises(VerifyError, match=f"sample 19 in shard 1 is not what its generator makes: {message}$"):
         regenerate_samples(out, tiny, COUNT, silent)
 
 
@@ -226,13 +226,13 @@ def test_where_kernels_or_codecs_differ_the_error_says_so(tiny: Bundle, tmp_path
     honest = read_manifest(out)["plan"]
     flip(out / "data" / "train-000001.tar", 650)
     reseal_digests(out)
-    for part, field, said in [
+    for part, field, message in [
         ("compute", "fingerprint", "kernels round differently"),
         ("format", "codec", "it was encoded by raw/npy-0.9 and this machine has raw/npy-1.0"),
     ]:
         value = "raw/npy-0.9" if field == "codec" else "0" * 64
         reseal(out / "dataset.json", {"plan": honest | {part: honest[part] | {field: value}}})
-        with pytest.raises(VerifyError, match=said):
+        with pytest.raises(VerifyError, match=message):
             regenerate_samples(out, tiny, COUNT, silent)
 
 

@@ -217,9 +217,9 @@ def test_a_draft_whose_preview_was_changed_is_settled_anew(
 
 
 def journal_line(out: Path, entry: Entry, part: str = "2-of-2") -> None:
-    room = out / ".gen-engine" / "parts" / part
-    room.mkdir(parents=True, exist_ok=True)
-    with (room / "journal").open("ab") as journal:
+    directory = out / ".gen-engine" / "parts" / part
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "journal").open("ab") as journal:
         journal.write(to_line(entry))
 
 

@@ -18,9 +18,9 @@ from gen_engine.engine.sample.modalities import Pixels
 
 
 def sheet_of(batches: list[Pixels], modality: str) -> NDArray[np.uint8]:
-    """Return the picture, [H, W, C], through a reader that is not ours."""
-    picture = Image.open(io.BytesIO(preview(batches, modality)))
-    return np.asarray(picture).reshape(picture.height, picture.width, -1)
+    """Return the image, [H, W, C], through a reader that is not ours."""
+    image = Image.open(io.BytesIO(preview(batches, modality)))
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 @pytest.mark.parametrize(
@@ -29,9 +29,9 @@ def sheet_of(batches: list[Pixels], modality: str) -> NDArray[np.uint8]:
 def test_the_preview_shows_the_first_samples_in_rows_of_ten(count: int, channels: int, mode: str) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, 8, 6, channels), dtype=np.uint8)
-    picture = Image.open(io.BytesIO(preview([pixels], "image")))
-    assert picture.mode == mode
-    sheet = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    image = Image.open(io.BytesIO(preview([pixels], "image")))
+    assert image.mode == mode
+    sheet = np.asarray(image).reshape(image.height, image.width, -1)
     columns, rows = min(count, 10), -(-count // 10)
     assert sheet.shape[:2] == (rows * (56 + 2) + 2, columns * (42 + 2) + 2)
     for i in range(count):
