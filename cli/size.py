@@ -15,7 +15,7 @@ def parse_size(text: str) -> int:
     """Return the bytes that ``text`` means, rounded down; for use as an option's type.
 
     Raises:
-        click.BadParameter: it is no size.
+        click.BadParameter: it is not a size.
     """
     found = _SIZE.fullmatch(text)
     if found is None or (found[3] and not found[2]):

@@ -1,6 +1,6 @@
 """Digests, and the one JSON form that documents are taken over.
 
-Documents and what a bundle holds are told by SHA-256, which everything knows. Files of a dataset are told by BLAKE3,
+Documents and the files of a bundle are identified by SHA-256, which every tool supports; files of a dataset by BLAKE3,
 which is as hard to fool and four times as fast: SHA-256 costs as much as a small generator does.
 """
 
@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import re
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +17,6 @@ from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
 
 _BLOCK = 1 << 20
-
-_DIGEST_LINE = re.compile(rb'^  "digest": "([0-9a-f]{64})",\n|,\n  "digest": "([0-9a-f]{64})"(?=\n}\n\Z)', re.MULTILINE)
-"""The digest in a sealed document, which is not part of what it is taken over. Nested keys are indented further."""
 
 
 def canonical_json(document: Any) -> bytes:
@@ -74,40 +68,10 @@ def seal(document: dict[str, Any]) -> bytes:
     return canonical_json(document | {"digest": sha256_bytes(canonical_json(document))})
 
 
-def write_sealed(path: Path, document: Mapping[str, Any], key: str, items: Iterable[str]) -> None:
-    """Write and fsync what :func:`seal` would return, with a list too long for memory under ``key``.
-
-    Args:
-        path: the file to write.
-        document: the rest of it.
-        key: a name that sorts after ``digest``.
-        items: the list's items, at least one, each as canonical JSON at its place: indented by four more spaces.
-    """
-    sealed = canonical_json({**document, key: [], "digest": "0" * 64})
-    head, tail = sealed.split(f'\n  "{key}": []'.encode())
-    line = _DIGEST_LINE.search(head)
-    assert line is not None, f"{key!r} sorts before 'digest'"
-    digest = hashlib.sha256(head[: line.start()] + head[line.end() :])
-    with path.open("wb") as file:
-        file.write(head)
-        opening = f'\n  "{key}": [\n'
-        for item in items:
-            piece = (opening + item).encode()
-            file.write(piece)
-            digest.update(piece)
-            opening = ",\n"
-        file.write(b"\n  ]" + tail)
-        digest.update(b"\n  ]" + tail)
-        file.seek(line.start(1))
-        file.write(digest.hexdigest().encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def stated_schema(data: bytes) -> float | None:
     """Return the number under ``schema`` of a document that may be damaged, or None if none can be read.
 
-    To be asked before :func:`unseal`: a newer schema may be sealed in another way.
+    Call it before :func:`unseal`: another schema may be sealed in another way.
     """
     try:
         schema = json.loads(data)["schema"]
@@ -138,18 +102,3 @@ def unseal(data: bytes, where: str = "", *, schema: int | None = None, older: st
     if seal({name: value for name, value in document.items() if name != "digest"}) != data:
         raise DocumentError(where, "it does not match its own digest: it is damaged or was edited")
     return document
-
-
-def check_seal(data: bytes) -> None:
-    """See that a document is byte for byte what was sealed.
-
-    Raises:
-        ValueError: it is not.
-    """
-    line = _DIGEST_LINE.search(data)
-    if line is not None:
-        digest = hashlib.sha256(memoryview(data)[: line.start()])
-        digest.update(memoryview(data)[line.end() :])
-        if digest.hexdigest().encode() == (line[1] or line[2]):
-            return
-    raise ValueError("it does not match its own digest: it is damaged or was edited")

@@ -14,13 +14,13 @@ from gen_engine.engine.sample.schema import Field, Schema
 from gen_engine.engine.writers.contract import Format
 
 TOTAL_BYTES = "\0"
-"""What stands in a card for the size of the dataset, which is known at the end: no text of a bundle's holds it."""
+"""Placeholder for the size of the dataset, which is known at the end; no text of a bundle contains it."""
 
 
 def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
     """Return the dataset card: Markdown with the YAML head that Hugging Face reads.
 
-    In the place of the dataset's size stands :data:`TOTAL_BYTES`.
+    It has :data:`TOTAL_BYTES` in the place of the dataset's size.
     """
     head = {
         "pretty_name": f"{plan.count:,} synthetic samples of {bundle.name}",

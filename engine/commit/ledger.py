@@ -31,22 +31,20 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gen_engine.engine.base.diff import differences
 from gen_engine.engine.base.digests import canonical_json
-from gen_engine.engine.base.strict_json import DocumentError, show
+from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.commit.draft import read_draft, write_draft
 from gen_engine.engine.commit.finish import finish, read_plan
 from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
-from gen_engine.engine.commit.manifest import Manifest
 from gen_engine.engine.commit.records import FileRecord
-from gen_engine.engine.commit.scan import Damage, has_shard_list, read_manifest, scan_shards, side_damage
-from gen_engine.engine.errors import JobUnfinished, PlanMismatch, RequestError, WriterError
+from gen_engine.engine.commit.scan import Damage
+from gen_engine.engine.commit.state import Phase, State, check_plan, read_phase, read_state
+from gen_engine.engine.errors import JobUnfinished, RequestError, WriterError
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Plan, parse_plan
 from gen_engine.engine.plan.shard_set import MissingShards, ShardSet
@@ -55,70 +53,6 @@ from gen_engine.engine.sinks import open_sink
 from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.errors import output_errors
 from gen_engine.engine.sinks.names import PLAN
-
-
-class Phase(Enum):
-    """How far a job is."""
-
-    NEW = "nothing is there"
-    UNDERWAY = "it was begun and is not finished"
-    DAMAGED = "it was finished, and a file is not as it was recorded"
-    FINISHED = "every file is as it was recorded"
-
-
-@dataclass(frozen=True)
-class State:
-    """What is there of a job, and of one part of it."""
-
-    phase: Phase
-    done: ShardSet
-    """The finished shards of the part."""
-    bytes: int
-    """Of these shards."""
-    damage: tuple[Damage, ...]
-    """What was finished and is not as recorded: of the part, and of the files beside the shards."""
-
-
-def read_phase(sink: Sink, plan: Plan) -> tuple[Phase, Manifest | None]:
-    """Return how far the documents say that a job is, :data:`Phase.FINISHED` with the manifest; writes nothing.
-
-    Raises:
-        PlanMismatch: another job is there.
-        DatasetError, OutputError: its documents are damaged or of another version.
-    """
-    manifest = read_manifest(sink)
-    if manifest is not None:
-        _refuse_other_plan(sink.place, manifest.plan, plan)
-        return Phase.FINISHED, manifest
-    if not sink.exists(PLAN):
-        return Phase.NEW, None
-    _refuse_other_plan(sink.place, read_plan(sink), plan)
-    return Phase.UNDERWAY, None
-
-
-def read_state(sink: Sink, plan: Plan, part: Part) -> State:
-    """Return what is there of a job and of one part of it; looks at every finished shard, and writes nothing.
-
-    Raises:
-        PlanMismatch, DatasetError, OutputError: as :func:`read_phase`.
-    """
-    phase, manifest = read_phase(sink, plan)
-    own, every = part.shards(plan.shards), WHOLE.shards(plan.shards)
-    done, size, damage = ShardSet(own), 0, [] if manifest is None else side_damage(sink, manifest)
-    whole = 0
-    listed = manifest if has_shard_list(sink, manifest) else None
-    for record, fault in scan_shards(sink, plan, own if manifest is None else every, listed):
-        whole += fault is None
-        if record.shard not in own:
-            continue
-        if fault is not None:
-            damage.append(Damage(f"shard {record.shard}", fault))
-        else:
-            done.add(record.shard)
-            size += record.bytes
-    if manifest is not None and (damage or whole < plan.shards):
-        phase = Phase.DAMAGED
-    return State(phase, done, size, tuple(damage))
 
 
 @dataclass(frozen=True)
@@ -271,7 +205,7 @@ class Ledger:
         return missing
 
     def close(self) -> None:
-        """Let go of the part."""
+        """Release the part."""
         if self._release is not None:
             self._release()
             self._release = None
@@ -287,7 +221,7 @@ class Ledger:
                 return state
         self._release = sink.hold()
         if not sink.create(PLAN, self._sealed):
-            _refuse_other_plan(sink.place, read_plan(sink), self.plan)  # of a job that began just now
+            check_plan(sink.place, read_plan(sink), self.plan)  # of a job that began just now
         return state
 
 
@@ -301,25 +235,6 @@ def _sealed(plan: Plan) -> bytes:
             f"{error}, so the job cannot be recorded; export the bundle with another name there"
         ) from error
     return sealed
-
-
-def _refuse_other_plan(place: str, there: Plan, requested: Plan) -> None:
-    different = differences(there.to_json(), requested.to_json())
-    if not different:
-        return
-    if [name for name, _, _ in different] == ["compute.fingerprint"]:
-        raise PlanMismatch(
-            f"{place} holds this job, begun on a machine whose kernels round differently (another processor or "
-            f"another build of {requested.compute.backend}): the first batch has sha256 "
-            f"{there.compute.fingerprint[:12]}… there, {requested.compute.fingerprint[:12]}… here; resume it on a "
-            "machine like the first, or choose another --out"
-        )
-    # Where another field differs the fingerprint only follows it.
-    causes = [difference for difference in different if difference[0] != "compute.fingerprint"]
-    lines = "\n".join(f"  {name}: {show(old)} there, {show(new)} asked for" for name, old, new in causes)
-    raise PlanMismatch(
-        f"{place} holds a job with another plan:\n{lines}\nrepeat its command to resume it, or choose another --out"
-    )
 
 
 def _record(file: WrittenFile) -> FileRecord:

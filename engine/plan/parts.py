@@ -12,7 +12,7 @@ MAX_PARTS = 100_000
 
 @dataclass(frozen=True)
 class Part:
-    """Part ``number`` of ``of``, counted from 1. A job that is not cut up is part 1 of 1.
+    """Part ``number`` of ``of``, counted from 1. A job that is not divided is part 1 of 1.
 
     Every ``of``-th shard belongs to it, so that parts which begin together end together.
 

@@ -32,8 +32,8 @@ class Compute:
     version: str
 
     device: str
-    """Its kind, ``cpu`` or ``cuda``: which GPU of several ran is no part of the job, and the fingerprint tells models
-    apart."""
+    """Its kind, ``cpu`` or ``cuda``: which of several GPUs ran does not matter, and the fingerprint distinguishes
+    their models."""
 
     precision: str
     batch: int
@@ -110,7 +110,7 @@ class Plan:
     compute: Compute
 
     shard_bytes: int | None = None
-    """What :attr:`shard_size` was settled from, if bytes were asked for."""
+    """What :attr:`shard_size` was computed from, if bytes were requested."""
 
     @property
     def encoding(self) -> str:

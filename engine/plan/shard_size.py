@@ -1,4 +1,4 @@
-"""How many samples a shard has, where that is asked for in bytes or limited by the format."""
+"""How many samples a shard has, where that is requested in bytes or limited by the format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gen_engine.engine.writers.contract import Format
 
 
 def settle_shard_size(request: SampleRequest, form: Format, codec: Codec, layout: Layout, first: Batch) -> int:
-    """Return the samples of a shard: as asked for, or as many whole batches as have the bytes asked for.
+    """Return the samples of a shard: as requested, or as many whole batches as have the requested bytes.
 
     A sample's bytes are those of the first batch in the mean, as the format writes it, so that equal requests give
     equal shards. A batch is the least.

@@ -30,20 +30,20 @@ def verify(*args: object) -> int:
 
 def test_a_sound_dataset(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(out) == 0
-    said = capsys.readouterr().out
-    assert f"{out}: all 3 shards are as written" in said
-    assert "--regenerate K does that" in said
+    output = capsys.readouterr().out
+    assert f"{out}: all 3 shards are as written" in output
+    assert "--regenerate K does that" in output
     assert verify(out, "--regenerate", 10, "--bundle", tiny.path) == 0
     assert "10 regenerated samples are identical" in capsys.readouterr().out
 
 
 def test_json(tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(out, "--regenerate", 100, "--bundle", tiny.path, "--json") == 0
-    said = capsys.readouterr()
-    assert said.out.count("\n") == 1
+    output = capsys.readouterr()
+    assert output.out.count("\n") == 1
     listed = [*(out / "data").iterdir(), *(out / name for name in ("README.md", "preview.png", "shards.jsonl"))]
     size = sum(path.stat().st_size for path in listed)
-    assert json.loads(said.out) == {"out": str(out), "shards": 3, "files": 12, "bytes": size, "regenerated": 25}
+    assert json.loads(output.out) == {"out": str(out), "shards": 3, "files": 12, "bytes": size, "regenerated": 25}
     assert verify(out, "--quiet") == 0
     assert capsys.readouterr() == ("", "")
 
@@ -52,10 +52,10 @@ def test_a_difference_is_6_and_names_the_shard(out: Path, capsys: pytest.Capture
     path = out / "data" / "train-00001-of-00003.images.npy"
     path.write_bytes(path.read_bytes()[:-1])
     assert verify(out) == 6
-    said = capsys.readouterr()
-    assert "error: " in said.err
-    assert "shard 1 differs: data/train-00001-of-00003.images.npy has 487 bytes, 488 were written" in said.err
-    assert said.out == ""
+    output = capsys.readouterr()
+    assert "error: " in output.err
+    assert "shard 1 differs: data/train-00001-of-00003.images.npy has 487 bytes, 488 were written" in output.err
+    assert output.out == ""
 
 
 def test_what_is_no_dataset_is_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

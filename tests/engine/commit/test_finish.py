@@ -17,7 +17,8 @@ from gen_engine.engine.base.digests import canonical_json, seal
 from gen_engine.engine.commit.draft import read_draft
 from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.commit.journal import Entry, to_line
-from gen_engine.engine.commit.ledger import Ledger, Phase, read_state
+from gen_engine.engine.commit.ledger import Ledger
+from gen_engine.engine.commit.state import Phase, read_state
 from gen_engine.engine.errors import DatasetError, JobUnfinished, OutputError, VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
@@ -216,9 +217,9 @@ def test_a_draft_whose_preview_was_changed_is_settled_anew(
 
 
 def journal_line(out: Path, entry: Entry, part: str = "2-of-2") -> None:
-    room = out / ".gen-engine" / "parts" / part
-    room.mkdir(parents=True, exist_ok=True)
-    with (room / "journal").open("ab") as journal:
+    directory = out / ".gen-engine" / "parts" / part
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "journal").open("ab") as journal:
         journal.write(to_line(entry))
 
 

@@ -87,16 +87,16 @@ CHANGES = [
 
 
 @pytest.mark.parametrize("state", ["unfinished", "finished"])
-@pytest.mark.parametrize(("change", "said"), CHANGES, ids=[next(iter(change)) for change, _ in CHANGES])
+@pytest.mark.parametrize(("change", "message"), CHANGES, ids=[next(iter(change)) for change, _ in CHANGES])
 def test_another_plan_is_refused_with_both_values(
-    tiny: Bundle, unfinished: Path, state: str, change: dict[str, object], said: str
+    tiny: Bundle, unfinished: Path, state: str, change: dict[str, object], message: str
 ) -> None:
     if state == "finished":
         run_job(tiny, unfinished, **REQUEST)
     before = tree(unfinished)
     with pytest.raises(PlanMismatch) as caught:
         run_job(tiny, unfinished, **(REQUEST | change))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "choose another --out" in str(caught.value)
     assert "fingerprint" not in str(caught.value)
     after = tree(unfinished)
@@ -202,14 +202,14 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["unfinished", "finished"])
-@pytest.mark.parametrize(("harm", "said"), [(truncate, "bytes where"), (Path.unlink, "cannot be found")])
+@pytest.mark.parametrize(("harm", "message"), [(truncate, "bytes where"), (Path.unlink, "cannot be found")])
 def test_a_shard_that_is_not_as_it_was_left_is_made_again(
     tiny: Bundle,
     unfinished: Path,
     expected: dict[str, bytes],
     state: str,
     harm: Callable[[Path], None],
-    said: str,
+    message: str,
 ) -> None:
     if state == "finished":
         run_job(tiny, unfinished, **REQUEST)
@@ -217,7 +217,7 @@ def test_a_shard_that_is_not_as_it_was_left_is_made_again(
     outcome = run_job(tiny, unfinished, monitor=(heard := Heard()), **REQUEST)
     assert len(heard.notes) == 1
     assert "shard 0 is made again: data/train-00000-of-00004.images.npy" in heard.notes[0]
-    assert said in heard.notes[0]
+    assert message in heard.notes[0]
     assert outcome.rendered == (8 if state == "finished" else 22)
     assert tree(unfinished) == expected
 

@@ -31,8 +31,8 @@ def preview_of(batches: Iterable[NDArray[Any]], kind: str) -> bytes:
 
 def sheet_of(batches: list[NDArray[Any]], kind: str) -> NDArray[np.uint8]:
     """Return the preview, [H, W, C], through a reader that is not ours."""
-    picture = Image.open(io.BytesIO(preview_of(batches, kind)))
-    return np.asarray(picture).reshape(picture.height, picture.width, -1)
+    image = Image.open(io.BytesIO(preview_of(batches, kind)))
+    return np.asarray(image).reshape(image.height, image.width, -1)
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def sheet_of(batches: list[NDArray[Any]], kind: str) -> NDArray[np.uint8]:
 def test_the_preview_shows_the_first_samples_in_rows_of_ten(count: int, channels: int, mode: str) -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (count, 8, 6, channels), dtype=np.uint8)
-    picture = Image.open(io.BytesIO(preview_of([pixels], "image")))
-    assert picture.mode == mode
-    sheet = np.asarray(picture).reshape(picture.height, picture.width, -1)
+    image = Image.open(io.BytesIO(preview_of([pixels], "image")))
+    assert image.mode == mode
+    sheet = np.asarray(image).reshape(image.height, image.width, -1)
     columns, rows = min(count, 10), -(-count // 10)
     assert sheet.shape[:2] == (rows * (56 + 2) + 2, columns * (42 + 2) + 2)
     for i in range(count):

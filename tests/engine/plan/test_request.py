@@ -9,7 +9,7 @@ from gen_engine.engine.plan.request import SampleRequest
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "message"),
     [
         ({"count": 0}, "count 0: it must be between 1 and 1,000,000,000,000"),
         ({"count": -5}, "count -5"),
@@ -21,10 +21,10 @@ from gen_engine.engine.plan.request import SampleRequest
         ({"count": 1, "seed": 2**64}, "seed 18446744073709551616"),
     ],
 )
-def test_a_number_out_of_range_is_named_with_the_range(request_: dict[str, int], said: str) -> None:
+def test_a_number_out_of_range_is_named_with_the_range(request_: dict[str, int], message: str) -> None:
     with pytest.raises(RequestError) as caught:
         SampleRequest(**request_)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_the_bounds_themselves_are_fine() -> None:

@@ -74,15 +74,15 @@ def test_without_it_shards_have_the_default_size(tiny: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_", "said"),
+    ("request_", "message"),
     [
         ({"shard_size": 5, "shard_bytes": 5}, "shard size 5 and shard bytes 5: give one of them"),
         ({"shard_bytes": 0}, "shard bytes 0: it must be between 1 and"),
         ({"shard_bytes": 2**60}, "shard bytes 1152921504606846976"),
     ],
 )
-def test_what_cannot_be(request_: dict[str, int], said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_what_cannot_be(request_: dict[str, int], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         SampleRequest(count=3, **request_)
 
 
