@@ -179,9 +179,9 @@ class TestOnnxRuntimeBound(BackendContract):
         collect, runs = OnnxRuntimeCudaLane.collect, []
 
         def unsteady(lane: OnnxRuntimeCudaLane) -> Any:
-            runs.append(pixels := collect(lane))
-            pixels.flat[-1] ^= len(runs) == 7
-            return pixels
+            runs.append(values := collect(lane))
+            values["image"].flat[-1] ^= len(runs) == 7
+            return values
 
         monkeypatch.setattr(OnnxRuntimeCudaLane, "collect", unsteady)
         with pytest.raises(BackendUnavailable, match=r"at a batch of 5 in fp32 .* from run to run"):
