@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gen_engine.engine.base.levels import to_levels
 from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.parity import Reference
@@ -73,11 +74,11 @@ class GeneratorWithPixels(nn.Module):
 
 
 def to_pixels(images_BCHW: Tensor) -> Tensor:
-    """Return float32 images in [-1, 1] as uint8 pixels_BHWC: ``127.5 x + 127.5``, halves to even, clipped to 0 to 255.
+    """Return float32 images in [-1, 1] as uint8 pixels_BHWC, by :func:`gen_engine.engine.base.levels.to_levels`.
 
     The transposition comes last, where a pixel is one byte. With one channel a runtime only copies it.
     """
-    levels_BCHW = (images_BCHW * 127.5 + 127.5).round().clamp(0, 255)
+    levels_BCHW: Tensor = to_levels(images_BCHW)
     return levels_BCHW.to(torch.uint8).permute(0, 2, 3, 1)
 
 

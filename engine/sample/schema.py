@@ -183,9 +183,7 @@ class Schema:
         for field in self.fields:
             key = field.name.casefold()
             if key in seen:
-                raise ValueError(
-                    f"fields {seen[key]!r} and {field.name!r} have the same name, upper and lower case aside"
-                )
+                raise ValueError(f"fields {seen[key]!r} and {field.name!r} have the same name, letter case aside")
             seen[key] = field.name
 
     def __iter__(self) -> Iterator[Field]:

@@ -21,8 +21,8 @@ from gen_engine.engine.backends import ENGINES, open_backend, runtime_version
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.backends.cuda import gpu
 from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
-from gen_engine.engine.errors import BackendUnavailable
-from gen_engine.engine.identity.bundle import GENERATOR, Bundle, refuse_existing
+from gen_engine.engine.errors import BackendUnavailable, RequestError
+from gen_engine.engine.identity.bundle import GENERATOR, PIXELS_OUTPUT, Bundle, refuse_existing
 from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph
 from gen_engine.engine.measure.rounds import Runner, relative_speeds
 from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
@@ -75,13 +75,19 @@ def compile_bundle(
         progress: hears what is being done, a sentence at a time.
 
     Raises:
-        RequestError: the options do not go together.
+        RequestError: the options do not go together, or the generator makes several fields.
         BackendUnavailable: no runtime here can run, or build, what was asked for.
         GateError: candidates ran, and none was both faithful and wanted. Nothing is written.
         OutputError: the bundle cannot be written, or ``out`` exists.
     """
     if out is not None:
         refuse_existing(out, overwrite=None)  # before the work, not after it
+    if [output.tensor for output in bundle.outputs] != [PIXELS_OUTPUT]:
+        names = ", ".join(output.name for output in bundle.outputs[:8])
+        raise RequestError(
+            f"bundle {bundle.name}: its fields ({names}) are outputs that 'compile' cannot compare with the original "
+            "yet; sample it as it is"
+        )
     if options.target in ENGINES:
         found, variant = compile_engine(
             bundle,

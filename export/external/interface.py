@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.levels import to_levels
 from gen_engine.engine.identity.bundle import OutputSpec
 
 RANGES: Mapping[str, tuple[float, float]] = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0), "0..255": (0.0, 255.0)}
@@ -175,7 +176,8 @@ class Interface:
         last = np.moveaxis(images, 1, -1)
         if self.made.modality != "image":
             return last
-        return np.clip(np.round(last * np.float32(127.5) + np.float32(127.5)), 0, 255).astype(np.uint8)
+        levels: NDArray[np.uint8] = to_levels(last).astype(np.uint8)
+        return levels
 
 
 def _normal_to_uniform(z: NDArray[np.float32]) -> NDArray[np.float32]:

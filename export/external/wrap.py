@@ -17,6 +17,7 @@ from onnx_ir.passes.common import (
     TopologicalSortPass,
 )
 
+from gen_engine.engine.base.levels import TOP
 from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.export.external.analysis import CLOSE, Analysis
@@ -167,9 +168,9 @@ class _Wrapper:
         """Return what :func:`~gen_engine.export.torch_graph.to_pixels` makes, or the values, channels last."""
         value = images
         if form.modality == "image":
-            half = self._constant(np.float32(127.5))
+            half = self._constant(np.float32(TOP["uint8"] / 2))
             level = self._op("Round", [self._op("Add", [self._op("Mul", [value, half]), half])])
-            bounds = [self._constant(np.float32(0)), self._constant(np.float32(255))]
+            bounds = [self._constant(np.float32(0)), self._constant(np.float32(TOP["uint8"]))]
             value = self._op("Cast", [self._op("Clip", [level, *bounds])], {"to": int(_UINT8)})
         axes = len(form.shape) + 1
         return value if axes == 2 else self._op("Transpose", [value], {"perm": [0, *range(2, axes), 1]})

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from format_contract import CLASS_NAMES, Data, FormatContract
 
 from gen_engine.engine import Generator
 from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.testing import CLASS_NAMES, Data, FormatContract
 from gen_engine.engine.writers import FORMATS, open_format
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from format_contract import make_schema
 from numpy.typing import NDArray
 
 from gen_engine.engine.base.digests import blake3_bytes, seal
@@ -28,6 +27,7 @@ from gen_engine.engine.run.write import Outcome, write_dataset
 from gen_engine.engine.sample.schema import Layout
 from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks.local import LocalSink
+from gen_engine.engine.testing import make_schema
 from gen_engine.engine.writers import find_format
 
 

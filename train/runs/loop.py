@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.levels import from_levels
 from gen_engine.engine.errors import BackendError, PlanMismatch
 from gen_engine.train.config import TrainConfig, check_resumable
 from gen_engine.train.data.image_data import ImageData, check_every_class, check_labels_given
@@ -186,7 +187,7 @@ class Trainer:
 
     def _one_step(self, indices_B: NDArray[np.int64]) -> None:
         chosen = torch.from_numpy(indices_B).to(self.images_NCHW.device)
-        images_BCHW = self.images_NCHW[chosen].to(self.config.device).float() / 127.5 - 1.0
+        images_BCHW = from_levels(self.images_NCHW[chosen].to(self.config.device).float())
         labels_B = None if self.labels_N is None else self.labels_N[chosen].to(self.config.device)
         losses = self.state.take_step(images_BCHW, labels_B, self.state.rng)
         self.state.step += 1

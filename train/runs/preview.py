@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gen_engine.engine.base.levels import to_levels
 from gen_engine.train.data.pillow import pillow_image
 from gen_engine.train.models import Generator
 
@@ -51,8 +52,8 @@ def preview_inputs(generator: Generator) -> tuple[Tensor, Tensor | None]:
 
 
 def to_uint8(images_BCHW: Tensor) -> NDArray[np.uint8]:
-    """uint8 [B, H, W, C] from [-1, 1] as the exported graph makes them: 127.5 x + 127.5, halves to even, clipped."""
-    scaled = (images_BCHW * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    """uint8 [B, H, W, C] from [-1, 1], by the mapping that the exported graph has."""
+    scaled = to_levels(images_BCHW).to(torch.uint8)
     pixels: NDArray[np.uint8] = scaled.permute(0, 2, 3, 1).contiguous().numpy()
     return pixels
 

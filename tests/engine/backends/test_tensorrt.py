@@ -73,7 +73,7 @@ class Reference:
         self._made = pixels_of(latents_BZ, labels_B, SHAPE)
 
     def collect(self) -> Any:
-        return self._made
+        return {"image": self._made}
 
     def close(self) -> None:
         pass

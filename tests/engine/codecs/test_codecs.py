@@ -8,7 +8,7 @@ import struct
 import tracemalloc
 import zlib
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import isal
 import numpy as np
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gen_engine.engine.codecs import CODECS, open_codec
-from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.jpeg import JpegCodec
 from gen_engine.engine.codecs.png import PngCodec
 from gen_engine.engine.errors import RequestError, WriterUnavailable
 from gen_engine.engine.sample.schema import Field
+from gen_engine.engine.testing import CodecContract
+from gen_engine.engine.testing.codecs import field_of
 
 Pixels = NDArray[np.uint8]
 
@@ -46,11 +47,6 @@ def pictures(batch: int, height: int, width: int, channels: int, kind: str, seed
     return np.stack(smooth)
 
 
-def field_of(image: NDArray[Any]) -> Field:
-    """Return the field that an image is of."""
-    return Field(name="image", kind="image", dtype=image.dtype.name, shape=image.shape)
-
-
 def stack_of(channels: tuple[int, ...]) -> st.SearchStrategy[Pixels]:
     return st.builds(
         pictures,
@@ -63,98 +59,22 @@ def stack_of(channels: tuple[int, ...]) -> st.SearchStrategy[Pixels]:
     )
 
 
-class CodecContract:
-    """Every codec passes these."""
-
-    name: ClassVar[str]
-    channels: ClassVar[tuple[int, ...]]
-    refused_channels: ClassVar[tuple[int, ...]] = ()
-
-    def codec(self) -> Codec:
-        return open_codec(self.name)
+class ImageCodec(CodecContract):
+    """The contract, on more images than its own, read by Pillow."""
 
     def decode(self, data: bytes) -> Pixels:
         """Return [H, W, C] through a reader that is not ours."""
         image = np.asarray(Image.open(io.BytesIO(data)))
         return image if image.ndim == 3 else image[:, :, None]
 
-    def check_equal(self, decoded: Pixels, pixels: Pixels) -> None:
-        np.testing.assert_array_equal(decoded, pixels)
-
-    # One property for all codecs is what a contract is for, though Hypothesis would rather have one class a property.
+    # One property for all codecs, though Hypothesis would rather have one class per property.
     @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.differing_executors])
     @given(data=st.data())
-    def test_decodes_to_what_was_encoded_alone_and_in_any_batch(self, data: st.DataObject) -> None:
-        pixels = data.draw(stack_of(self.channels))
-        before = pixels.copy()
-        files = self.codec().encode(pixels)
-        assert len(files) == len(pixels)
-        np.testing.assert_array_equal(pixels, before)
-        for file, picture in zip(files, pixels, strict=True):
-            assert self.codec().encode(picture[None]) == [file]
-            decoded = self.codec().decode(file, field_of(picture))
-            assert (decoded.dtype, decoded.shape) == (picture.dtype, picture.shape)
-            np.testing.assert_array_equal(decoded, self.decode(file))
-            decoded = self.decode(file)
-            assert decoded.shape == picture.shape
-            assert decoded.dtype == np.uint8
-            self.check_equal(decoded, picture)
-
-    def test_damage_is_refused(self) -> None:
-        """Whatever a file is cut or changed to, it decodes to an image of the field's shape or is refused."""
-        image = pictures(1, 9, 7, self.channels[-1], "smooth")[0]
-        codec, field = self.codec(), field_of(image)
-        (file,) = codec.encode(image[None])
-        rng = np.random.default_rng(0)
-        for cut in range(0, len(file), max(1, len(file) // 50)):
-            self.decodes_or_refuses(file[:cut], field)
-        for _ in range(200):
-            changed = bytearray(file)
-            changed[int(rng.integers(len(file)))] ^= 1 << int(rng.integers(8))
-            self.decodes_or_refuses(bytes(changed), field)
-        with pytest.raises(ValueError):  # noqa: PT011 - each codec has its own words
-            codec.decode(b"", field)
-
-    def decodes_or_refuses(self, data: bytes, field: Field) -> None:
-        try:
-            decoded = self.codec().decode(data, field)
-        except ValueError:
-            return
-        assert (decoded.dtype, decoded.shape) == (field.numpy_dtype, field.shape)
-
-    def test_an_image_of_another_size_or_type_is_refused(self) -> None:
-        image = pictures(1, 9, 7, self.channels[-1], "noise")[0]
-        (file,) = self.codec().encode(image[None])
-        for shape, dtype in (
-            ((7, 9, image.shape[2]), "uint8"),
-            ((9, 7, 1 if image.shape[2] != 1 else 3), "uint8"),
-            ((9, 7, image.shape[2]), "uint16"),
-            ((90_000, 7_000, image.shape[2]), "uint8"),
-        ):
-            with pytest.raises(ValueError):  # noqa: PT011
-                self.codec().decode(file, Field(name="image", kind="image", dtype=dtype, shape=shape))
-
-    def test_the_memory_layout_does_not_matter(self) -> None:
-        pixels = pictures(6, 9, 7, self.channels[-1], "noise")
-        every_other = pixels[::2]
-        upside_down = np.asfortranarray(pixels[::2, ::-1])
-        assert self.codec().encode(every_other) == self.codec().encode(every_other.copy())
-        assert self.codec().encode(upside_down) == self.codec().encode(np.ascontiguousarray(upside_down))
-
-    def test_no_pictures_are_no_files(self) -> None:
-        assert self.codec().encode(np.empty((0, 4, 4, self.channels[0]), np.uint8)) == []
-
-    def test_says_how_many_channels_it_cannot_hold(self) -> None:
-        for channels in self.refused_channels:
-            with pytest.raises(RequestError, match=rf"these samples have {channels}: use --codec"):
-                self.codec().encode(pictures(1, 4, 4, channels, "noise"))
-
-    def test_stands_in_the_table_under_its_name(self) -> None:
-        assert self.codec().name == self.name
-        assert self.codec().identity.startswith(f"{self.name}/")
+    def test_any_stack_decodes_to_what_was_encoded(self, data: st.DataObject) -> None:
+        self.check(data.draw(stack_of(self.channels)))
 
 
-class PngContract(CodecContract):
+class PngContract(ImageCodec):
     channels = (1, 2, 3, 4)
     refused_channels = (5, 12)
 
@@ -212,7 +132,7 @@ class TestZlibPng(PngContract):
         assert zlib.ZLIB_RUNTIME_VERSION in self.codec().identity
 
 
-class TestJpeg(CodecContract):
+class TestJpeg(ImageCodec):
     name = "jpeg"
     channels = (1, 3)
     refused_channels = (2, 4, 5)
@@ -237,7 +157,7 @@ class TestJpeg(CodecContract):
             open_codec("jpeg")
 
 
-class TestRaw(CodecContract):
+class TestRaw(ImageCodec):
     name = "raw"
     channels = (1, 2, 3, 4, 5)
 
@@ -362,7 +282,7 @@ class TestPngDecoding:
 
 
 def test_every_codec_has_a_contract_test() -> None:
-    contracts = [*CodecContract.__subclasses__(), *PngContract.__subclasses__()]
+    contracts = [*ImageCodec.__subclasses__(), *PngContract.__subclasses__()]
     assert set(CODECS) == {contract.name for contract in contracts if contract is not PngContract}
 
 

@@ -13,6 +13,8 @@ from gen_engine.engine.commit import card
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
+from gen_engine.engine.sample.schema import Layout
+from gen_engine.engine.testing import make_schema
 
 
 def head(text: str) -> dict[str, object]:
@@ -62,7 +64,7 @@ def test_hostile_names_and_figures_cannot_leave_their_place(tiny: Bundle) -> Non
     """Not even if a bundle's reader let them through: what a card shows is escaped where it is shown."""
     job = open_job(SampleRequest(count=3, format="webdataset"), tiny)
     names = (HOSTILE, *CLASSES[1:])
-    layout = replace(job.plan.layout, class_names=names)
+    layout = Layout(schema=make_schema((6, 6, 1), names), shards=1)
     compute = replace(job.plan.compute, version=HOSTILE)
     plan = replace(job.plan, bundle_name=HOSTILE, layout=layout, compute=compute)
     bundle = replace(tiny, name=HOSTILE, quality={HOSTILE: HOSTILE}, training={"data": {HOSTILE: [HOSTILE]}})

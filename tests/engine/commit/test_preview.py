@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from format_contract import make_schema
 from jobs import run_job
 from numpy.typing import NDArray
 from PIL import Image
@@ -18,6 +17,7 @@ from PIL import Image
 from gen_engine.engine.commit.preview import preview
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.sample.schema import Batch, Field, Schema
+from gen_engine.engine.testing import make_schema
 
 
 def preview_of(batches: Iterable[NDArray[Any]], kind: str) -> bytes:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from format_contract import make_schema
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from gen_engine.engine.plan.plan import Compute, Plan, parse_plan, shard_count
 from gen_engine.engine.plan.shard_set import ShardSet
 from gen_engine.engine.sample.kinds import kind_of
 from gen_engine.engine.sample.schema import Layout
+from gen_engine.engine.testing import make_schema
 
 SIZES = st.integers(1, 10**12)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from format_contract import make_schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from later import LaterBackend
@@ -12,6 +11,7 @@ from later import LaterBackend
 from gen_engine.engine.identity.labels import LabelPlan, Labels
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.testing import make_schema
 
 LABELLED, PLAIN = make_schema((2, 2, 1), ("a", "b", "c")), make_schema((2, 2, 1))
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from format_contract import make_schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from later import LaterBackend
@@ -24,6 +23,7 @@ from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.render.stream import Stream
 from gen_engine.engine.sample.schema import Batch
+from gen_engine.engine.testing import make_schema
 
 GRID = 4
 SHAPE = (2, 2, 1)

@@ -11,7 +11,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import yaml
-from format_contract import make_schema
 from jobs import reseal, run_job, samples, scratch_files, tree
 from tiny_bundle import CLASSES, make_tiny_bundle
 
@@ -24,6 +23,7 @@ from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.run import write as run
 from gen_engine.engine.sample.kinds import kind_of
 from gen_engine.engine.sample.schema import Schema
+from gen_engine.engine.testing import make_schema
 from gen_engine.engine.verify import hash_files, regenerate_samples
 
 SHAPES = {"audio": (40, 2), "volume": (3, 5, 4, 2), "vector": (7,)}

@@ -1,9 +1,8 @@
-"""Fixtures of the formats' contract."""
+"""Small row groups for all tests of formats."""
 
 from __future__ import annotations
 
 import pytest
-from format_contract import CLASS_NAMES
 
 from gen_engine.engine.writers import parquet
 
@@ -11,8 +10,3 @@ from gen_engine.engine.writers import parquet
 @pytest.fixture(autouse=True)
 def _small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parquet, "GROUP_ROWS", 8)
-
-
-@pytest.fixture(params=[None, CLASS_NAMES], ids=["unlabelled", "labelled"])
-def names(request: pytest.FixtureRequest) -> tuple[str, ...] | None:
-    return request.param

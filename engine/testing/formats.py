@@ -1,6 +1,10 @@
-"""What every output format must do, as a class to be subclassed once a format and codec.
+"""What every output format must do, as a class to be subclassed once per format and codec::
 
-A test that takes ``names`` runs for a dataset without and with labels; the fixture is in the writers' conftest.
+class TestZarr(FormatContract):
+    name = "zarr"
+
+    def load(self, out, data):  # through a reader that is not the format's own
+        ...
 """
 
 from __future__ import annotations
@@ -8,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -17,85 +22,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-import yaml
 from blake3 import blake3
-from full_disk import FullDisk
 from numpy.typing import NDArray
 
+from gen_engine.engine.base.files import open_regular
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import VerifyError, WriterError
 from gen_engine.engine.reader import differing_fields
-from gen_engine.engine.sample.schema import Batch, Field, Layout, Record, Schema
+from gen_engine.engine.sample.schema import Batch, Field, Record
 from gen_engine.engine.sample.shard import FinishedShard, Shard
+from gen_engine.engine.testing.data import CLASS_NAMES, SEED, START, STOP, Data
+from gen_engine.engine.testing.full_disk import FullDisk
 from gen_engine.engine.writers import open_format, staged
 from gen_engine.engine.writers.contract import Format, ShardFile, ShardReader, ShardWriter
 from gen_engine.engine.writers.shard import is_encoded
 
-CLASS_NAMES = ("T-shirt/top", "Trouser", "Zoë's “bag”")
-START, STOP = 5, 31
-SHAPES = {"image": (6, 5, 3), "audio": (11, 2), "volume": (3, 4, 5, 2), "vector": (7,)}
-SEED = 2**64 - 3
 Decoded = tuple[int, int | None, NDArray[Any]]
-
-
-def make_schema(
-    shape: tuple[int, ...],
-    names: tuple[str, ...] | None = None,
-    *,
-    kind: str = "image",
-    dtype: str | None = None,
-    latent_dim: int | None = None,
-) -> Schema:
-    """Return the schema of a generator with one output, as a bundle makes it."""
-    dtype = dtype or ("uint8" if kind == "image" else "float32")
-    fields = [Field(name="image" if kind == "image" else "sample", kind=kind, dtype=dtype, shape=shape)]
-    if names is not None:
-        fields.append(Field(name="label", kind="label", dtype="int64", categories=names))
-    fields.append(Field(name="index", kind="index", dtype="int64"))
-    if latent_dim is not None:
-        fields.append(Field(name="latents", kind="latents", dtype="float32", shape=(latent_dim,)))
-        fields.append(Field(name="seed", kind="seed", dtype="uint64"))
-    return Schema(tuple(fields))
-
-
-class Data:
-    """Samples 0 to 31 of a dataset, of which the last 26 fill its second shard."""
-
-    def __init__(
-        self,
-        names: tuple[str, ...] | None,
-        shape: tuple[int, ...] | None = None,
-        kind: str = "image",
-        latent_dim: int | None = None,
-        seed: int = SEED,
-    ) -> None:
-        rng = np.random.default_rng(3)
-        schema = make_schema(shape or SHAPES[kind], names, kind=kind, latent_dim=latent_dim)
-        self.layout = Layout(schema=schema, shards=2)
-        self.field = schema.outputs[0]
-        size = (STOP, *self.field.sizes)
-        self.pixels: NDArray[Any] = rng.integers(0, 256, size, dtype=np.uint8)
-        if kind != "image":
-            # Of every magnitude that float32 has: a reader that goes through another type shows.
-            self.pixels = (rng.standard_normal(size) * 10.0 ** rng.integers(-37, 38, size)).astype(np.float32)
-        self.labels = None if names is None else rng.integers(0, len(names), STOP)
-        self.latents = None
-        if latent_dim is not None:
-            self.latents = rng.standard_normal((STOP, latent_dim)).astype(np.float32)
-        self.seed = seed
-
-    def batch(self, start: int, stop: int) -> Batch:
-        columns = {self.field.name: self.pixels, "label": self.labels, "index": np.arange(STOP)}
-        if self.latents is not None:
-            columns |= {"latents": self.latents, "seed": np.full(STOP, self.seed, np.uint64)}
-        return Batch(start, {name: column[start:stop] for name, column in columns.items() if column is not None})
-
-    def label(self, index: int) -> int | None:
-        return None if self.labels is None else int(self.labels[index])
-
-    def write(self, writer: ShardWriter, start: int, stop: int, cut: int) -> None:
-        for first in range(start, stop, cut):
-            writer.append(self.batch(first, min(first + cut, stop)))
+"""Index, label and values of a sample."""
 
 
 class FormatContract:
@@ -105,6 +48,12 @@ class FormatContract:
     codec: ClassVar[str] = "png"
     kind: ClassVar[str] = "image"
     latent_dim: ClassVar[int | None] = None
+
+    @pytest.fixture(params=[None, CLASS_NAMES], ids=["unlabelled", "labelled"])
+    def names(self, request: pytest.FixtureRequest) -> tuple[str, ...] | None:
+        """Run a test for a dataset without and with labels."""
+        names: tuple[str, ...] | None = request.param
+        return names
 
     def data(self, names: tuple[str, ...] | None) -> Data:
         return Data(names, kind=self.kind, latent_dim=self.latent_dim)
@@ -138,7 +87,7 @@ class FormatContract:
         """Open a finished shard."""
         start, stop = [(0, START), (START, STOP)][number]
         shard = Shard(number=number, start=start, stop=stop)
-        opened = [ShardFile(str(path), partial(path.open, "rb")) for path in files]
+        opened = [ShardFile(str(path), partial(open_regular, path)) for path in files]
         return self.format.open_shard(opened, data.layout, shard, open_codec(self.codec))
 
     def read(self, files: list[Path], data: Data, indices: Sequence[int]) -> list[Record]:
@@ -158,17 +107,18 @@ class FormatContract:
                 file.temporary.rename(out / file.name)
             records = [{**file._asdict(), "temporary": None} for file in files]
             finished.append(FinishedShard(stop - start, records))
-        head = self.format.index_head(data.layout, open_codec(self.codec))
-        for name, content in ({} if head is None else self.format.index(head, finished)).items():
+        index_head = self.format.index_head(data.layout, open_codec(self.codec))
+        for name, content in ({} if index_head is None else self.format.index(index_head, finished)).items():
             (out / name).write_bytes(content)
-        (out / "README.md").write_text(f"---\n{yaml.safe_dump(dict(self.format.card(data.layout)))}---\n")
+        head = "".join(f"{key}: {json.dumps(value)}\n" for key, value in self.format.card(data.layout).items())
+        (out / "README.md").write_text(f"---\n{head}---\n")  # JSON is YAML
         return [out / file.name for file in files]
 
     def load(self, out: Path, data: Data) -> Iterator[Decoded]:
         """Yield all samples through the format's own reader."""
         raise NotImplementedError
 
-    def load_origins(self, out: Path, data: Data) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    def load_latents(self, out: Path, data: Data) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
         """Yield index, seed and latents of all samples through the format's own reader."""
         raise NotImplementedError
 
@@ -242,9 +192,9 @@ class FormatContract:
         assert sorted(file.temporary for file in files) == sorted(tmp_path.iterdir())
         for file in files:
             assert file.bytes == file.temporary.stat().st_size
-            data = file.temporary.read_bytes()
-            assert file.blake3 == blake3(data).hexdigest()
-            assert file.sha256 in (None, hashlib.sha256(data).hexdigest())
+            written = file.temporary.read_bytes()
+            assert file.blake3 == blake3(written).hexdigest()
+            assert file.sha256 in (None, hashlib.sha256(written).hexdigest())
 
     def test_names_are_in_order_however_many_shards(self) -> None:
         for shards in (1, 10, 99_999, 100_000, 2_000_000):
@@ -404,16 +354,16 @@ class FormatContract:
         assert self.format.identity.startswith(f"{self.name}/")
 
 
-class StoresOrigins:
-    """Mixed into the contract of a format whose samples are stored with what they were made from."""
+class StoresLatents(FormatContract):
+    """Mixed into the contract of a format, before it: its samples are stored with their latents and seed."""
 
     latent_dim = 3
 
-    def test_its_own_reader_reads_origins(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
+    def test_its_own_reader_reads_latents(self, tmp_path: Path, names: tuple[str, ...] | None) -> None:
         data = self.data(names)
         assert data.latents is not None
         self.write_dataset(tmp_path / "out", data)
-        loaded = sorted(self.load_origins(tmp_path / "out", data), key=lambda sample: sample[0])
+        loaded = sorted(self.load_latents(tmp_path / "out", data), key=lambda sample: sample[0])
         assert [index for index, _, _ in loaded] == list(range(STOP))
         for index, seed, latents in loaded:
             assert seed == SEED
