@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -27,10 +26,12 @@ class NothingKnownError(Exception):
 
 
 @click.command()
-@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.argument("path", required=False)
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record, for scripts.")
-def inspect(path: Path | None, json_: bool) -> None:
+def inspect(path: str | None, json_: bool) -> None:
     """Say what PATH is: a bundle, a training run or a dataset; by default, the bundle that ships with the package.
+
+    A dataset may be under a URL.
 
     Every file of a bundle and of a run's newest checkpoint is checked against its digest on the way; a dataset's shards
     are checked by 'gen-engine verify'.
@@ -40,13 +41,14 @@ def inspect(path: Path | None, json_: bool) -> None:
       gen-engine inspect
       gen-engine inspect faces.gen
       gen-engine inspect out/faces --json
+      gen-engine inspect s3://bucket/faces
     """
     from gen_engine.engine.identity.bundle import SHIPPED
 
-    path = path or SHIPPED
-    record, shown = _reader(path)(path)
+    path = path or str(SHIPPED)
+    record, shown = _read(path)
     if json_:
-        click.echo(json.dumps({"path": str(path)} | record, ensure_ascii=False))
+        click.echo(json.dumps({"path": path} | record, ensure_ascii=False))
         return
     click.echo(f"{path}: {shown[0][1]}")
     width = max(len(name) for name, _ in shown[1:])
@@ -54,14 +56,16 @@ def inspect(path: Path | None, json_: bool) -> None:
         click.echo(f"  {name:<{width}}  {value}")
 
 
-def _reader(path: Path) -> Callable[[Path], Findings]:
+def _read(place: str) -> Findings:
     """Tell by the files that each kind of directory always has."""
     from gen_engine.engine.identity.bundle import MANIFEST
+    from gen_engine.engine.sinks import is_url
     from gen_engine.engine.sinks.names import MANIFEST as DATASET_MANIFEST
     from gen_engine.engine.sinks.names import STATE
 
-    if re.match(r"[a-z0-9]+:/", str(path)):
-        raise NothingKnownError(f"{path} is a URL; 'gen-engine verify' reads datasets there, inspect reads directories")
+    if is_url(place):
+        return _remote_dataset(place)
+    path = Path(place)
     if not path.is_dir():
         what = "is not a directory" if path.exists() else "does not exist"
         raise NothingKnownError(f"{path} {what}; give a bundle, a training run or a dataset, each a directory")
@@ -74,10 +78,24 @@ def _reader(path: Path) -> Callable[[Path], Findings]:
     }
     for name, reader in signs.items():
         if (path / name).exists():
-            return reader
+            return reader(path)
     raise NothingKnownError(
         f"{path} is neither a bundle nor a training run nor a dataset: it holds none of {', '.join(signs)}"
     )
+
+
+def _remote_dataset(url: str) -> Findings:
+    from gen_engine.engine.sinks import open_reader
+    from gen_engine.engine.sinks.errors import reading_errors
+    from gen_engine.engine.sinks.names import MANIFEST, PLAN
+
+    reader = open_reader(url)
+    with reading_errors(reader.uri):
+        if reader.exists(MANIFEST):
+            return _dataset(url)
+        if reader.exists(PLAN):
+            return _unfinished_dataset(url)
+    raise NothingKnownError(f"{reader.uri} is not a dataset: it holds neither {MANIFEST} nor {PLAN}")
 
 
 def _bundle(path: Path) -> Findings:
@@ -184,7 +202,7 @@ _PARITY_FIELDS = frozenset(
 """What 'gen-engine export' records; another exporter may record something else."""
 
 
-def _dataset(path: Path) -> Findings:
+def _dataset(path: str | Path) -> Findings:
     from gen_engine.engine.reader import open_manifest
 
     _, manifest = open_manifest(path)
@@ -203,7 +221,7 @@ def _dataset(path: Path) -> Findings:
     return record | manifest.to_json() | {"shards": plan.shards}, shown
 
 
-def _unfinished_dataset(path: Path) -> Findings:
+def _unfinished_dataset(path: str | Path) -> Findings:
     """Read the plan of a job that is running or was interrupted. Its shards are looked at by the job itself."""
     from gen_engine.engine.base.strict_json import DocumentError
     from gen_engine.engine.commit.journal import read_line
@@ -221,7 +239,7 @@ def _unfinished_dataset(path: Path) -> Findings:
             f"{path}/{PLAN} cannot be read as a job's plan ({error}); that job cannot be resumed"
         ) from error
     done = ShardSet(WHOLE.shards(plan.shards))
-    for entry in map(read_line, sink.lines()):
+    for entry in map(read_line, sink.journal()):
         if entry is not None and entry.shard < plan.shards:
             done.add(entry.shard)
     title = f"unfinished dataset: {len(done):,} of {plan.shards:,} shards are finished"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import io
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -161,7 +162,9 @@ def main(args: Sequence[str] | None = None, streams: StandardStreams | None = No
     except click.Abort:
         return _interrupted(False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo(_masked(shown.getvalue()), err=True, nl=False)
         return error.exit_code
     except Exception as error:
         expected = _known_error(error)
@@ -238,6 +241,15 @@ def _missing_library(error: ModuleNotFoundError) -> int | None:
     return UNAVAILABLE
 
 
+def _masked(text: str) -> str:
+    """Return a message without the credentials of URLs in it, whoever wrote it."""
+    if "://" not in text:
+        return text
+    from gen_engine.engine.sinks.store import mask_credentials
+
+    return mask_credentials(text)
+
+
 def _expected_error(error: Exception) -> int | None:
     """Print an error that carries its exit code, with its cause if that says more. Any other is a bug: None."""
     code = getattr(error, "exit_code", None)
@@ -245,12 +257,12 @@ def _expected_error(error: Exception) -> int | None:
         return None
     if code == BROKEN_PIPE:  # the reader of a stream has gone
         return code
-    message = str(error) or type(error).__name__
+    message = _masked(str(error)) or type(error).__name__
     stopped = code > 128  # by a signal, after saving: not an error
     click.echo(message if stopped else f"error: {message}", err=True)
     cause = error.__cause__
     if cause is not None:
-        reason = " ".join(str(cause).split())
+        reason = _masked(" ".join(str(cause).split()))
         if not reason:
             click.echo(f"  because: {type(cause).__name__}", err=True)
         elif reason not in " ".join(message.split()):

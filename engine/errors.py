@@ -12,8 +12,9 @@
     │   └── EngineBuildError    TensorRT built no engine of the graph            exit 4
     ├── OutputError           the output directory was refused                   exit 5
     │   ├── PlanMismatch      it holds a job with another plan                   exit 5
-    │   ├── OutputLocked      another process is writing there                   exit 5
-    │   ├── JobUnfinished     shards went missing while it ran                   exit 8
+    │   ├── OutputUnavailable  it cannot be used now; try again                  exit 8
+    │   │   ├── OutputLocked  another process is writing there                   exit 8
+    │   │   └── JobUnfinished  shards went missing while it ran                  exit 8
     │   └── WriterError       a shard could not be written                       exit 5
     │       └── WriterUnavailable  the format's library is not installed         exit 4
     ├── VerifyError           a dataset is not what its manifest says            exit 6
@@ -83,14 +84,18 @@ class PlanMismatch(OutputError):
     """The directory holds a job with another plan."""
 
 
-class OutputLocked(OutputError):
+class OutputUnavailable(OutputError):
+    """The output cannot be used now, and the same command may succeed later: a store that does not answer."""
+
+    exit_code = 8
+
+
+class OutputLocked(OutputUnavailable):
     """Another process is writing to the directory."""
 
 
-class JobUnfinished(OutputError):
+class JobUnfinished(OutputUnavailable):
     """A job made all of its shards, and some are not there at the end: the same command makes them again."""
-
-    exit_code = 8
 
 
 class WriterError(OutputError):

@@ -13,14 +13,13 @@ Nothing is read before it is asked for, and no more memory is taken than the sch
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from operator import index as as_index
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +28,11 @@ from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.commit.manifest import Manifest
 from gen_engine.engine.commit.scan import read_manifest
 from gen_engine.engine.errors import DatasetError, RequestError, VerifyError
-from gen_engine.engine.plan.parts import WHOLE
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sample.schema import Batch, Column, Field, Ragged, Record
-from gen_engine.engine.sinks import is_url, open_sink
-from gen_engine.engine.sinks.contract import Sink
+from gen_engine.engine.sinks import is_url, open_reader
+from gen_engine.engine.sinks.contract import DatasetReader
+from gen_engine.engine.sinks.errors import reading_errors
 from gen_engine.engine.sinks.names import MANIFEST, PLAN
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format, ShardFile, ShardReader
@@ -41,19 +40,6 @@ from gen_engine.engine.writers.shard import is_encoded
 
 OPEN_SHARDS = 8
 """Shards that a dataset keeps open: those that were read last."""
-
-
-class DatasetFiles(Protocol):
-    """Where a dataset's files are read from. Can be pickled."""
-
-    @property
-    def place(self) -> str:
-        """What messages call it."""
-        ...
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file of the dataset for reading, seekable; raises OSError."""
-        ...
 
 
 def open_dataset(out: str | Path) -> Dataset:
@@ -67,36 +53,26 @@ def open_dataset(out: str | Path) -> Dataset:
         RequestError: its format or codec belongs to a plugin that is not installed.
         WriterUnavailable: its format or codec needs a library that is not installed.
     """
-    sink, manifest = open_manifest(out)
-    return Dataset(sink, manifest.plan)
+    reader, manifest = open_manifest(out)
+    return Dataset(reader, manifest.plan)
 
 
-def open_manifest(out: str | Path) -> tuple[Sink, Manifest]:
+def open_manifest(out: str | Path) -> tuple[DatasetReader, Manifest]:
     """Open a finished dataset in a directory or under a URL, and read its manifest.
 
     Raises:
         DatasetError: it is not there, cannot be read, or its manifest is damaged.
     """
-    sink = open_sink(out, WHOLE)
+    reader = open_reader(out)
     if not is_url(out) and not Path(out).is_dir():
         raise DatasetError(f"{out} is not a directory" if Path(out).exists() else f"{out} does not exist")
-    with reading(sink):
-        manifest = read_manifest(sink)
+    with reading_errors(reader.uri):
+        manifest = read_manifest(reader)
         if manifest is None:
-            unfinished = sink.exists(PLAN)
+            unfinished = reader.exists(PLAN)
             hint = "its job is not finished: run its command again" if unfinished else "it is not a gen-engine dataset"
             raise DatasetError(f"{out} holds no {MANIFEST}; {hint}")
-    return sink, manifest
-
-
-@contextlib.contextmanager
-def reading(sink: Sink) -> Iterator[None]:
-    """Turn an OSError, of a dataset that cannot be read, into a DatasetError."""
-    try:
-        yield
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        raise DatasetError(f"{sink.place} cannot be read ({error.strerror or error}{where})") from error
+    return reader, manifest
 
 
 class Dataset:
@@ -109,7 +85,7 @@ class Dataset:
         plan: everything that the samples depend on.
     """
 
-    def __init__(self, files: DatasetFiles, plan: Plan) -> None:
+    def __init__(self, files: DatasetReader, plan: Plan) -> None:
         self.schema = plan.layout.schema
         self.plan = plan
         self._files = files
@@ -154,7 +130,7 @@ class Dataset:
             yield {field.name: self._decode(field, record) for field in self.schema}
 
     def __repr__(self) -> str:
-        return f"<Dataset {self._files.place}: {len(self):,} samples of {', '.join(self.columns)}>"
+        return f"<Dataset {self._files.uri}: {len(self):,} samples of {', '.join(self.columns)}>"
 
     def __enter__(self) -> Dataset:
         return self
@@ -237,7 +213,7 @@ class Dataset:
             return np.array(values, field.numpy_dtype)
         except (ValueError, TypeError, OverflowError) as error:
             raise VerifyError(
-                f"{self._files.place}: field {field.name} of samples {records[0].index} to {records[-1].index} has a "
+                f"{self._files.uri}: field {field.name} of samples {records[0].index} to {records[-1].index} has a "
                 f"value that is not {field.dtype} ({error})"
             ) from error
 
@@ -249,7 +225,7 @@ class Dataset:
             return self._codec.decode(value, field)
         except ValueError as error:
             raise VerifyError(
-                f"{self._files.place}: field {field.name} of sample {record.index} cannot be decoded as "
+                f"{self._files.uri}: field {field.name} of sample {record.index} cannot be decoded as "
                 f"{self._codec.name} ({error})"
             ) from error
 
@@ -272,7 +248,7 @@ class Dataset:
             self._open.move_to_end(number)
             return self._open[number]
         names = self._format.file_names(self.plan.layout, number)
-        files = [ShardFile(f"{self._files.place}/{name}", partial(self._files.open, name)) for name in names]
+        files = [ShardFile(f"{self._files.uri}/{name}", partial(self._files.open, name)) for name in names]
         opened = self._open[number] = self._format.open_shard(
             files, self.plan.layout, self.plan.shard(number), self._codec
         )

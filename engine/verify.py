@@ -15,10 +15,11 @@ from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.errors import VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels
-from gen_engine.engine.reader import Dataset, differing_fields, open_manifest, reading
+from gen_engine.engine.reader import Dataset, differing_fields, open_manifest
 from gen_engine.engine.run.job import Job, fingerprint, open_plan
 from gen_engine.engine.sample.schema import Record
-from gen_engine.engine.sinks.contract import Sink
+from gen_engine.engine.sinks.contract import DatasetReader, FileStat
+from gen_engine.engine.sinks.errors import reading_errors
 
 LITTER = ("Thumbs.db", "desktop.ini")
 """What file managers leave in a directory, besides files whose names begin with a dot. No reader of a format opens
@@ -48,17 +49,18 @@ def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
         DatasetError: no finished dataset is there.
         VerifyError: names the first file that differs, and how; or a file in ``data`` that belongs to no shard.
     """
-    sink, manifest = open_manifest(out)
-    with reading(sink):
+    reader, manifest = open_manifest(out)
+    with reading_errors(reader.uri):
         beside = (manifest.shards, *manifest.files)
+        stat = reader.snapshot()
         for file in beside:
-            _check_file(sink, "the dataset", file)
+            _check_file(reader, "the dataset", file, stat)
             on_progress(file.bytes)
-        names = {file.name for shard in read_shards(sink, manifest) for file in shard.files}
-        _refuse_unlisted(sink, names | {file.name for file in beside})
-        for shard in read_shards(sink, manifest):
+        names = {file.name for shard in read_shards(reader, manifest) for file in shard.files}
+        _refuse_unlisted(reader, names | {file.name for file in beside})
+        for shard in read_shards(reader, manifest):
             for file in shard.files:
-                _check_file(sink, f"shard {shard.shard}", file)
+                _check_file(reader, f"shard {shard.shard}", file, stat)
                 on_progress(file.bytes)
         size = manifest.bytes + sum(file.bytes for file in beside)
         return Verified(shards=manifest.plan.shards, files=len(names | {file.name for file in beside}), bytes=size)
@@ -83,12 +85,12 @@ def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progres
         RequestError: another generator made it, or a variant that the bundle no longer has.
         VerifyError: names the first sample that differs.
     """
-    sink, manifest = open_manifest(out)
+    reader, manifest = open_manifest(out)
     plan = manifest.plan
     chosen = np.random.default_rng(int(manifest.digest, 16)).choice(
         plan.count, size=min(samples, plan.count), replace=False
     )
-    with Dataset(sink, plan) as dataset, reading(sink):
+    with Dataset(reader, plan) as dataset, reading_errors(reader.uri):
         labels = None
         if plan.labels is not None and plan.labels.kind == "file":
             first_batch = np.arange(min(plan.compute.batch, plan.count))  # which tells whether kernels round alike
@@ -154,24 +156,24 @@ def _excuse(job: Job) -> str:
     return ""
 
 
-def _refuse_unlisted(sink: Sink, names: Collection[str]) -> None:
+def _refuse_unlisted(reader: DatasetReader, names: Collection[str]) -> None:
     """Readers take all that is in ``data``, so a file there that no shard has is a difference."""
-    for name in sink.shard_files():
+    for name in reader.list():
         parts = PurePosixPath(name).parts
         if name not in names and parts[-1] not in LITTER and not any(part.startswith(".") for part in parts):
-            raise VerifyError(f"{sink.place}: {name} belongs to no shard, and readers would read it; remove it")
+            raise VerifyError(f"{reader.uri}: {name} belongs to no shard, and readers would read it; remove it")
 
 
-def _check_file(sink: Sink, what: str, file: FileRecord) -> None:
-    differs = f"{sink.place}: {what} differs: {file.name}"
+def _check_file(reader: DatasetReader, what: str, file: FileRecord, stat: Callable[[str], FileStat | None]) -> None:
+    differs = f"{reader.uri}: {what} differs: {file.name}"
     again = "the command that made the dataset makes it again"
     try:
-        seen = sink.stat(file.name)
+        seen = stat(file.name)
         if seen is None:
             raise VerifyError(f"{differs} cannot be found; {again}")
         if seen.bytes != file.bytes:
             raise VerifyError(f"{differs} has {seen.bytes} bytes, {file.bytes} were written; {again}")
-        found = sink.blake3(file.name)
+        found = reader.digest(file.name)
     except OSError as error:
         raise VerifyError(f"{differs} cannot be read ({error.strerror or error})") from error
     if found != file.blake3:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from gen_engine.engine.base.files import FileRefused, check_regular
+
 
 def fsync_directory(path: Path) -> None:
     """Make the names in a directory durable."""
@@ -21,16 +23,25 @@ def fsync_directory(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write and fsync a new file. Its name is durable once the directory is fsynced too."""
-    with path.open("wb") as file:
+    """Write and fsync a new file. Its name is durable once the directory is fsynced too.
+
+    Raises:
+        FileExistsError: something has this name, be it a link that leads nowhere.
+    """
+    with path.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
+def temporary_name(name: str) -> str:
+    """Return a name for a file under construction that no other attempt at it has."""
+    return f"{name}.{os.urandom(6).hex()}.tmp"
+
+
 def replace_file(path: Path, data: bytes, scratch: Path) -> None:
-    """Put ``data`` at ``path`` whole or not at all, durably, by way of a temp file in ``scratch``."""
-    temporary = scratch / f"{path.name}.tmp"
+    """Put ``data`` at ``path`` whole or not at all, durably, by way of a new file in ``scratch``."""
+    temporary = scratch / temporary_name(path.name)
     try:
         write_file(temporary, data)
         temporary.replace(path)
@@ -39,6 +50,37 @@ def replace_file(path: Path, data: bytes, scratch: Path) -> None:
             temporary.unlink()
         raise
     fsync_directory(path.parent)
+
+
+def open_in_place(path: Path, flags: int) -> int:
+    """Open a file that is written where it is, such as a lock or a journal, and return its descriptor.
+
+    Args:
+        path: the file.
+        flags: of ``os.open``: how to write, and whether to create it.
+
+    Raises:
+        FileRefused: it is not a regular file, or has another name (a hard link), under which it would change too.
+        OSError: it cannot be opened.
+    """
+    try:
+        _check_single(path, path.lstat())
+    except FileNotFoundError:
+        if not flags & os.O_CREAT:
+            raise
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
+    try:
+        _check_single(path, os.fstat(descriptor))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_single(path: Path, found: os.stat_result) -> None:
+    check_regular(path, found)
+    if found.st_nlink > 1:
+        raise FileRefused(errno.EMLINK, f"has {found.st_nlink} names (hard links); make it a copy", str(path))
 
 
 def begin_writing(descriptor: int, offset: int, size: int) -> None:

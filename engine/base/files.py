@@ -20,11 +20,11 @@ _BLOCK = 1 << 20
 DOCUMENT = 64 << 20
 """One JSON or TOML document, or a record: the limit in bytes, as of all of these."""
 
-LISTING = 4 << 30
-"""A document with an entry per shard."""
+LISTING = 256 << 20
+"""A text with an entry per epoch or operation."""
 
-MODEL = 4 << 30
-"""A graph with its weights, an engine built of one, or a checkpoint. A single ONNX file holds at most 2 GiB."""
+MODEL = 2 << 30
+"""A graph with its weights, an engine built of one, or a checkpoint. A single ONNX file holds no more."""
 
 DATA = 16 << 30
 """Training data that are held in memory as a whole."""
@@ -115,7 +115,7 @@ def read_stream(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> byt
 def regular_size(path: Path) -> int:
     """Return the size of a regular file in bytes; raises like :func:`open_regular`."""
     found = path.stat()
-    _check(path, found, None)
+    check_regular(path, found)
     return found.st_size
 
 
@@ -133,10 +133,15 @@ def kind_of(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
-def _check(path: str | os.PathLike[str], found: os.stat_result, limit: int | None) -> None:
+def check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
+    """Raise FileRefused unless what was found at a path is a regular file."""
     if not stat.S_ISREG(found.st_mode):
         code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
         raise FileRefused(code, f"is {kind_of(found.st_mode)}, not a regular file", os.fspath(path))
+
+
+def _check(path: str | os.PathLike[str], found: os.stat_result, limit: int | None) -> None:
+    check_regular(path, found)
     if limit is not None and found.st_size > limit:
         _check_size(path, found.st_size, limit)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from gen_engine.engine.base.digests import blake3_bytes, blake3_stream
+from gen_engine.engine.base.durable import temporary_name
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.commit.card import TOTAL_BYTES
 from gen_engine.engine.commit.draft import Draft, read_draft, restore_preview
@@ -46,21 +47,19 @@ def finish_dataset(out: str | Path) -> Manifest:
             cannot be written; or the dataset was finished before and a file beside its shards was changed since.
     """
     sink = open_sink(out, WHOLE)
-    with contextlib.closing(sink), output_errors(sink.place):
+    with contextlib.closing(sink), output_errors(sink.uri):
         # What cannot be finished is refused before anything is written.
         if read_manifest(sink) is None and not sink.exists(PLAN):
-            raise DatasetError(f"{sink.place} holds neither a gen-engine job nor a dataset; give the --out of a job")
+            raise DatasetError(f"{sink.uri} holds neither a gen-engine job nor a dataset; give the --out of a job")
         if sink.exists(PLAN):
             read_plan(sink)
         if (missing := finish(sink)) is not None:
-            raise OutputError(f"{sink.place}: {missing}; run their part, or the job, again")
+            raise OutputError(f"{sink.uri}: {missing}; run their part, or the job, again")
         manifest = read_manifest(sink)
         if manifest is None:
-            raise OutputError(f"{sink.place}: {MANIFEST} was removed just now; run the job's command again")
+            raise OutputError(f"{sink.uri}: {MANIFEST} was removed just now; run the job's command again")
         if damage := side_damage(sink, manifest):
-            raise OutputError(
-                f"{sink.place}: {damage[0].reason}; run the command that made it again, which restores it"
-            )
+            raise OutputError(f"{sink.uri}: {damage[0].reason}; run the command that made it again, which restores it")
         return manifest
 
 
@@ -70,7 +69,7 @@ def finish(sink: Sink) -> MissingShards | None:
     Raises:
         OutputError: the place cannot be written, or what was to be written is lost.
     """
-    with output_errors(sink.place), sink.gate():
+    with output_errors(sink.uri), sink.lock():
         try:
             missing = None if _another_has(sink) else _finish(sink)
         except (FileNotFoundError, OutputError):
@@ -95,17 +94,17 @@ def read_plan(sink: Sink) -> Plan:
         OutputError: it is damaged, was edited, or is of another version.
     """
     try:
-        return parse_plan(sink.read(PLAN), f"{sink.place}/{PLAN}")
+        return parse_plan(sink.read(PLAN), f"{sink.uri}/{PLAN}")
     except DocumentError as error:
         raise OutputError(
-            f"{error}; the job there cannot be resumed: remove {sink.place} or choose another --out"
+            f"{error}; the job there cannot be resumed: remove {sink.uri} or choose another --out"
         ) from error
 
 
 def _finish(sink: Sink) -> MissingShards | None:
     plan, manifest = read_plan(sink), read_manifest(sink)
     if manifest is not None and manifest.plan != plan:
-        raise OutputError(f"{sink.place}: {PLAN} and {MANIFEST} are of two jobs; remove {sink.place}/{PLAN}")
+        raise OutputError(f"{sink.uri}: {PLAN} and {MANIFEST} are of two jobs; remove {sink.uri}/{PLAN}")
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-shards-") as spool:
         finished, size = _collect(sink, plan, manifest if has_shard_list(sink, manifest) else None, spool)
         if len(finished) < plan.shards:
@@ -114,7 +113,7 @@ def _finish(sink: Sink) -> MissingShards | None:
             return None
         draft = read_draft(sink, plan)
         if draft is None:
-            raise OutputError(f"{sink.place}: {DRAFT} is gone; run the job's command again, which writes it anew")
+            raise OutputError(f"{sink.uri}: {DRAFT} is gone; run the job's command again, which writes it anew")
         files = [_put(sink, CARD, draft.card.replace(TOTAL_BYTES, f"{size:,}").encode()), draft.preview]
         restore_preview(sink, draft)
         files += _put_index(sink, plan, draft, spool)
@@ -163,10 +162,10 @@ def _put_index(sink: Sink, plan: Plan, draft: Draft, spool: IO[bytes]) -> list[F
 
 def _put_shard_list(sink: Sink, spool: IO[bytes]) -> FileRecord:
     spool.seek(0)
-    path = sink.scratch / "shards.jsonl.tmp"
+    path = sink.scratch / temporary_name(SHARDS)
     try:
         record = write_shard_list(path, spool)
-        sink.store([WrittenFile(SHARDS, path, record.bytes, record.blake3)])
+        sink.publish([WrittenFile(SHARDS, path, record.bytes, record.blake3)])
     except OSError:
         with contextlib.suppress(OSError):
             path.unlink()

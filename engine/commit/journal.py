@@ -36,7 +36,7 @@ class JournaledFile(NamedTuple):
     file: FileRecord
 
     version: str | None
-    """That of the file's :class:`~gen_engine.engine.sinks.contract.Seen`; None in records of a manifest."""
+    """That of the file's :class:`~gen_engine.engine.sinks.contract.FileStat`; None in records of a manifest."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the file's fields and ``version``."""

@@ -73,15 +73,15 @@ class Committer:
             WriterError: it failed; the shard is not finished.
         """
         try:
-            seen = self.sink.store(files)
-            records = [JournaledFile(_record(file), there.stamp) for file, there in zip(files, seen, strict=True)]
-            self.sink.record(to_line(Entry(shard, tuple(records))))
+            seen = self.sink.publish(files)
+            records = [JournaledFile(_record(file), there.version) for file, there in zip(files, seen, strict=True)]
+            self.sink.append(to_line(Entry(shard, tuple(records))))
         except OSError as error:
             for file in files:
                 with contextlib.suppress(OSError):
                     file.temporary.unlink(missing_ok=True)  # on a full disk, what is lost should not take space
             raise WriterError(
-                f"shard {shard} cannot be put in place in {self.sink.place} ({error.strerror or error}); "
+                f"shard {shard} cannot be put in place in {self.sink.uri} ({error.strerror or error}); "
                 "see to it and run the same command again: finished shards are kept"
             ) from error
 
@@ -108,11 +108,11 @@ class Ledger:
         self._adding = threading.Lock()
         self.committer = Committer(sink)
         self._release: Callable[[], None] | None = None
-        with output_errors(sink.place):
-            sink.refuse_strangers()
+        with output_errors(sink.uri):
+            sink.check_empty()
             read_phase(sink, plan)  # what is refused is not touched: no lock is made there
             try:
-                with sink.gate():
+                with sink.lock():
                     state = self._open()
                 self._state = state or read_state(sink, plan, part)
             except BaseException:
@@ -170,7 +170,7 @@ class Ledger:
             index: what the format's index says besides the shards; None if there is none.
             draw: returns the preview, a PNG.
         """
-        with output_errors(self._sink.place):
+        with output_errors(self._sink.uri):
             draft = read_draft(self._sink, self.plan)
             if draft is None or draft.card != card or canonical_json(draft.index) != canonical_json(index):
                 write_draft(self._sink, self.plan, card, draw(), index)
@@ -199,7 +199,7 @@ class Ledger:
         missing = finish(self._sink)
         if missing is not None and self.part == WHOLE:
             raise JobUnfinished(
-                f"{self._sink.place}: {missing}: their files were changed or removed while the job ran; run the same "
+                f"{self._sink.uri}: {missing}: their files were changed or removed while the job ran; run the same "
                 "command again, which makes them anew"
             )
         return missing
@@ -219,9 +219,9 @@ class Ledger:
             if state.phase is Phase.FINISHED:
                 sink.clear()  # a kill may have come before the last process was through
                 return state
-        self._release = sink.hold()
+        self._release = sink.acquire_part()
         if not sink.create(PLAN, self._sealed):
-            check_plan(sink.place, read_plan(sink), self.plan)  # of a job that began just now
+            check_plan(sink.uri, read_plan(sink), self.plan)  # of a job that began just now
         return state
 
 

@@ -22,7 +22,7 @@ from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.commit.records import MAX_BYTES, MAX_FILES, FileRecord, ShardRecord, data_file
 from gen_engine.engine.errors import DatasetError, RequestError
 from gen_engine.engine.plan.plan import Plan
-from gen_engine.engine.sinks.contract import Sink
+from gen_engine.engine.sinks.contract import DatasetReader
 from gen_engine.engine.sinks.names import CARD, MANIFEST, PREVIEW, SHARDS
 from gen_engine.engine.writers import find_format
 
@@ -125,7 +125,7 @@ def shard_line(record: ShardRecord) -> bytes:
 def write_shard_list(path: Path, lines: Iterable[bytes]) -> FileRecord:
     """Write and fsync ``shards.jsonl`` at ``path``, and return its record."""
     size, blake3 = 0, new_blake3()
-    with path.open("wb") as file:
+    with path.open("xb") as file:
         for line in lines:
             size += file.write(line)
             blake3.update(line)
@@ -134,27 +134,27 @@ def write_shard_list(path: Path, lines: Iterable[bytes]) -> FileRecord:
     return FileRecord(SHARDS, size, blake3.hexdigest())
 
 
-def file_fault(sink: Sink, file: FileRecord) -> str | None:
+def file_fault(sink: DatasetReader, file: FileRecord) -> str | None:
     """Return how a file differs from its record, or None; reads all of it."""
     seen = sink.stat(file.name)
     if seen is None:
         return f"{file.name} cannot be found"
     if seen.bytes != file.bytes:
         return f"{file.name} has {seen.bytes} bytes where {file.bytes} were written"
-    if sink.blake3(file.name) != file.blake3:
+    if sink.digest(file.name) != file.blake3:
         return f"{file.name} was changed since it was written"
     return None
 
 
-def read_shards(sink: Sink, manifest: Manifest) -> Iterator[ShardRecord]:
+def read_shards(sink: DatasetReader, manifest: Manifest) -> Iterator[ShardRecord]:
     """Yield the shards of a finished dataset, in order.
 
     Raises:
         DatasetError: ``shards.jsonl`` is not what the manifest says, or its lines are not the shards of the plan.
     """
-    where = f"{sink.place}/{SHARDS}"
+    where = f"{sink.uri}/{SHARDS}"
     if (fault := file_fault(sink, manifest.shards)) is not None:
-        raise DatasetError(f"{sink.place}: {fault}; the command that made the dataset makes it again")
+        raise DatasetError(f"{sink.uri}: {fault}; the command that made the dataset makes it again")
     try:
         with sink.open(SHARDS) as file:
             yield from _parse_shards(file, manifest, where)

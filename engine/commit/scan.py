@@ -11,7 +11,7 @@ from gen_engine.engine.commit.journal import Entry, JournaledFile, sorted_entrie
 from gen_engine.engine.commit.manifest import Manifest, file_fault, parse_manifest, read_shards, shard_names
 from gen_engine.engine.commit.records import ShardRecord
 from gen_engine.engine.plan.plan import Plan
-from gen_engine.engine.sinks.contract import Seen, Sink
+from gen_engine.engine.sinks.contract import DatasetReader, FileStat, Sink
 from gen_engine.engine.sinks.names import MANIFEST
 
 
@@ -35,7 +35,7 @@ class Damage(NamedTuple):
         return f"{self.what} is made again: {self.reason}"
 
 
-def read_manifest(sink: Sink) -> Manifest | None:
+def read_manifest(sink: DatasetReader) -> Manifest | None:
     """Return the manifest of a finished dataset, or None if there is none.
 
     Raises:
@@ -45,16 +45,16 @@ def read_manifest(sink: Sink) -> Manifest | None:
         data = sink.read(MANIFEST)
     except FileNotFoundError:
         return None
-    return parse_manifest(data, sink.place)
+    return parse_manifest(data, sink.uri)
 
 
-def side_damage(sink: Sink, manifest: Manifest) -> list[Damage]:
+def side_damage(sink: DatasetReader, manifest: Manifest) -> list[Damage]:
     """Return which files beside the shards of a finished dataset are not as recorded; ``shards.jsonl`` comes first."""
     faults = ((file, file_fault(sink, file)) for file in (manifest.shards, *manifest.files))
     return [Damage(file.name, fault) for file, fault in faults if fault is not None]
 
 
-def has_shard_list(sink: Sink, manifest: Manifest | None) -> bool:
+def has_shard_list(sink: DatasetReader, manifest: Manifest | None) -> bool:
     """Return whether a finished dataset still lists its shards; without the list, all of them are made again."""
     return manifest is not None and file_fault(sink, manifest.shards) is None
 
@@ -71,9 +71,9 @@ def scan_shards(sink: Sink, plan: Plan, shards: range, manifest: Manifest | None
         shards: which shards to look at.
         manifest: that of a dataset that is made whole again, if it lists its shards.
     """
-    names, look = shard_names(plan), sink.look()
+    names, stat = shard_names(plan), sink.snapshot()
     listed = () if manifest is None else (_entry(record) for record in read_shards(sink, manifest))
-    journaled = sorted_entries(sink.lines(), shards)
+    journaled = sorted_entries(sink.journal(), shards)
     merged = heapq.merge(journaled, listed, key=_number) if listed else journaled
     for number, entries in groupby(merged, key=_number):
         if number not in shards:
@@ -81,28 +81,28 @@ def scan_shards(sink: Sink, plan: Plan, shards: range, manifest: Manifest | None
         own = names(number)
         known = [entry for entry in entries if sorted(file.file.name for file in entry.files) == own]
         if known:
-            yield _scan(sink, plan, known, look)
+            yield _scan(sink, plan, known, stat)
 
 
-def _scan(sink: Sink, plan: Plan, known: Sequence[Entry], look: Callable[[str], Seen | None]) -> Scanned:
+def _scan(sink: Sink, plan: Plan, known: Sequence[Entry], stat: Callable[[str], FileStat | None]) -> Scanned:
     shard = plan.shard(known[0].shard)
     reason = None
     for entry in known:
         record = ShardRecord(shard.number, shard.start, shard.stop - shard.start, tuple(f.file for f in entry.files))
-        fault = next(filter(None, (_fault(sink, file, look(file.file.name)) for file in entry.files)), None)
+        fault = next(filter(None, (_fault(sink, file, stat(file.file.name)) for file in entry.files)), None)
         if fault is None:
             return Scanned(record, None)
         reason = reason or fault
     return Scanned(record, reason)
 
 
-def _fault(sink: Sink, recorded: JournaledFile, seen: Seen | None) -> str | None:
+def _fault(sink: Sink, recorded: JournaledFile, seen: FileStat | None) -> str | None:
     file = recorded.file
     if seen is None:
         return f"{file.name} cannot be found"
     if seen.bytes != file.bytes:
         return f"{file.name} has {seen.bytes} bytes where {file.bytes} were written"
-    if recorded.version not in (None, seen.stamp) and sink.blake3(file.name) != file.blake3:
+    if recorded.version not in (None, seen.version) and sink.digest(file.name) != file.blake3:
         return f"{file.name} was changed since it was written"
     return None
 

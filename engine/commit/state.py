@@ -49,11 +49,11 @@ def read_phase(sink: Sink, plan: Plan) -> tuple[Phase, Manifest | None]:
     """
     manifest = read_manifest(sink)
     if manifest is not None:
-        check_plan(sink.place, manifest.plan, plan)
+        check_plan(sink.uri, manifest.plan, plan)
         return Phase.FINISHED, manifest
     if not sink.exists(PLAN):
         return Phase.NEW, None
-    check_plan(sink.place, read_plan(sink), plan)
+    check_plan(sink.uri, read_plan(sink), plan)
     return Phase.UNDERWAY, None
 
 

@@ -1,4 +1,4 @@
-"""Where datasets are written: a directory, or the objects under a URL; one file each."""
+"""Where datasets are: a directory, or the objects under a URL; one file of this package for each."""
 
 from __future__ import annotations
 
@@ -7,23 +7,34 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gen_engine.engine.plan.parts import Part
-    from gen_engine.engine.sinks.contract import Sink
+    from gen_engine.engine.sinks.contract import DatasetReader, Sink
 
 
 def is_url(out: str | Path) -> bool:
-    """Return whether ``--out`` names a place by a URL, and not a directory."""
+    """Return whether a dataset's place is given by a URL, and not as a directory."""
     return isinstance(out, str) and "://" in out
 
 
-def open_sink(out: str | Path, part: Part) -> Sink:
-    """Return the place that ``--out`` names, for one part of a job. Touches nothing there.
+def open_reader(place: str | Path) -> DatasetReader:
+    """Return a reader of the dataset in a directory or under a URL. Changes nothing there.
 
     Raises:
-        RequestError: it is a URL of a kind that shards cannot be written to whole or not at all.
+        RequestError: it is a URL of a kind that datasets cannot be in, or one with credentials in it.
         WriterUnavailable: the library for such URLs is not installed.
     """
+    if is_url(place):
+        from gen_engine.engine.sinks.remote import RemoteReader
+
+        return RemoteReader(str(place))
+    from gen_engine.engine.sinks.local import LocalReader
+
+    return LocalReader(Path(place))
+
+
+def open_sink(out: str | Path, part: Part) -> Sink:
+    """Return the place that ``--out`` names, for one part of a job. Changes nothing there; raises as open_reader."""
     if is_url(out):
-        from gen_engine.engine.sinks.remote import RemoteSink
+        from gen_engine.engine.sinks.remote_job import RemoteSink
 
         return RemoteSink(str(out), part)
     from gen_engine.engine.sinks.local import LocalSink

@@ -1,4 +1,4 @@
-"""What every place that datasets are written to promises."""
+"""What every store of datasets promises, by job: reading one, publishing files, and holding a job's state."""
 
 from __future__ import annotations
 
@@ -7,63 +7,37 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
+from gen_engine.engine.base.files import DOCUMENT
 from gen_engine.engine.sample.shard import WrittenFile
 
 
-class Seen(NamedTuple):
+class FileStat(NamedTuple):
     """A file as it is there now."""
 
     bytes: int
 
-    stamp: str
-    """Another one once the file was written again: its time, or its ETag."""
+    version: str
+    """Changes whenever the file is written again: its modification time, or its ETag."""
 
 
-class Sink(Protocol):
-    """The files of one dataset, by their names relative to it, for one part of a job.
+class DatasetReader(Protocol):
+    """Reads the files of one dataset, by their names relative to it. Holds nothing, changes nothing, can be pickled.
 
-    A sink holds no lock and no open file by itself: it can be pickled, and used by several processes and threads of
-    its part at once. What goes wrong is an OSError, or an OutputError that says the fix.
+    All methods raise an OSError if the store fails, FileRefused (an OSError too) for a link or anything else that is
+    not a regular file, and OutputUnavailable if the store does not answer.
     """
 
     @property
-    def place(self) -> str:
-        """What messages call it: the directory or the URL."""
-        ...
-
-    @property
-    def scratch(self) -> Path:
-        """A local directory for files under construction, of this part alone."""
-        ...
-
-    def refuse_strangers(self) -> None:
-        """Raise OutputError if somebody else's files are there."""
-        ...
-
-    def gate(self) -> AbstractContextManager[None]:
-        """Keep other parts from beginning and from finishing meanwhile, where the place has locks.
-
-        Outside of it no state is left if there is no plan in it.
-
-        Raises:
-            OutputLocked: somebody else does not let go of it.
-        """
-        ...
-
-    def hold(self) -> Callable[[], None]:
-        """Take the part for this process and return what lets go of it; clear its scratch. To be called in the gate.
-
-        Raises:
-            OutputLocked: another process has this part, or a part of a job that is cut up otherwise.
-        """
+    def uri(self) -> str:
+        """The directory or the URL, for messages, without credentials."""
         ...
 
     def exists(self, name: str) -> bool:
-        """Return whether a file is there."""
+        """Return whether the file is there."""
         ...
 
-    def read(self, name: str) -> bytes:
-        """Return a small file.
+    def read(self, name: str, limit: int = DOCUMENT) -> bytes:
+        """Return the bytes of a file of at most ``limit`` bytes.
 
         Raises:
             FileNotFoundError: it is not there.
@@ -71,57 +45,107 @@ class Sink(Protocol):
         ...
 
     def open(self, name: str) -> BinaryIO:
-        """Open a file of any size for reading; it can be read twice, by seeking back.
+        """Open a file for reading; seekable, and only what is read is transferred.
 
         Raises:
             FileNotFoundError: it is not there.
         """
         ...
 
-    def stat(self, name: str) -> Seen | None:
-        """Return how a file is there now, None if it is not."""
+    def stat(self, name: str) -> FileStat | None:
+        """Return the state of a file, None if it is not there."""
         ...
 
-    def create(self, name: str, data: bytes) -> bool:
-        """Put a small file there unless one is there already, and return whether it was put. In the gate only."""
+    def snapshot(self) -> Callable[[str], FileStat | None]:
+        """Return :meth:`stat` for many files: where it is cheaper, answered from one listing of ``data`` made now."""
         ...
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put a small file there whole or not at all, durably."""
+    def list(self) -> Iterable[str]:
+        """Return the names of all files in ``data``, sorted."""
         ...
 
-    def store(self, files: Sequence[WrittenFile]) -> list[Seen]:
-        """Move finished local files to their names, each whole or not at all; durable when this returns.
+    def digest(self, name: str) -> str:
+        """Return the BLAKE3 of a file in hexadecimal.
 
-        Returns:
-            How each of them is there now.
+        Raises:
+            FileNotFoundError: it is not there.
         """
         ...
 
-    def record(self, line: bytes) -> None:
-        """Append a line to the journal of this part, durably. Of concurrent lines, none harms another."""
+
+class Publisher(Protocol):
+    """Puts files in their place, each whole or not at all, and durable when the call returns."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put a small file there, replacing what is there."""
         ...
 
-    def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the journals of all parts. Among them may be damaged ones."""
+    def publish(self, files: Sequence[WrittenFile]) -> list[FileStat]:
+        """Move finished local files to their names and return how each of them is there now."""
         ...
 
-    def look(self) -> Callable[[str], Seen | None]:
-        """Return what tells of a file how it is there now, None if it is not."""
+
+class JobState(Protocol):
+    """The state of a running job, for one of its parts: locks, the plan, the journals, and scratch.
+
+    A process that does not hold the part changes nothing of it: it neither clears its scratch nor releases its lock.
+    """
+
+    @property
+    def scratch(self) -> Path:
+        """A local directory for files under construction: the part's where this process holds it, else its own."""
         ...
 
-    def shard_files(self) -> Iterable[str]:
-        """Return the names of all files in ``data``."""
+    def check_empty(self) -> None:
+        """Raise OutputError if files are there that belong to no job."""
         ...
 
-    def blake3(self, name: str) -> str:
-        """Return the BLAKE3 of a file in hexadecimal."""
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep other processes from beginning and from finishing the job meanwhile, where the store has such a lock.
+
+        After it no state is left if there is no plan.
+
+        Raises:
+            OutputLocked: another process did not release it in time.
+        """
+        ...
+
+    def acquire_part(self) -> Callable[[], None]:
+        """Take the part for this process, clear its scratch, and return what releases it. Only under :meth:`lock`.
+
+        Raises:
+            OutputLocked: another process holds this part, or a part of a different division of the job.
+        """
+        ...
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put a small file there unless one is there, and return whether it was put. Only under :meth:`lock`."""
+        ...
+
+    def append(self, line: bytes) -> None:
+        """Append a line to the journal of this part, durably. Concurrent lines do not harm each other.
+
+        Raises:
+            OutputLocked: the part was taken over by another process, since this one could not renew its lease.
+        """
+        ...
+
+    def journal(self) -> Iterator[bytes]:
+        """Yield the lines of the journals of all parts, damaged ones among them."""
         ...
 
     def clear(self) -> None:
-        """Remove the state of a finished job. A kill in here loses nothing. To be called in the gate."""
+        """Remove the state of a finished job. A kill in here loses nothing. Only under :meth:`lock`."""
         ...
 
     def close(self) -> None:
-        """Remove what is on this machine and no part of the dataset. Never raises."""
+        """Remove what this process made outside of the dataset. Never raises."""
         ...
+
+
+class Sink(DatasetReader, Publisher, JobState, Protocol):
+    """All three, for one part of a job.
+
+    It can be pickled, and used by several threads and processes of its part at once: a copy shares the part that the
+    original holds, and releases nothing.
+    """

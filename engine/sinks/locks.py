@@ -1,4 +1,7 @@
-"""Locks that the kernel lets go of when a process dies (flock), and that say who holds them."""
+"""Locks that the kernel releases when a process dies (flock), and that say who holds them.
+
+Lock files are opened as :func:`gen_engine.engine.base.durable.open_in_place` does: never through a link.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +10,45 @@ import os
 import time
 from pathlib import Path
 
+from gen_engine.engine.base.durable import open_in_place
 from gen_engine.engine.errors import OutputLocked
+from gen_engine.engine.sinks.confined import make_directory
 
-GATE_SECONDS = 300.0
-"""Who holds the gate writes a plan or a manifest: for longer than that it hangs."""
+LOCK_SECONDS = 300.0
+"""A process under the lock writes a plan or a manifest: after that long it hangs."""
 
-_LOOK_AGAIN_S = 0.02
+_RETRY_S = 0.02
 
 
 def take(path: Path) -> int | None:
-    """Lock the file at ``path`` and return its descriptor, or None if somebody else holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _sign(descriptor)
-    except BaseException as error:
-        os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            return None
-        raise
-    return descriptor
-
-
-def wait_for(path: Path) -> int:
-    """Lock the file at ``path``, which may come and go with its directory, and return its descriptor."""
-    patience = time.monotonic() + GATE_SECONDS
+    """Lock the file at ``path`` and return its descriptor, or None if another process holds it."""
     while True:
-        path.parent.mkdir(exist_ok=True)
+        descriptor = open_in_place(path, os.O_RDWR | os.O_CREAT)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_held(path, descriptor):
+                _sign(descriptor)
+                return descriptor
+        except BaseException as error:
+            os.close(descriptor)
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        os.close(descriptor)  # its holder removed it between open and lock
+
+
+def wait_for(root: Path, name: str) -> int:
+    """Lock the file ``root / name``, which may come and go with its directory, and return its descriptor.
+
+    Raises:
+        OutputLocked: another process held it for :data:`LOCK_SECONDS`.
+    """
+    directory, _, lock = name.rpartition("/")
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        path = make_directory(root, directory) / lock
+        try:
+            descriptor = open_in_place(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
             continue  # another process finished just now and removed the directory
         try:
@@ -44,24 +57,57 @@ def wait_for(path: Path) -> int:
                 _sign(descriptor)
                 return descriptor
         except BlockingIOError:
-            if time.monotonic() > patience:
-                holder = os.read(descriptor, 200).decode(errors="replace").strip()
+            if time.monotonic() > deadline:
+                holder = _signature(descriptor)
                 os.close(descriptor)
                 raise OutputLocked(
-                    f"{path.parent.parent} is being opened or finished by another process ({holder or 'unknown'}) for "
-                    f"more than {GATE_SECONDS:.0f} s; see what it hangs at, and run the same command again"
+                    f"{root} is being opened or finished by another process ({holder}) for more than "
+                    f"{LOCK_SECONDS:.0f} s; see what it hangs at, and run the same command again"
                 ) from None
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_RETRY_S)
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was removed between open and lock, in which case it holds nothing, or is locked
+        os.close(descriptor)  # it was removed between open and lock, in which case it locks nothing, or is locked
+
+
+def holder_of(lock: Path) -> str | None:
+    """Return who holds a lock file, None if no process does."""
+    try:
+        descriptor = open_in_place(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _signature(descriptor)
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def is_free(path: Path, device: int, inode: int) -> bool:
+    """Return whether a lock file is the one with this device and inode, and no process holds it."""
+    try:
+        descriptor = open_in_place(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        found = os.fstat(descriptor)
+        if (found.st_dev, found.st_ino) != (device, inode):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _is_held(path: Path, descriptor: int) -> bool:
-    """True if the lock file at ``path`` is the one that was opened, and not a later one of the same name."""
+    """Return whether the file at ``path`` is the one that was opened, and not a later one of the same name."""
     try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
 
@@ -71,16 +117,6 @@ def _sign(descriptor: int) -> None:
     os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}\n".encode(), 0)
 
 
-def holder_of(lock: Path) -> str | None:
-    """Return who holds a lock file, None if nobody does."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.read(descriptor, 200).decode(errors="replace").strip() or "unknown"
-    finally:
-        os.close(descriptor)
-    return None
+def _signature(descriptor: int) -> str:
+    text = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+    return "".join(filter(str.isprintable, text)) or "unknown"

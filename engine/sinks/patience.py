@@ -1,8 +1,7 @@
-"""Requests that may fail, hang, or be refused: tried again, given up on, or said at once."""
+"""Requests to a store that may fail, hang or be refused: retried, given up on, or reported at once."""
 
 from __future__ import annotations
 
-import errno
 import queue
 import threading
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gen_engine.engine.errors import EngineError, OutputError
+from gen_engine.engine.errors import BackendError, EngineError, OutputError, OutputUnavailable
 
 T = TypeVar("T")
 
@@ -27,9 +26,9 @@ class Patience:
     """Before the second attempt; twice as long before each further one."""
 
     seconds: float = 60.0
-    """Without an answer for so long, and :attr:`bytes_a_second` for what is sent, an attempt hangs."""
+    """Without an answer for so long, and :attr:`bytes_per_second` for what is sent, an attempt hangs."""
 
-    bytes_a_second: float = 1e6
+    bytes_per_second: float = 1e6
 
     def call(self, what: str, function: Callable[[], T], size: int = 0) -> T:
         """Return what ``function`` returns.
@@ -41,23 +40,32 @@ class Patience:
 
         Raises:
             OutputError: there are no credentials.
+            BackendError: there is not enough memory, or the system starts no more threads.
             FileNotFoundError, PermissionError, …: the store refused it.
-            OSError: no attempt succeeded.
+            OutputUnavailable: no attempt succeeded.
         """
         for attempt in range(1, self.attempts + 1):
             try:
-                return _within(self.seconds + size / self.bytes_a_second, function)
+                return _within(self.seconds + size / self.bytes_per_second, function)
             except (EngineError, *_FINAL):
                 raise
+            except MemoryError as error:
+                raise BackendError(
+                    f"cannot {what}: memory ran out; use fewer --workers, or raise the limit (ulimit -v, the "
+                    "container's); finished shards are kept"
+                ) from error
             except Exception as error:
                 if "Credential" in type(error).__name__:
                     raise OutputError(
                         f"cannot {what}: there are no credentials for it ({error}); set AWS_ACCESS_KEY_ID and "
                         "AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or what your store's fsspec library asks for"
                     ) from error
+                if isinstance(error, RuntimeError) and "start new thread" in str(error):
+                    raise _no_thread(error) from error  # the library's own
                 if attempt == self.attempts:
-                    raise OSError(
-                        errno.EIO, f"cannot {what}: {attempt} attempts failed, the last with {_told(error)}"
+                    raise OutputUnavailable(
+                        f"cannot {what}: {attempt} attempts failed, the last with {_reason(error)}; run the same "
+                        "command again: finished shards are kept"
                     ) from error
                 time.sleep(self.first_pause_s * 2 ** (attempt - 1))
         raise AssertionError("attempts is at least 1")
@@ -73,7 +81,7 @@ def _within(seconds: float, function: Callable[[], T]) -> T:
         except Exception as error:
             answers.put((None, error))
 
-    threading.Thread(target=run, name="request", daemon=True).start()
+    start_thread(run, "request")
     try:
         answer, error = answers.get(timeout=seconds)
     except queue.Empty:
@@ -84,5 +92,26 @@ def _within(seconds: float, function: Callable[[], T]) -> T:
     return result
 
 
-def _told(error: Exception) -> str:
+def start_thread(function: Callable[[], None], name: str) -> threading.Thread:
+    """Start a daemon thread.
+
+    Raises:
+        BackendError: the system starts no more of them.
+    """
+    thread = threading.Thread(target=function, name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise _no_thread(error) from error
+    return thread
+
+
+def _no_thread(error: RuntimeError) -> BackendError:
+    return BackendError(
+        f"the system starts no more threads, needed for requests to a store ({error}): use fewer --workers, or raise "
+        "the limits (ulimit -u, the container's pids); the same command resumes"
+    )
+
+
+def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__

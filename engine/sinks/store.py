@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gen_engine.engine.errors import RequestError, WriterUnavailable
@@ -17,8 +18,39 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 _PUT_OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"chunksize": 16 * _MIB, "max_concurrency": 4},  # a lane's memory for an upload is their product
+    "s3": {"chunksize": 16 * _MIB, "max_concurrency": 4},  # a worker's memory for an upload is their product
 }
+
+_CREDENTIALS = re.compile(r"(?<=://)[^\s/:@?#]*:[^\s@]*@|(?<!\babfs://)(?<!\babfss://)(?<!\baz://)(?<=://)[^\s/@?#]+@")
+"""In a URL, ``user:password@`` (a key of AWS may hold slashes), and ``key@`` but for a container of Azure."""
+
+_QUERY = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s?#]*)[?#]\S*")
+
+
+def mask_credentials(text: str) -> str:
+    """Return a text in which what a URL holds before its host and after its path is replaced by ``***``."""
+    return _QUERY.sub(r"\1?***", _CREDENTIALS.sub("***@", text))
+
+
+def check_url(url: str) -> None:
+    """Raise RequestError for a URL that datasets cannot be under, or that holds credentials."""
+    scheme, _, rest = url.partition("://")
+    shown = mask_credentials(url)
+    if scheme not in STORES:
+        raise RequestError(
+            f"{shown}: {scheme}:// is not a store that shows whole objects only; give a directory (mount it), or a URL "
+            f"of {', '.join(f'{known}://' for known in STORES)}"
+        )
+    if not rest.strip("/"):
+        raise RequestError(f"{shown}: give a bucket and a prefix, as in {scheme}://bucket/dataset")
+    place = rest.partition("/")[0]
+    if ":" in place or ("@" in place and STORES[scheme] != "az"):  # az: container@account.dfs.core.windows.net
+        raise RequestError(
+            f"{shown}: credentials in a URL end up in logs and process lists, and are not read; set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or what your store's fsspec library asks for"
+        )
+    if "?" in rest or "#" in rest:
+        raise RequestError(f"{shown}: a query or fragment is not part of a prefix; give {scheme}://bucket/dataset")
 
 
 def open_store(url: str) -> tuple[Any, dict[str, Any]]:
@@ -27,17 +59,11 @@ def open_store(url: str) -> tuple[Any, dict[str, Any]]:
     Credentials and endpoints come from where the library looks for them: ``AWS_*``, ``FSSPEC_*``, its configuration.
 
     Raises:
-        RequestError: shards cannot be written there whole or not at all.
+        RequestError: see :func:`check_url`.
         WriterUnavailable: a library is not installed.
     """
-    scheme, _, rest = url.partition("://")
-    if scheme not in STORES:
-        raise RequestError(
-            f"{url}: {scheme}:// is not a store that shows whole objects only; give a directory (mount it), or a URL "
-            f"of {', '.join(f'{known}://' for known in STORES)}"
-        )
-    if not rest.strip("/"):
-        raise RequestError(f"{url}: give a bucket and a prefix, as in {scheme}://bucket/dataset")
+    check_url(url)
+    scheme = url.partition("://")[0]
     try:
         import fsspec
 

@@ -21,7 +21,7 @@ class FullDisk:
 
         def open_limited(path: Path, mode: str = "r", buffering: int = -1, **kwargs: Any) -> Any:
             file = open_path(path, mode, buffering, **kwargs)
-            return LimitedFile(file, self) if (mode, buffering) == ("wb", 0) else file
+            return LimitedFile(file, self) if (mode, buffering) == ("xb", 0) else file
 
         patch.setattr(Path, "open", open_limited)
 

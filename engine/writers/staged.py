@@ -1,4 +1,4 @@
-"""A temporary file of a shard that is hashed as it is written."""
+"""A temporary file of a shard that is hashed as it is written. No two attempts at a shard write to one file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from blake3 import blake3
 
-from gen_engine.engine.base.durable import begin_writing
+from gen_engine.engine.base.durable import begin_writing, temporary_name
 from gen_engine.engine.errors import WriterError
 from gen_engine.engine.sample.shard import WrittenFile
 
@@ -39,14 +39,14 @@ class StagedFile:
 
     def __init__(self, scratch: Path, name: str, *, sha256: bool = False) -> None:
         self.name = name
-        self._path = scratch / name.replace("/", "__")
+        self._path = scratch / temporary_name(name.replace("/", "__"))
         self._bytes = 0
         self._blake3 = blake3()
         self._sha256 = hashlib.sha256() if sha256 else None
         self._gathered = bytearray()
         self._written = self._begun = 0
         try:
-            self._file = self._path.open("wb", buffering=0)
+            self._file = self._path.open("xb", buffering=0)
         except OSError as error:
             self._fail(error)
 

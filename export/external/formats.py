@@ -5,6 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
+from gen_engine.engine.base.files import open_regular
+
 _TF2ONNX = "python -m tf2onnx.convert"
 _MODULE = "name its class and its state dict: --module PACKAGE.MODULE:FACTORY --weights FILE"
 
@@ -64,7 +66,7 @@ def describe_file(path: Path, head: bytes) -> str | None:
 
 def _zip(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile, NotImplementedError):
         return "a damaged zip archive"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.files import DATA, open_regular
+from gen_engine.engine.base.npy import load_npy
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
 from gen_engine.export.external.interface import FLAT, LAYOUTS, RANGES
 
@@ -174,9 +174,8 @@ def _constant(text: str) -> tuple[str, Constant]:
 
 def _array(name: str, path: Path) -> NDArray[Any]:
     try:
-        with open_regular(path, DATA) as file:
-            array: NDArray[Any] = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = load_npy(path)
+    except (OSError, ValueError) as error:
         raise OverrideError(f"--constant {name}={path}: it cannot be read as a .npy file: {error}") from error
     if array.dtype.kind not in _NUMBERS:
         raise OverrideError(f"--constant {name}={path}: it holds {array.dtype}, and an input takes numbers")

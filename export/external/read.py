@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, inliner
 
-from gen_engine.engine.base.files import MODEL, read_bounded
+from gen_engine.engine.base.files import MODEL, read_bounded, regular_size
 from gen_engine.export.errors import UnsupportedGenerator, quoted
 from gen_engine.export.external.formats import describe_file
 from gen_engine.export.graph import parse
@@ -176,6 +176,8 @@ def _confine(tensor: TensorProto, model: Path) -> None:
         raise UnsupportedGenerator(f"{where}, and {link} is a symbolic link; copy the file itself there")
     if not steps[-1].is_file():
         raise UnsupportedGenerator(f"{where}, which is not there: keep the model and its data together")
+    if (size := regular_size(steps[-1])) > MODEL:
+        raise UnsupportedGenerator(f"{where}, which has {size:,} bytes; a bundle's graph has at most 2 GiB")
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from jobs import run_job, tree
 from s3_server import Proxy
 
 from gen_engine.cli.main import main
-from gen_engine.engine.errors import OutputError, WriterError
+from gen_engine.engine.errors import OutputError, OutputUnavailable
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.sinks import remote, store
 from gen_engine.engine.sinks.patience import Patience
@@ -48,6 +49,17 @@ def place(bucket: str) -> Iterator[str]:
 def expected(tiny: Bundle, tmp_path: Path) -> dict[str, bytes]:
     run_job(tiny, tmp_path / "whole", **REQUEST)
     return tree(tmp_path / "whole")
+
+
+@contextlib.contextmanager
+def checked(said: str, code: int) -> Iterator[None]:
+    """See that an error, if there is one, says this and has this exit code; pass it on."""
+    try:
+        yield
+    except OutputError as error:
+        if said not in str(error) or error.exit_code != code:
+            pytest.fail(f"exit code {error.exit_code}: {error}")
+        raise
 
 
 def fetch(place: str) -> dict[str, bytes]:
@@ -80,15 +92,17 @@ def test_a_store_that_fails_from_some_request_on_is_a_clear_error_and_the_job_re
     run_job(tiny, f"{bucket}/{uuid.uuid4().hex}", **REQUEST)
     requests = s3.requests
     assert requests > 30
+    finished = 0
     for healthy in range(0, requests, 8):
         place = f"{bucket}/{uuid.uuid4().hex}"
         s3.reset(lambda number, method, path, healthy=healthy: what if number > healthy else None)
-        with pytest.raises(OutputError, match="4 attempts failed") as caught:
+        with contextlib.suppress(OutputUnavailable), checked("4 attempts failed", 8):
             run_job(tiny, place, **REQUEST)
-        assert caught.value.exit_code == 5
+            finished += 1
         s3.reset()
         run_job(tiny, place, **REQUEST)
         assert fetch(place) == expected
+    assert finished <= 1, "only where no more than the release of the lease failed"
 
 
 def test_a_store_that_hangs_is_given_up_on(
@@ -97,7 +111,7 @@ def test_a_store_that_hangs_is_given_up_on(
     monkeypatch.setattr(remote, "Patience", partial(Patience, attempts=2, first_pause_s=0.01, seconds=0.7))
     s3.reset(lambda number, method, path: "hang" if method == "PUT" and "/data/" in path else None)
     asked = time.monotonic()
-    with pytest.raises(WriterError, match=r"shard 0 cannot be put in place .*no answer within 1 s"):
+    with pytest.raises(OutputUnavailable, match=r"cannot put data/train-00000.*no answer within 1 s"):
         run_job(tiny, place, **REQUEST)
     assert time.monotonic() - asked < 30
     assert not [name for name in fetch(place) if name.startswith("data/")]
@@ -129,7 +143,7 @@ def test_a_shard_in_many_parts_is_whole_or_not_there(
         return "500" if part_of_upload and next(big) == refused else None
 
     s3.reset(fault)
-    with pytest.raises(WriterError, match="1 attempts failed"):
+    with pytest.raises(OutputUnavailable, match="1 attempts failed"):
         run_job(bundle, place, **request)
     assert s3.faults == 1
     s3.reset()
@@ -141,18 +155,18 @@ def test_a_shard_in_many_parts_is_whole_or_not_there(
 
 
 def command(bundle: Bundle, place: str, *flags: str) -> list[str]:
-    job = ["-n", "2000", "--shard-size", "100", "--format", "webdataset", "--workers", "2"]
+    job = ["-n", "2000", "--shard-size", "40", "--format", "webdataset", "--workers", "2"]
     return [sys.executable, "-m", "gen_engine.cli.main", "sample", str(bundle.path), *job, "-o", place, *flags]
 
 
 def test_sigkill_while_uploads_are_under_way(tiny: Bundle, s3: Proxy, place: str, tmp_path: Path) -> None:
-    run_job(tiny, tmp_path / "whole", count=2000, shard_size=100, format="webdataset")
+    run_job(tiny, tmp_path / "whole", count=2000, shard_size=40, format="webdataset")
     rng = random.Random(5)
     landed = 0
     for _ in range(KILLS):
         s3.reset(lambda number, method, path: None)
         with subprocess.Popen(command(tiny, place), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            wanted = rng.randint(15, 40)
+            wanted = rng.randint(30, 55)  # what comes first takes some thirty
             while process.poll() is None and s3.requests < wanted:
                 time.sleep(0.002)
             process.kill()
@@ -164,10 +178,10 @@ def test_sigkill_while_uploads_are_under_way(tiny: Bundle, s3: Proxy, place: str
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "code", "said"),
     [
-        (lambda patch: patch.delenv("AWS_ACCESS_KEY_ID"), "there are no credentials for it"),
-        (lambda patch: patch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"), "4 attempts failed"),
+        (lambda patch: patch.delenv("AWS_ACCESS_KEY_ID"), 5, "there are no credentials for it"),
+        (lambda patch: patch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9"), 8, "4 attempts failed"),
     ],
 )
 def test_no_way_to_the_store_is_said_before_anything_is_made(
@@ -177,12 +191,13 @@ def test_no_way_to_the_store_is_said_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     change: Callable[[pytest.MonkeyPatch], None],
+    code: int,
     said: str,
 ) -> None:
     with monkeypatch.context() as patch:
         change(patch)
         s3fs.S3FileSystem.clear_instance_cache()
-        assert main(["sample", str(tiny.path), "-n", "10", "-o", place]) == 5
+        assert main(["sample", str(tiny.path), "-n", "10", "-o", place]) == code
     complaint = capsys.readouterr().err
     assert said in complaint
     assert place in complaint
@@ -197,10 +212,13 @@ def test_a_bucket_that_is_not_there(tiny: Bundle, s3: Proxy, bucket: str, capsys
 def test_verify_reads_a_url(tiny: Bundle, s3: Proxy, place: str, capsys: pytest.CaptureFixture[str]) -> None:
     run_job(tiny, place, **REQUEST)
     assert main(["verify", place, "-q"]) == 0
-    assert main(["inspect", place]) == 3
-    assert "is a URL" in capsys.readouterr().err
-    assert main(["verify", place, "--regenerate", "3", "--bundle", str(tiny.path)]) == 2
-    assert "--regenerate reads shards in a directory" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["inspect", place]) == 0
+    assert f"{place}: finished dataset of 14 samples in 3 shards" in capsys.readouterr().out
+    assert main(["inspect", f"{place}/data"]) == 3
+    assert "is not a dataset" in capsys.readouterr().err
+    assert main(["verify", place, "--regenerate", "3", "--bundle", str(tiny.path)]) == 0
+    assert "3 regenerated samples are identical" in capsys.readouterr().out
     name = next(name for name in fetch(place) if name.startswith("data/"))
     s3fs.S3FileSystem().pipe_file(f"{place}/{name}", b"other")
     assert main(["verify", place, "-q"]) == 6

@@ -53,6 +53,13 @@ class Heard:
         self.notes.append(message)
 
 
+class Interrupted(Heard):
+    """Stops the job like Ctrl-C once a shard is finished."""
+
+    def committed(self, samples: int, size: int) -> None:
+        raise KeyboardInterrupt
+
+
 def run_job(
     bundle: Bundle,
     out: str | Path,
@@ -70,7 +77,7 @@ def run_job(
 
 def recorded(out: Path) -> list[Entry]:
     """Return what the journals of an unfinished job say."""
-    return list(sorted_entries(LocalSink(out, WHOLE).lines(), range(10**6)))
+    return list(sorted_entries(LocalSink(out, WHOLE).journal(), range(10**6)))
 
 
 def tiny_plan(count: int = 4, shard_size: int = 2, **changes: Any) -> Plan:

@@ -43,6 +43,7 @@ BESIDE = (FileRecord("README.md", 1, "a" * 64), FileRecord("preview.png", 2, "b"
 def write(out: Path, files: list[list[FileRecord]], **changes: Any) -> Manifest:
     """Write the manifest of a dataset of one sample per shard, and return it."""
     records = [ShardRecord(n, n, 1, tuple(own)) for n, own in enumerate(files)]
+    (out / "shards.jsonl").unlink(missing_ok=True)
     listed = write_shard_list(out / "shards.jsonl", map(shard_line, records))
     size = sum(record.bytes for record in records)
     manifest = Manifest(plan=tiny_plan(len(files), 1), bytes=size, shards=listed, files=BESIDE)

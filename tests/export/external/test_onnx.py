@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -474,6 +475,12 @@ class TestFiles:
         (path.parent / "link.bin").symlink_to(tmp_path / "secret.bin")
         (path.parent / "folder").symlink_to(path.parent, target_is_directory=True)
         with pytest.raises(UnsupportedGenerator, match=said):
+            export_onnx(path, tmp_path / "ours.gen", overrides=parse_overrides())
+
+    def test_external_data_that_are_too_large(self, tmp_path: Path) -> None:
+        path = self.external(tmp_path, "weights.bin")
+        os.truncate(path.parent / "weights.bin", 1 << 40)  # sparse
+        with pytest.raises(UnsupportedGenerator, match="which has 1,099,511,627,776 bytes"):
             export_onnx(path, tmp_path / "ours.gen", overrides=parse_overrides())
 
     def test_external_data_that_end_too_early(self, tmp_path: Path) -> None:
