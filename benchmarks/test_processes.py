@@ -22,7 +22,7 @@ from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import open_job
 
 MEMORY = Path("/dev/shm")
@@ -141,7 +141,7 @@ def test_a_job_of_many_shards(against, tmp_path: Path) -> None:
 
 def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
     """Write what a job of one sample a shard leaves when it is killed before its last shard, without rendering it."""
-    job = open_job(SampleRequest(count=shards, shard_size=1, batch=50), bundle)
+    job = open_job(SampleRequest(count=shards, shard_size=1, runtime=Runtime(batch=50)), bundle)
     digest = blake3_bytes(b"x")
     with Ledger(out, job.plan) as ledger:
         index = job.format.index_head(job.plan.layout, job.codec)

@@ -21,19 +21,19 @@ from gen_engine.engine.run.write import write_dataset
 
 
 class Silent:
-    """A monitor that hears nothing."""
+    """A monitor that shows nothing."""
 
-    def started(self, total: int, done: int, lanes: int) -> None: ...
+    def started(self, total: int, done: int, workers: int) -> None: ...
     def rendered(self, samples: int) -> None: ...
     def committed(self, samples: int, size: int) -> None: ...
-    def note(self, message: str) -> None: ...
+    def message(self, text: str) -> None: ...
 
 
 def bare_loop(job: Job, samples: int, threads: int) -> None:
     """Run the backend alone over as many batches, on as many threads, with latents that are already there."""
     batch = job.plan.compute.batch
     latents = Latents(dim=job.bundle.latent.dim).draw(0, batch)
-    labels = job.new_labels()
+    labels = job.labels
     labels_B = None if labels is None else labels.draw(0, batch)
 
     def loop() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import textwrap
 from collections.abc import Callable, Mapping
@@ -16,32 +17,91 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 TYPES: Mapping[Any, Any] = {str: str, int: int, float: float, str | None: str, int | None: int, float | None: float}
 
 
+def dataclass_options(
+    options: type[Any],
+    parameter: str,
+    *,
+    flags: Mapping[str, str] | None = None,
+    types: Mapping[str, Any] | None = None,
+    metavars: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds the options of :func:`field_options`, and passes the command the instance they make.
+
+    Args:
+        options: a dataclass.
+        parameter: what the command calls the instance.
+        flags: as for :func:`field_options`, and so are the next two.
+        types: by field, the click type.
+        metavars: by field, what stands for its value.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def build(**values: Any) -> Any:
+            instance = _take_instance(options, values)
+            return function(**values, **{parameter: instance})
+
+        return field_options(options, flags=flags, types=types, metavars=metavars)(build)
+
+    return decorate
+
+
+def _take_instance(options: type[Any], values: dict[str, Any]) -> Any:
+    """Take the values of a dataclass's options out of those of a command, and return the instance."""
+    hints = get_type_hints(options)
+    return options(
+        **{
+            field.name: _take_instance(hints[field.name], values)
+            if dataclasses.is_dataclass(hints[field.name])
+            else values.pop(field.name)
+            for field in dataclasses.fields(options)
+        }
+    )
+
+
+def given(name: str) -> bool:
+    """Return whether an option of the running command was given by the user."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
+
+
 def field_options(
-    options: type[Any], *, flags: Mapping[str, str] | None = None, types: Mapping[str, Any] | None = None
+    options: type[Any],
+    *,
+    flags: Mapping[str, str] | None = None,
+    types: Mapping[str, Any] | None = None,
+    metavars: Mapping[str, str] | None = None,
 ) -> Callable[[Function], Function]:
     """A decorator that adds an option per field, the fields of the class itself first, then those of its bases.
 
+    The fields of a field that is a dataclass itself are options in its place.
+
     Args:
         options: a dataclass with a docstring under each field.
-        flags: by field, the flag where it is not the field's name.
+        flags: by field, the flag where it is not the field's name, or several with spaces between.
         types: by field, the click type where it is not the field's own; it converts text.
+        metavars: by field, what stands for its value in the help.
     """
     hints, docs = get_type_hints(options), field_docs(options)
     fields = {field.name: field for field in dataclasses.fields(options)}
 
     def decorate(function: Function) -> Function:
         for name in reversed(docs):
-            own = (flags or {}).get(name, "--" + name.replace("_", "-"))
+            if dataclasses.is_dataclass(hints[name]):
+                function = field_options(hints[name], flags=flags, types=types, metavars=metavars)(function)
+                continue
+            own = (flags or {}).get(name, "--" + name.replace("_", "-")).split()
             kind = (types or {}).get(name, TYPES.get(hints[name]))
             default = fields[name].default
             required = default is dataclasses.MISSING
             shown = default is not None and not required
             settings: dict[str, Any] = {"required": required, "show_default": shown, "help": docs[name]}
             if hints[name] is bool:
-                settings |= {"default": default}
+                settings |= {"default": default, "is_flag": True}
             else:
-                settings |= {"default": None if required else str(default) if shown else None, "type": kind}
-            function = click.option(own, name, **settings)(function)
+                settings |= {"type": kind, "metavar": (metavars or {}).get(name)}
+                settings |= {} if required else {"default": str(default) if shown else None}
+            function = click.option(*own, name, **settings)(function)
         return function
 
     return decorate

@@ -125,6 +125,13 @@ class LazyGroup(click.Group):
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="What the library reports on standard error besides messages to the user.",
+)
 @click.version_option(package_name="gen-engine", prog_name="gen-engine", message="%(prog)s %(version)s")
 @click.option(
     "--limit",
@@ -134,7 +141,7 @@ class LazyGroup(click.Group):
     expose_value=False,
     help="Raise a limit, as an error message that names one says.",
 )
-def cli() -> None:
+def cli(log_level: str) -> None:
     """From a folder of real data to a verified dataset of synthetic samples.
 
     \b
@@ -144,7 +151,13 @@ def cli() -> None:
       gen-engine export runs/fashion --out fashion.gen
       gen-engine compile fashion.gen
       gen-engine sample fashion.gen --count 1000000 --out out/fashion
+      gen-engine --log-level info sample fashion.gen --count 1000 --out out/logged
     """
+    if log_level != "warning":  # the default of logging itself, which is not imported for it
+        import logging
+
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+        logging.getLogger("gen_engine").setLevel(log_level.upper())
 
 
 def main(args: Sequence[str] | None = None, streams: StandardStreams | None = None) -> int:

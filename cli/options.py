@@ -1,10 +1,13 @@
-"""Kinds of values that options of several commands take."""
+"""Options that several commands share, and kinds of values."""
 
 from __future__ import annotations
 
 import os
 
 import click
+
+json_option = click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 
 
 def seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
@@ -13,7 +16,7 @@ def seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
     try:
         found = float(text[:-1]) * scale if scale else float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is no time; write 60s or 2m", ctx, param) from None
+        raise click.BadParameter(f"{text!r} is not a time; write 60s or 2m", ctx, param) from None
     if not 0 < found < 1e6:
         raise click.BadParameter(f"{text!r} must be above 0", ctx, param)
     return found

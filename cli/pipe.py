@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import select
 import sys
@@ -18,6 +19,7 @@ from gen_engine.cli.streams import STDOUT, closed_at_start
 
 if TYPE_CHECKING:
     from gen_engine.engine.generator import Generator
+    from gen_engine.engine.plan.request import Runtime, SampleRequest
 
 PIPE: Final = "-"
 """What ``--out`` is for a stream."""
@@ -41,20 +43,20 @@ class StreamEnded(Exception):
         super().__init__(f"{'terminated' if terminated else 'interrupted'}: a stream cannot be resumed")
 
 
-def refuse_what_has_no_place(format_: str | None, given: Mapping[str, Any]) -> None:
-    """Refuse what is about files, in place of the samples that would go nowhere or be mixed with something else.
+def refuse_file_options(format_: str | None, given: Mapping[str, bool]) -> None:
+    """Refuse options that are about files, and a standard output that cannot take the samples.
 
     Args:
         format_: what ``--format`` names; None if it was left out.
-        given: option → its value, of those that are about files; falsy if it was left out.
+        given: option about files → whether it was given.
     """
     if format_ not in (None, FORMAT):
         raise click.UsageError(
             f"format {format_} is files in a directory, and standard output takes bare samples: leave --format out, "
             "or give --out a directory."
         )
-    for option, value in given.items():
-        if value:
+    for option, was_given in given.items():
+        if was_given:
             raise click.UsageError(f"{option} has no place in a stream of bare samples: leave it out with --out -.")
     if STDOUT in closed_at_start:
         raise click.UsageError(
@@ -67,18 +69,14 @@ def refuse_what_has_no_place(format_: str | None, given: Mapping[str, Any]) -> N
         )
 
 
-def write_samples(
-    bundle: Path, *, count: int, workers: int | None, quiet: bool, drawn: Mapping[str, Any], opened: Mapping[str, Any]
-) -> None:
-    """Write ``count`` samples of a bundle to standard output; what is said goes to standard error.
+def write_samples(bundle: Path, request: SampleRequest, *, workers: int | None, quiet: bool) -> None:
+    """Write a request's samples to standard output, and what the user should know to standard error.
 
     Args:
         bundle: the generator.
-        count: how many.
-        workers: lanes that work ahead of the reader, by a bounded number of samples.
-        quiet: say nothing.
-        drawn: seed, labels and truncation.
-        opened: backend, device, precision and batch.
+        request: what to write; its fields that are about files are not used.
+        workers: threads that render ahead of the reader, by a bounded number of samples.
+        quiet: print no progress.
 
     Raises:
         ReaderGone: the reader has left.
@@ -86,16 +84,19 @@ def write_samples(
         StreamEnded: a signal came.
         EngineError: as :meth:`gen_engine.engine.generator.Generator.open` and ``stream``.
     """
-    from gen_engine.engine.plan.request import SampleRequest
-
-    SampleRequest(count=count, **drawn, **opened)  # refuses what cannot be, in the words of a job
     try:
-        with _samples_only() as output, _opened(bundle, workers, opened) as generator:
+        with _samples_only() as output, _opened(bundle, workers, request.runtime) as generator:
             _refuse_several_fields(generator)
             if not quiet:
-                click.echo(_described(generator, count), err=True)
-            samples = generator.stream(count, generator.batch, **drawn)
-            with contextlib.closing(samples), Progress(count, label="sample", quiet=quiet) as progress:
+                click.echo(_described(generator, request.count), err=True)
+            samples = generator.stream(
+                request.count,
+                generator.batch,
+                labels=request.labels,
+                seed=request.seed,
+                truncation=request.truncation,
+            )
+            with contextlib.closing(samples), Progress(request.count, label="sample", quiet=quiet) as progress:
                 name = generator.schema.outputs[0].name
                 for batch in samples:
                     values: Any = batch[name]
@@ -119,12 +120,12 @@ def _samples_only() -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _opened(bundle: Path, workers: int | None, opened: Mapping[str, Any]) -> Iterator[Generator]:
+def _opened(bundle: Path, workers: int | None, runtime: Runtime) -> Iterator[Generator]:
     from gen_engine.engine.generator import Generator
 
     with warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always")
-        generator = Generator.open(bundle, workers=workers, **opened)
+        generator = Generator.open(bundle, workers=workers, **dataclasses.asdict(runtime))
     for note in notes:
         click.echo(str(note.message), err=True)
     with generator:
@@ -143,11 +144,11 @@ def _refuse_several_fields(generator: Generator) -> None:
 
 
 def _described(generator: Generator, count: int) -> str:
-    """Say what the reader gets."""
+    """Return what the reader gets."""
     field = generator.schema.outputs[0]
     shape = " × ".join(map(str, field.sizes)) or "1"
-    said = f"{count:,} samples by index: {shape}, {field.dtype}, {field.value_bytes:,} bytes each"
-    return said if generator.classes is None else f"{said}; their labels are not in the stream"
+    text = f"{count:,} samples by index: {shape}, {field.dtype}, {field.value_bytes:,} bytes each"
+    return text if generator.classes is None else f"{text}; their labels are not in the stream"
 
 
 def _write(output: int, data: memoryview) -> None:
@@ -158,7 +159,7 @@ def _write(output: int, data: memoryview) -> None:
         while data:
             try:
                 data = data[os.write(output, data) :]
-            except BlockingIOError:  # whoever started us made the pipe so
+            except BlockingIOError:  # the other end of the pipe was made non-blocking
                 select.select([], [output], [])
     except BrokenPipeError as error:
         raise ReaderGone from error

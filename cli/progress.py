@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -20,8 +21,8 @@ BAR_EVERY_S: Final = 0.1
 LINE_EVERY_S: Final = 10.0
 """Without a terminal: often enough to show that a batch job lives, seldom enough to keep its log short."""
 
-WIDEST_BAR: Final = 30
-NARROWEST_BAR: Final = 8
+MAX_BAR: Final = 30
+MIN_BAR: Final = 8
 
 
 class Progress:
@@ -70,7 +71,7 @@ class Progress:
                 length=self.total,
                 label=self.label,
                 file=self._file,
-                width=WIDEST_BAR,
+                width=MAX_BAR,
                 show_eta=False,  # click's counts an earlier run's samples as made in no time
                 show_pos=True,
                 item_show_func=lambda _: self._shown or None,
@@ -113,7 +114,7 @@ class Progress:
         assert self._bar is not None
         bar, figures = self._bar, self._figures()
         room = _columns(self._file) - 1 - len(f"{self.label}  []  {self.done}/{self.total}  ")
-        bar.width = min(bar.width, max(NARROWEST_BAR, room - len(figures)))  # never wider again: no jitter
+        bar.width = min(bar.width, max(MIN_BAR, room - len(figures)))  # never wider again: no jitter
         self._shown = figures[: max(0, room - bar.width)]
         bar.pos = self.done
 
@@ -148,3 +149,44 @@ def duration(seconds: float) -> str:
         return f"{minutes}:{whole:02}"
     clock = f"{hours}:{minutes:02}:{whole:02}"
     return f"{days}d {clock}" if days else clock
+
+
+class Screen:
+    """A job's monitor that draws a progress bar on stderr. Workers report at any time, so a lock takes them in turn."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._progress: Progress | None = None
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(*error)
+
+    def started(self, total: int, done: int, workers: int) -> None:
+        """Open the bar."""
+        if 0 < done < total and not self._quiet:
+            self.message(f"resuming: {done:,} of {total:,} samples are there")
+        self._progress = Progress(total, label="sample", done=done, quiet=self._quiet)
+        self._progress.__enter__()
+
+    def rendered(self, samples: int) -> None:
+        """Advance the bar."""
+        self._advance(samples, 0)
+
+    def committed(self, samples: int, size: int) -> None:
+        """Count the bytes."""
+        self._advance(0, size)
+
+    def message(self, text: str) -> None:
+        """Print what the user should know, also with ``--quiet``."""
+        with self._lock:
+            click.echo(text, err=True)
+
+    def _advance(self, samples: int, size: int) -> None:
+        assert self._progress is not None
+        with self._lock:
+            self._progress.advance(samples, nbytes=size)

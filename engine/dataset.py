@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,7 @@ from gen_engine.engine.identity.bundle import SHIPPED, Bundle
 from gen_engine.engine.identity.labels import LabelsLike
 from gen_engine.engine.identity.latents import check_truncation
 from gen_engine.engine.plan.parts import WHOLE, parse_part
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Monitor, Outcome
 from gen_engine.engine.run.write import write_dataset as run_job
@@ -63,22 +64,18 @@ class SampleDataset:
         seed: int = SampleRequest.seed,
         labels: LabelsLike = SampleRequest.labels,
         truncation: float | None = SampleRequest.truncation,
-        device: str = SampleRequest.device,
-        backend: str = SampleRequest.backend,
-        precision: str = SampleRequest.precision,
-        batch: int | None = SampleRequest.batch,
-        build: bool = SampleRequest.build,
+        device: str = Runtime.device,
+        backend: str = Runtime.backend,
+        precision: str = Runtime.precision,
+        batch: int | None = Runtime.batch,
+        build: bool = Runtime.build,
     ) -> None:
         self.bundle = as_bundle(bundle)
         self._request = SampleRequest(
             count=index(count),
             seed=index(seed),
             truncation=truncation,
-            device=device,
-            backend=backend,
-            precision=precision,
-            batch=batch,
-            build=build,
+            runtime=Runtime(device=device, backend=backend, precision=precision, batch=batch, build=build),
         )
         self._labels = bundle_labels(self.bundle, 0, self._request.count, labels, self._request.seed)
         check_truncation(self.bundle.latent.distribution, truncation)
@@ -145,16 +142,7 @@ class SampleDataset:
         """Return this process's own generator."""
         opened = self._opened
         if opened is None or opened[0] != os.getpid():
-            request = self._request
-            generator = Generator.open(
-                self.bundle,
-                device=request.device,
-                backend=request.backend,
-                precision=request.precision,
-                batch=request.batch,
-                build=request.build,
-                workers=1,
-            )
+            generator = Generator.open(self.bundle, **dataclasses.asdict(self._request.runtime), workers=1)
             opened = self._opened = (os.getpid(), generator)
         return opened[1]
 
@@ -168,12 +156,12 @@ def _arrays(batch: Batch) -> Iterator[tuple[str, NDArray[Any]]]:
 class _Quiet:
     """A monitor that passes on notes as warnings."""
 
-    def started(self, total: int, done: int, lanes: int) -> None: ...
+    def started(self, total: int, done: int, workers: int) -> None: ...
     def rendered(self, samples: int) -> None: ...
     def committed(self, samples: int, size: int) -> None: ...
 
-    def note(self, message: str) -> None:
-        warnings.warn(message, stacklevel=4)
+    def message(self, text: str) -> None:
+        warnings.warn(text, stacklevel=5)
 
 
 def write_dataset(
@@ -189,11 +177,11 @@ def write_dataset(
     shard_size: int | None = SampleRequest.shard_size,
     shard_bytes: int | None = SampleRequest.shard_bytes,
     with_latents: bool = SampleRequest.with_latents,
-    backend: str = SampleRequest.backend,
-    device: str = SampleRequest.device,
-    precision: str = SampleRequest.precision,
-    batch: int | None = SampleRequest.batch,
-    build: bool = SampleRequest.build,
+    backend: str = Runtime.backend,
+    device: str = Runtime.device,
+    precision: str = Runtime.precision,
+    batch: int | None = Runtime.batch,
+    build: bool = Runtime.build,
     part: str | None = None,
     workers: int | None = None,
     monitor: Monitor | None = None,
@@ -231,12 +219,8 @@ def write_dataset(
         shard_size=shard_size,
         shard_bytes=shard_bytes,
         with_latents=with_latents,
-        backend=backend,
-        device=devices[0],
-        precision=precision,
-        batch=batch,
-        build=build,
+        runtime=Runtime(backend=backend, device=devices[0], precision=precision, batch=batch, build=build),
     )
     heard = monitor or _Quiet()
-    job = open_job(request, as_bundle(bundle), heard.note)
+    job = open_job(request, as_bundle(bundle), heard.message)
     return run_job(job, out, workers=workers, part=share, monitor=heard, devices=devices)

@@ -24,11 +24,11 @@ from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle, read_bundle
 from gen_engine.engine.identity.labels import Labels, LabelsLike, open_labels
 from gen_engine.engine.identity.latents import Latents, check_seed
-from gen_engine.engine.plan.request import MAX_COUNT, SampleRequest
+from gen_engine.engine.plan.request import MAX_COUNT, Runtime, SampleRequest
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.render.stream import TICKET_BATCHES, Reading, Stream
 from gen_engine.engine.run.job import Job, open_job
-from gen_engine.engine.run.write import lane_count
+from gen_engine.engine.run.write import worker_count
 from gen_engine.engine.sample.schema import Batch, Schema
 
 
@@ -57,7 +57,7 @@ class Generator:
         self.bundle = job.bundle
         self.compute = job.plan.compute
         self._schema = job.bundle.schema()
-        self.workers = lane_count(workers, MAX_COUNT)
+        self.workers = worker_count(workers, MAX_COUNT)
         self._backend: Backend | None = job.backend
         self._idle: list[Lane] = []
         self._lock = threading.Lock()
@@ -68,11 +68,11 @@ class Generator:
         cls,
         bundle: str | Path | Bundle = SHIPPED,
         *,
-        device: str = SampleRequest.device,
-        backend: str = SampleRequest.backend,
-        precision: str = SampleRequest.precision,
-        batch: int | None = SampleRequest.batch,
-        build: bool = SampleRequest.build,
+        device: str = Runtime.device,
+        backend: str = Runtime.backend,
+        precision: str = Runtime.precision,
+        batch: int | None = Runtime.batch,
+        build: bool = Runtime.build,
         workers: int | None = None,
     ) -> Generator:
         """Open a bundle's generator, and run it once. The defaults are those of ``gen-engine sample``.
@@ -96,7 +96,8 @@ class Generator:
             BackendUnavailable: the backend, device or precision does not work on this machine.
             BackendError: the generator failed.
         """
-        request = SampleRequest(count=1, device=device, backend=backend, precision=precision, batch=batch, build=build)
+        runtime = Runtime(device=device, backend=backend, precision=precision, batch=batch, build=build)
+        request = SampleRequest(count=1, runtime=runtime)
         notes: list[str] = []
         job = open_job(request, as_bundle(bundle), notes.append)
         for said in notes:

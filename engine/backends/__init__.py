@@ -1,4 +1,4 @@
-"""Backends: what runs the generator, one file a runtime."""
+"""Backends: what runs the generator, one file per runtime."""
 
 from __future__ import annotations
 
@@ -67,25 +67,25 @@ def open_backend(
     device: str,
     batch: int,
     build: bool = True,
-    note: Callable[[str], None] = lambda _: None,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> Backend:
-    """Open a graph of a bundle in a backend. :func:`gen_engine.engine.backends.choose.choose` says which of both.
+    """Open a graph of a bundle in a backend. :func:`gen_engine.engine.backends.choose.choose` decides which of both.
 
     Args:
         name: one of :data:`BACKENDS`.
         bundle: the generator.
         graph: its graph.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        batch: samples a call.
+        batch: samples per call.
         build: for :data:`ENGINES`, whether an engine that is missing or stale may be built, which takes minutes.
-        note: hears that one is built, and why.
+        on_message: called when one is built, with the reason.
 
     Raises:
         RequestError: no backend has that name.
         BackendUnavailable: it does not work here, with the reason and the fix.
     """
     backend: type[Backend] = BACKENDS.load(name)
-    options = {"build": build, "note": note} if name in ENGINES else {}
+    options = {"build": build, "note": on_message} if name in ENGINES else {}
     return backend(bundle, graph, device=device, batch=batch, **options)  # type: ignore[call-arg]
 
 
@@ -97,7 +97,7 @@ def import_runtime(name: str) -> Any:
     """
     library = RUNTIMES[name]
     # Importing openvino reports to a web service that it was imported, and leaves files in the home directory, if this
-    # package can be imported. A sampling job tells nobody of itself.
+    # package can be imported. A sampling job reports to no one.
     silenced = library == "openvino" and sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]
     try:
         return import_module(library)

@@ -10,49 +10,46 @@ from gen_engine.engine.base.processor import isa
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.variants import CANONICAL, Graph, Variant, canonical_graph, read_variants, variant_graph
+from gen_engine.engine.plan.request import Runtime
 
 DEFAULT_BACKEND = "onnxruntime"
 """What runs the canonical graph when no backend is named."""
 
 
-def choose(
-    bundle: Bundle, *, backend: str, device: str, precision: str, batch: int | None, note: Callable[[str], None]
-) -> tuple[str, Graph]:
+def choose(bundle: Bundle, runtime: Runtime, on_message: Callable[[str], None]) -> tuple[str, Graph]:
     """Return the backend and the graph that a job runs.
 
-    With nothing asked for, the fastest variant for this device and this processor, if one was measured to be faster
+    With nothing requested, the fastest variant for this device and this processor, if one was measured to be faster
     than the canonical graph in ONNX Runtime; else that. A backend or a precision that is named is the one used.
 
     Args:
         bundle: the generator.
-        backend: one of :data:`~gen_engine.engine.backends.BACKENDS`, or ``auto``.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: one of :data:`~gen_engine.engine.backends.PRECISIONS`, or ``auto``.
-        batch: samples a call, if they were asked for: what is fast in batches need not be so for one sample.
-        note: hears of each variant that would have been used and cannot be: why, and what to do.
+        runtime: what is requested. What is fast in batches need not be so for a batch of one sample.
+        on_message: called for each variant that would have been used and cannot be: why, and what to do.
 
     Raises:
         RequestError: no backend or precision has that name.
         BackendUnavailable: the bundle has nothing for this backend and precision that runs here.
         BundleError: a variant's record cannot be used.
     """
+    backend, precision = runtime.backend, runtime.precision
     if backend != "auto" and backend not in BACKENDS:
         raise BACKENDS.unknown(backend, "auto")
     if precision not in ("auto", *PRECISIONS):
         raise RequestError(f"unknown precision {precision!r}: choose one of auto, {', '.join(PRECISIONS)}")
     variants = read_variants(bundle)
     passed: list[str] = []
-    for variant in _candidates(variants, backend, device.partition(":")[0], precision, batch):
-        if reason := _hindrance(variant, asked=precision != "auto", named=backend != "auto" or precision != "auto"):
+    for variant in _candidates(variants, runtime):
+        if reason := _obstacle(variant, runtime):
             passed.append(f"variant {variant.name} is passed over: {reason}")
             continue
-        if precision != "auto" and (foreign := _foreign(variant)):
-            passed.append(f"variant {variant.name} is used as asked, but {foreign} for its speed on this one")
-        _tell(passed, note)
+        if precision != "auto" and (reason := _built_elsewhere(variant)):
+            passed.append(f"variant {variant.name} is used as requested, but {reason} for its speed on this one")
+        _send(passed, on_message)
         return variant.target, variant_graph(bundle, variant)
     if precision not in ("auto", "fp32"):
-        raise BackendUnavailable(_nothing_for(bundle, variants, backend, device, precision, passed))
-    _tell(passed, note)
+        raise BackendUnavailable(_nothing_for(bundle, variants, runtime, passed))
+    _send(passed, on_message)
     return DEFAULT_BACKEND if backend == "auto" else backend, canonical_graph(bundle)
 
 
@@ -61,35 +58,37 @@ def open_reference(bundle: Bundle) -> Backend:
     return open_backend(DEFAULT_BACKEND, bundle, canonical_graph(bundle), device="cpu", batch=1)
 
 
-def _candidates(
-    variants: tuple[Variant, ...], backend: str, device: str, precision: str, batch: int | None
-) -> list[Variant]:
-    """Return the variants that could be used, the fastest first; those that the canonical graph outruns left out."""
+def _candidates(variants: tuple[Variant, ...], runtime: Runtime) -> list[Variant]:
+    """Return the variants that could be used, the fastest first, without those that the canonical graph outruns."""
 
     def speedup(variant: Variant) -> float | None:
-        return variant.speedup_at_1 if batch == 1 else variant.speedup
+        return variant.speedup_at_1 if runtime.batch == 1 else variant.speedup
 
-    asked = [
+    fitting = [
         v
         for v in variants
-        if v.device == device and backend in ("auto", v.target) and precision in ("auto", v.precision)
+        if v.device == runtime.device.partition(":")[0]
+        and runtime.backend in ("auto", v.target)
+        and runtime.precision in ("auto", v.precision)
     ]
-    if backend in ("auto", DEFAULT_BACKEND) and precision in ("auto", "fp32"):
-        asked = [v for v in asked if (measured := speedup(v)) is None or measured > 1]
-    return sorted(asked, key=lambda v: -(speedup(v) or 0.0))
+    if runtime.backend in ("auto", DEFAULT_BACKEND) and runtime.precision in ("auto", "fp32"):
+        fitting = [v for v in fitting if (measured := speedup(v)) is None or measured > 1]
+    return sorted(fitting, key=lambda v: -(speedup(v) or 0.0))
 
 
-def _hindrance(variant: Variant, *, asked: bool, named: bool) -> str | None:
-    """Say why a variant cannot be used here and what to do, or None. A precision that was asked for may be slow.
+def _obstacle(variant: Variant, runtime: Runtime) -> str | None:
+    """Return why a variant cannot be used here and what to do, or None.
 
-    One whose speed is not known is used if its backend or its precision was ``named``.
+    With a precision that was requested it may be slow. One of unknown speed is used if its backend or precision is
+    named.
     """
+    named = runtime.backend != "auto" or runtime.precision != "auto"
     if variant.target not in BACKENDS:
         return f"this gen-engine has no backend {variant.target}; update gen-engine"
     if not named and variant.speedup is None:
         return "its speed was not measured; name it with --backend or --precision, or compile the bundle again"
-    if not asked and (foreign := _foreign(variant)):
-        return foreign
+    if runtime.precision == "auto" and (reason := _built_elsewhere(variant)):
+        return reason
     try:
         import_runtime(variant.target)
     except BackendUnavailable as error:
@@ -97,8 +96,8 @@ def _hindrance(variant: Variant, *, asked: bool, named: bool) -> str | None:
     return None
 
 
-def _foreign(variant: Variant) -> str | None:
-    """Say that a variant was compiled for a processor with other instructions than this one's, or None."""
+def _built_elsewhere(variant: Variant) -> str | None:
+    """Return that a variant was compiled for a processor with other instructions than this one's, or None."""
     if variant.device != "cpu" or tuple(variant.built_for["isa"]) == isa():
         return None
     return (
@@ -107,21 +106,20 @@ def _foreign(variant: Variant) -> str | None:
     )
 
 
-def _nothing_for(
-    bundle: Bundle, variants: tuple[Variant, ...], backend: str, device: str, precision: str, passed: list[str]
-) -> str:
+def _nothing_for(bundle: Bundle, variants: tuple[Variant, ...], runtime: Runtime, passed: list[str]) -> str:
     has = ", ".join([f"fp32 ({CANONICAL})", *(f"{v.precision} ({v.target}, {v.device})" for v in variants)])
-    target = "" if backend == "auto" else f" --target {backend}"
+    precision, anywhere = runtime.precision, runtime.backend == "auto"
+    where = f"on {runtime.device}" if anywhere else f"in {runtime.backend} on {runtime.device}"
+    target = "" if anywhere else f" --target {runtime.backend}"
     return "; ".join(
         [
-            f"precision {precision!r}: bundle {bundle.path} has {has}, and nothing in {precision} that runs "
-            + (f"on {device}" if backend == "auto" else f"in {backend} on {device}"),
+            f"precision {precision!r}: bundle {bundle.path} has {has}, and nothing in {precision} that runs {where}",
             *passed,
             f"make it with 'gen-engine compile {bundle.path}{target} --precision {precision}'",
         ]
     )
 
 
-def _tell(said: list[str], note: Callable[[str], None]) -> None:
-    for sentence in said:
-        note(sentence)
+def _send(messages: list[str], on_message: Callable[[str], None]) -> None:
+    for message in messages:
+        on_message(message)

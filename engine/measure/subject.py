@@ -20,7 +20,7 @@ from gen_engine.engine.errors import RequestError, WrongSamples
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.variants import Graph, canonical_graph
 from gen_engine.engine.measure.rounds import Runner
-from gen_engine.engine.plan.request import DEFAULT_BATCH
+from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime
 
 LEAST_PSNR = {"fp32": 50.0, "tf32": 35.0, "fp16": 35.0, "bf16": 30.0, "int8": 18.0, "fp8": 18.0}
 """Precision → least peak signal-to-noise ratio against the canonical graph, dB. Ten less than compiling asks for: that
@@ -113,9 +113,8 @@ def open_subject(bundle: Bundle, form: Form, note: Callable[[str], None] = lambd
 def _choose(bundle: Bundle, form: Form, note: Callable[[str], None]) -> tuple[str, Graph]:
     if form.canonical:
         return form.backend, canonical_graph(bundle)
-    return choose(
-        bundle, backend=form.backend, device=form.device, precision=form.precision, batch=form.batch, note=note
-    )
+    runtime = Runtime(backend=form.backend, device=form.device, precision=form.precision, batch=form.batch)
+    return choose(bundle, runtime, note)
 
 
 def refuse_wrong(made: NDArray[Any], right: NDArray[Any], precision: str, *, what: str) -> None:

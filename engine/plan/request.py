@@ -1,11 +1,13 @@
-"""What the user asks of a sampling job, checked before anything is opened."""
+"""What is requested of a sampling job, checked before anything is opened.
+
+The command line's options are these fields: their defaults, and as help the docstrings under them.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gen_engine.engine.errors import RequestError
-from gen_engine.engine.identity.latents import check_seed
 
 MAX_COUNT = 10**12
 """Sample indices are written with twelve digits."""
@@ -18,6 +20,34 @@ DEFAULT_BATCH = 50
 
 
 @dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What computes samples: as it was requested, or with every choice made.
+
+    Raises:
+        RequestError: the batch is out of range.
+    """
+
+    backend: str = "auto"
+    """The runtime, one of those that 'gen-engine doctor' lists; auto is that of the bundle's fastest variant."""
+
+    device: str = "cpu"
+    """Where it runs; with several GPUs, one worker process per GPU."""
+
+    precision: str = "auto"
+    """Its arithmetic; auto is that of the fastest variant, or fp32."""
+
+    batch: int | None = None
+    """Samples per call, part of the dataset's identity.  [default: the variant's, or 50]"""
+
+    build: bool = True
+    """Whether a TensorRT engine may be built if the bundle has none for this GPU."""
+
+    def __post_init__(self) -> None:
+        if self.batch is not None:
+            _check_range("batch", self.batch, MAX_BATCH)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SampleRequest:
     """One job. Two requests with equal fields make equal datasets from one bundle.
 
@@ -26,45 +56,38 @@ class SampleRequest:
     """
 
     count: int
-    """Samples to write."""
+    """How many samples to write."""
 
     seed: int = 0
-    """Which of the generator's 2**64 sample sequences."""
+    """Which sequence of samples, 0 to 2**64 - 1."""
 
     labels: str | None = None
-    """``balanced``, a class, ``A=0.9,B=0.1`` or ``file:labels.npy``; None is balanced if there are classes."""
+    """Their classes: balanced, NAME, "NAME", id:3, A=0.9,B=0.1 or file:labels.npy.  [default: balanced]"""
 
     truncation: float | None = None
-    """Keep every normal latent within ±truncation; None for no truncation."""
+    """Keep every normal latent within ±PSI."""
 
     format: str = "npy"
-    """One of :data:`gen_engine.engine.writers.FORMATS`."""
+    """Format of the shards."""
 
     codec: str | None = None
-    """One of :data:`gen_engine.engine.codecs.CODECS`; None is png for pictures and raw for other samples."""
+    """How the formats other than npy hold a sample.  [default: png for images, else raw]"""
 
     shard_size: int | None = None
-    """Samples a shard; the last one may be smaller. None for :data:`DEFAULT_SHARD_SIZE`, or less if the format asks."""
+    """Samples per shard; the last one may have fewer.  [default: 10000, in mds at most 64 MiB]"""
 
     shard_bytes: int | None = None
-    """Bytes a shard, about, in the place of :attr:`shard_size`: see :mod:`gen_engine.engine.plan.shard_size`."""
+    """Bytes per shard, about, instead of samples: 64MB, 64MiB, 1GB."""
 
     with_latents: bool = False
-    """Store with every sample the seed and the latents that it was made from."""
+    """Store with each sample the seed and the latents that it was made from."""
 
-    backend: str = "auto"
-    """With :attr:`precision` this decides the graph: see :func:`gen_engine.engine.backends.choose.choose`."""
-
-    device: str = "cpu"
-    precision: str = "auto"
-
-    batch: int | None = None
-    """Samples a call of the backend, part of the job's identity; None for the graph's own, or :data:`DEFAULT_BATCH`."""
-
-    build: bool = True
-    """Whether an engine may be built if there is none for this GPU; cannot change a byte of what is made without."""
+    runtime: Runtime = field(default_factory=Runtime)
+    """What computes the samples."""
 
     def __post_init__(self) -> None:
+        from gen_engine.engine.identity.latents import check_seed  # NumPy, which options do without
+
         check_seed(self.seed)
         _check_range("count", self.count, MAX_COUNT)
         if self.shard_size is not None and self.shard_bytes is not None:
@@ -75,8 +98,6 @@ class SampleRequest:
             _check_range("shard size", self.shard_size, MAX_COUNT)
         if self.shard_bytes is not None:
             _check_range("shard bytes", self.shard_bytes, MAX_SHARD_BYTES)
-        if self.batch is not None:
-            _check_range("batch", self.batch, MAX_BATCH)
 
 
 def _check_range(what: str, value: int, maximum: int) -> None:

@@ -19,6 +19,7 @@ from typing import TypeVar
 from gen_engine.engine.base.limits import limit, limited_memory
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.render.threads import thread_limit
 
 T = TypeVar("T")
 Cancel = Callable[[], None]
@@ -80,7 +81,8 @@ def run_stoppable(work: Callable[[list[Cancel]], T], allowance: Allowance, what:
             ended.set()
 
     with limited_memory(allowance.memory):
-        threading.Thread(target=run, name="first batch", daemon=True).start()
+        with thread_limit():
+            threading.Thread(target=run, name="first batch", daemon=True).start()
         try:
             in_time = _wait(ended, allowance.seconds)
         except BaseException:

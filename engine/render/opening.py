@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from gen_engine.engine.backends import BUILT
+from gen_engine.engine.backends import BUILT, open_backend
 from gen_engine.engine.backends.choose import open_reference
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import Labels
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import Graph
+from gen_engine.engine.plan.request import Runtime
 from gen_engine.engine.render.allowance import Allowance
 from gen_engine.engine.render.first_batch import First, refuse_broken, render_first_batch
 from gen_engine.engine.render.renderer import Renderer
@@ -18,49 +20,82 @@ from gen_engine.engine.render.rows import check_batch
 from gen_engine.engine.sample.schema import Schema
 
 
-def open_checked(
-    bundle: Bundle,
-    graph: Graph,
-    batch: int,
-    *,
-    open_at: Callable[[int], Backend],
-    new_latents: Callable[[], Latents],
-    new_labels: Callable[[], Labels | None],
-    limited: bool,
-    schema: Schema,
-) -> First:
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """All that samples are computed from."""
+
+    bundle: Bundle
+    graph: Graph
+    """Which of the bundle's graphs."""
+
+    runtime: Runtime
+    """With every choice made: no ``auto``, and a batch."""
+
+    seed: int
+    truncation: float | None
+    labels: Labels | None
+    schema: Schema
+    """The fields of the dataset."""
+
+    @property
+    def batch(self) -> int:
+        """Samples per call."""
+        assert self.runtime.batch is not None, "a runtime with every choice made has a batch"
+        return self.runtime.batch
+
+    def open(self, batch: int, on_message: Callable[[str], None] = lambda _: None) -> Backend:
+        """Open the backend for a batch."""
+        runtime = self.runtime
+        return open_backend(
+            runtime.backend,
+            self.bundle,
+            self.graph,
+            device=runtime.device,
+            batch=batch,
+            build=runtime.build,
+            on_message=on_message,
+        )
+
+    def latents(self) -> Latents:
+        """Return what draws the latents, for one thread."""
+        latent = self.bundle.latent
+        return Latents(dim=latent.dim, distribution=latent.distribution, seed=self.seed, truncation=self.truncation)
+
+    def renderer(self, backend: Backend) -> Renderer:
+        """Open one more stream through a backend."""
+        return Renderer(backend.lane(), backend.batch, self.latents(), self.labels, self.schema)
+
+    def allowance(self, batch: int) -> Allowance | None:
+        """Return what a batch may cost on a processor; None on a GPU, where building an engine takes minutes."""
+        limited = self.runtime.device == "cpu"
+        return Allowance.of(self.bundle, len(self.graph.onnx), batch) if limited else None
+
+
+def open_checked(generation: Generation, on_message: Callable[[str], None] = lambda _: None) -> First:
     """Open a backend and render its first batch: twice, within limits, not degenerate, each row as it is alone.
 
     Args:
-        bundle: the generator.
-        graph: which of its graphs.
-        batch: samples per call.
-        open_at: opens the backend for a batch.
-        new_latents: makes latents for one thread.
-        new_labels: makes labels for one thread; None without classes.
-        limited: whether :class:`Allowance` holds, as it does on a processor. Building an engine takes minutes.
-        schema: the fields of the dataset.
+        generation: what to open.
+        on_message: called with what the user should know, such as that an engine is built.
 
     Raises:
         BackendError: one of the checks failed, or the runtime did.
     """
 
-    def render(opened: Backend) -> Renderer:
-        return Renderer(opened.lane(), opened.batch, new_latents(), new_labels(), schema)
+    def open_at(batch: int) -> Backend:
+        return generation.open(batch, on_message)
 
-    def allow(size: int) -> Allowance | None:
-        return Allowance.of(bundle, len(graph.onnx), size) if limited else None
-
-    first = render_first_batch(open_at, render, batch, allow=allow)
+    bundle, labels = generation.bundle, generation.labels
+    first = render_first_batch(open_at, generation.renderer, generation.batch, allow=generation.allowance)
     backend, samples = first
-    refuse_broken(samples, bundle, backend, new_latents(), new_labels())
+    refuse_broken(samples, bundle, backend, generation.latents(), labels)
     check_batch(
         samples,
         backend,
-        graph,
+        generation.graph,
         bundle,
         open_one=lambda: open_reference(bundle) if backend.name in BUILT else open_at(1),
-        render=render,
-        allowance=allow(batch),
+        render=generation.renderer,
+        allowance=generation.allowance(generation.batch),
     )
     return first

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
-from gen_engine.engine.render.lanes import Stopped, StopSignal
 from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.render.threads import Stopped, StopSignal
 from gen_engine.engine.sample.schema import Batch, Ragged
 
 TICKET_BATCHES = 4

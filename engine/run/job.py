@@ -1,15 +1,18 @@
-"""A job: a request that was opened and settled in every detail, with all that lanes share."""
+"""A job: a request or a plan with every choice made, and its generator opened.
+
+``open_job`` resolves a request (reads the bundle's records, opens nothing), opens its generator, and settles the plan
+from the first batch. ``open_plan`` opens a plan that was settled before, as ``gen-engine verify`` does.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from gen_engine.engine.backends import open_backend
 from gen_engine.engine.backends.choose import choose
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.base.digests import sha256_bytes
@@ -21,80 +24,122 @@ from gen_engine.engine.identity.labels import LabelPlan, Labels, parse_labels
 from gen_engine.engine.identity.latents import ALGORITHM, Latents, check_truncation
 from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
-from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
+from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime, SampleRequest
 from gen_engine.engine.plan.shard_size import settle_shard_size
-from gen_engine.engine.render.opening import open_checked
+from gen_engine.engine.render.first_batch import First
+from gen_engine.engine.render.opening import Generation, open_checked
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.sample.schema import Batch, Layout, Schema
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format
 from gen_engine.engine.writers.shard import is_encoded
 
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """A request with every choice made, before anything is opened."""
+
+    request: SampleRequest
+    generation: Generation
+    label_plan: LabelPlan | None
+    format: Format
+    codec: Codec
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """An opened request: everything that lanes share."""
+    """A plan and its opened generator: everything that workers share."""
 
-    request: SampleRequest
+    request: SampleRequest | None
+    """What the plan was settled from; None for a job that was opened from a plan."""
+
     plan: Plan
     bundle: Bundle
     backend: Backend
     format: Format
     codec: Codec
-    new_labels: Callable[[], Labels | None] = field(repr=False)
+    labels: Labels | None = field(repr=False)
 
     first_batch: Batch = field(repr=False)
     """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint."""
 
     def renderer(self) -> Renderer:
-        """Open a lane."""
-        latents = _latents(self.bundle, self.plan.seed, self.plan.truncation)
-        lane, schema = self.backend.lane(), self.plan.layout.schema
-        return Renderer(lane, self.backend.batch, latents, self.new_labels(), schema, self.first_batch)
+        """Open one more stream through the backend."""
+        latent, plan = self.bundle.latent, self.plan
+        latents = Latents(dim=latent.dim, distribution=latent.distribution, seed=plan.seed, truncation=plan.truncation)
+        lane, schema = self.backend.lane(), plan.layout.schema
+        return Renderer(lane, self.backend.batch, latents, self.labels, schema, self.first_batch)
 
 
-def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None] = lambda _: None) -> Job:
+def open_job(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], None] = lambda _: None) -> Job:
     """Open the backend and settle the plan. Touches no output.
 
     Args:
         request: what is asked for.
         bundle: the generator.
-        note: hears what the user should know of the choice of the graph.
+        on_message: called with what the user should know of the choice of the graph.
 
     Raises:
         RequestError: the request does not fit the bundle.
         BackendUnavailable, WriterUnavailable: something it needs does not work here.
+        BackendError: the first batch does not fit into memory, or is not what it should be.
+    """
+    resolved = resolve(request, bundle, on_message)
+    backend, first_batch = first = open_checked(resolved.generation, on_message)
+    plan = settle(resolved, first)
+    _log.info("%s: %s", bundle.name, plan.compute)
+    return Job(
+        request=request,
+        plan=plan,
+        bundle=bundle,
+        backend=backend,
+        format=resolved.format,
+        codec=resolved.codec,
+        labels=resolved.generation.labels,
+        first_batch=first_batch,
+    )
+
+
+def resolve(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], None]) -> Resolved:
+    """Make every choice of a request. Reads the bundle's records and a label file; opens no device.
+
+    Raises:
+        RequestError, BackendUnavailable, WriterUnavailable: as :func:`open_job`.
     """
     form = open_format(request.format)
     codec = _choose_codec(request, form, bundle)
     check_truncation(bundle.latent.distribution, request.truncation)
-    label_plan, new_labels = _open_labels(request, bundle)
-    name, graph = choose(
-        bundle,
-        backend=request.backend,
-        device=request.device,
-        precision=request.precision,
-        batch=request.batch,
-        note=note,
+    label_plan, labels = _resolve_labels(request, bundle)
+    backend, graph = choose(bundle, request.runtime, on_message)
+    runtime = Runtime(
+        backend=backend,
+        device=request.runtime.device,
+        precision=graph.precision,
+        batch=_resolve_batch(request.runtime.batch, bundle, graph),
+        build=request.runtime.build,
     )
-    batch = _settle_batch(request, bundle, graph)
-    schema = bundle.schema(with_latents=request.with_latents)
-    backend, first_batch = open_checked(
-        bundle,
-        graph,
-        batch,
-        open_at=lambda size: open_backend(
-            name, bundle, graph, device=request.device, batch=size, build=request.build, note=note
-        ),
-        new_latents=lambda: _latents(bundle, request.seed, request.truncation),
-        new_labels=new_labels,
-        limited=request.device == "cpu",
-        schema=schema,
+    generation = Generation(
+        bundle=bundle,
+        graph=graph,
+        runtime=runtime,
+        seed=request.seed,
+        truncation=request.truncation,
+        labels=labels,
+        schema=bundle.schema(with_latents=request.with_latents),
     )
-    layout = Layout(schema=schema, shards=1)
-    _check_storage(form, codec, layout, first_batch)
-    shard_size = settle_shard_size(request, form, codec, layout, first_batch)
-    plan = Plan(
+    return Resolved(request=request, generation=generation, label_plan=label_plan, format=form, codec=codec)
+
+
+def settle(resolved: Resolved, first: First) -> Plan:
+    """Return the plan of a resolved request whose first batch was rendered."""
+    request, bundle, form, codec = resolved.request, resolved.generation.bundle, resolved.format, resolved.codec
+    (backend, first_batch), schema = first, resolved.generation.schema
+    one_shard = Layout(schema=schema, shards=1)
+    _check_storage(form, codec, one_shard, first_batch)
+    shard_size = settle_shard_size(request, form, codec, one_shard, first_batch)
+    return Plan(
         bundle_name=bundle.name,
         bundle_digest=bundle.digest,
         generator_id=bundle.generator_id,
@@ -102,24 +147,14 @@ def open_job(request: SampleRequest, bundle: Bundle, note: Callable[[str], None]
         seed=request.seed,
         distribution=bundle.latent.distribution,
         truncation=request.truncation,
-        labels=label_plan,
-        layout=dataclasses.replace(layout, shards=shard_count(request.count, shard_size)),
+        labels=resolved.label_plan,
+        layout=Layout(schema=schema, shards=shard_count(request.count, shard_size)),
         format=form.name,
         format_id=form.identity,
         codec_id=None if form.holds_arrays else codec.identity,
         shard_size=shard_size,
         shard_bytes=request.shard_bytes,
-        compute=_computation(backend, graph, batch, fingerprint(first_batch, schema)),
-    )
-    return Job(
-        request=request,
-        plan=plan,
-        bundle=bundle,
-        backend=backend,
-        format=form,
-        codec=codec,
-        new_labels=new_labels,
-        first_batch=first_batch,
+        compute=_compute(backend, resolved.generation.graph, fingerprint(first_batch, schema)),
     )
 
 
@@ -141,31 +176,29 @@ def open_plan(plan: Plan, bundle: Bundle, labels: Labels | None = None) -> Job:
     codec = open_codec("raw" if plan.codec_id is None else plan.codec_id.partition("/")[0])
     if form.holds_arrays is not (plan.codec_id is None):
         raise DatasetError(f"its plan is inconsistent: format {form.name} with codec {plan.codec_id}")
-    graph = find_graph(bundle, compute.graph)
-    if graph is None:
-        raise RequestError(
-            f"the dataset was made by variant {compute.backend}-{compute.precision} (sha256 "
-            f"{(compute.graph or '')[:12]}…), and {bundle.path} no longer has it: it was compiled again or never "
-            "there; give a copy of the bundle that has it with --bundle"
-        )
-    backend = open_backend(compute.backend, bundle, graph, device=compute.device, batch=compute.batch)
     schema = plan.layout.schema
-    names = schema.class_names or ()
-
-    def new_labels() -> Labels | None:
-        return labels if plan.labels is None or labels is not None else Labels(plan.labels, names, plan.seed)
-
-    latents = _latents(bundle, plan.seed, plan.truncation)
-    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, new_labels(), schema)) as renderer:
+    if plan.labels is not None and labels is None:
+        labels = Labels(plan.labels, schema.class_names or (), plan.seed)
+    generation = Generation(
+        bundle=bundle,
+        graph=_find_graph(plan, bundle),
+        runtime=Runtime(backend=compute.backend, device=compute.device, batch=compute.batch),
+        seed=plan.seed,
+        truncation=plan.truncation,
+        labels=labels,
+        schema=schema,
+    )
+    backend = generation.open(compute.batch)
+    with contextlib.closing(generation.renderer(backend)) as renderer:
         first_batch = renderer.array(0, backend.batch)
     return Job(
-        request=SampleRequest(count=plan.count, seed=plan.seed),
+        request=None,
         plan=plan,
         bundle=bundle,
         backend=backend,
         format=form,
         codec=codec,
-        new_labels=new_labels,
+        labels=labels,
         first_batch=first_batch,
     )
 
@@ -185,6 +218,18 @@ def _check_generator(plan: Plan, bundle: Bundle) -> None:
         raise DatasetError("its plan is inconsistent: its fields are not those of its generator")
 
 
+def _find_graph(plan: Plan, bundle: Bundle) -> Graph:
+    compute = plan.compute
+    graph = find_graph(bundle, compute.graph)
+    if graph is None:
+        raise RequestError(
+            f"the dataset was made by variant {compute.backend}-{compute.precision} (sha256 "
+            f"{(compute.graph or '')[:12]}…), and {bundle.path} no longer has it: it was compiled again or never "
+            "there; give a copy of the bundle that has it with --bundle"
+        )
+    return graph
+
+
 def fingerprint(first_batch: Batch, schema: Schema) -> str:
     """Return the SHA-256 of what the generator made of the first batch, one field after the other."""
     return sha256_bytes(b"".join(np.asarray(first_batch[one.name]).tobytes() for one in schema.outputs))
@@ -198,31 +243,26 @@ def _check_storage(form: Format, codec: Codec, layout: Layout, first: Batch) -> 
             codec.encode(np.asarray(first[one.name])[:1])
 
 
-def _computation(backend: Backend, graph: Graph, batch: int, fingerprint: str) -> Compute:
+def _compute(backend: Backend, graph: Graph, fingerprint: str) -> Compute:
     return Compute(
         backend=backend.name,
         version=backend.version,
         device=backend.device.partition(":")[0],
         precision=backend.precision,
-        batch=batch,
+        batch=backend.batch,
         fingerprint=fingerprint,
         graph=None if graph.origin == CANONICAL else graph.sha256,
         engine=backend.engine,
     )
 
 
-def _latents(bundle: Bundle, seed: int, truncation: float | None) -> Latents:
-    latent = bundle.latent
-    return Latents(dim=latent.dim, distribution=latent.distribution, seed=seed, truncation=truncation)
-
-
-def _settle_batch(request: SampleRequest, bundle: Bundle, graph: Graph) -> int:
-    if bundle.fixed_batch is not None and request.batch not in (None, bundle.fixed_batch):
+def _resolve_batch(requested: int | None, bundle: Bundle, graph: Graph) -> int:
+    if bundle.fixed_batch is not None and requested not in (None, bundle.fixed_batch):
         raise RequestError(
-            f"batch {request.batch}: the graph of bundle {bundle.name} runs at its own batch of {bundle.fixed_batch} "
+            f"batch {requested}: the graph of bundle {bundle.name} runs at its own batch of {bundle.fixed_batch} "
             "only; leave --batch out"
         )
-    return request.batch or graph.batch or DEFAULT_BATCH
+    return requested or graph.batch or DEFAULT_BATCH
 
 
 def _choose_codec(request: SampleRequest, form: Format, bundle: Bundle) -> Codec:
@@ -243,14 +283,13 @@ def _choose_codec(request: SampleRequest, form: Format, bundle: Bundle) -> Codec
     return codec
 
 
-def _open_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | None, Callable[[], Labels | None]]:
+def _resolve_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | None, Labels | None]:
     if bundle.labels is None:
         if request.labels is not None:
             raise RequestError(f"labels {request.labels!r}: bundle {bundle.name} has no classes; leave --labels out")
-        return None, lambda: None
+        return None, None
     names = bundle.labels.names
-    if request.labels is None:
-        balanced = LabelPlan(kind="balanced")
-        return balanced, lambda: Labels(balanced, names, request.seed)
-    plan, file = parse_labels(request.labels, names, request.count)
-    return plan, lambda: Labels(plan, names, request.seed, file)
+    plan, file = LabelPlan(kind="balanced"), None
+    if request.labels is not None:
+        plan, file = parse_labels(request.labels, names, request.count)
+    return plan, Labels(plan, names, request.seed, file)

@@ -1,47 +1,57 @@
-"""A process a device: each opens its lanes for itself, and is told by this process which item to work on next.
+"""Shards in worker processes, one per device. Each opens the job for itself and runs its threads there.
 
-A lane here is a proxy: it sends an item through a pipe, hears how the work goes on and returns its result, so whoever
-runs lanes need not know in which process they are. The processes hold nothing that must be kept: one that is killed
-costs the items that it was at.
+A worker asks for a shard's number when one of its threads is free, and reports what it rendered and committed. It holds
+nothing that must be kept: one that is killed loses the shards that it was rendering.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
+import os
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from multiprocessing import resource_tracker
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import connection, resource_tracker
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any, NamedTuple, TypeAlias
 
+from gen_engine.engine.commit.ledger import Committer
 from gen_engine.engine.errors import BackendError, EngineError
+from gen_engine.engine.render.threads import Stopped, thread_limit
+from gen_engine.engine.run.executor import CommittedShard, Progress, Task
+from gen_engine.engine.run.threads import ThreadExecutor
 
-Heard: TypeAlias = Callable[[int], None]
-"""Told how many more samples were made, 0 to say that it goes on; raises to end the work in the middle."""
+_log = logging.getLogger(__name__)
 
-Work: TypeAlias = Callable[[Any, Heard], Any]
-"""One lane: an item in, its result out. Both go through a pipe if it is another process's."""
+_REPORT_S = 0.1
+"""A worker reports rendered samples no more often: a message per batch would keep the driver busy."""
 
-Opener: TypeAlias = Callable[[str, int], AbstractContextManager[Sequence[Work]]]
-"""Opens so many lanes on a device; called in the device's own process."""
-
-_TELL_EVERY_S = 0.1
-"""A message a batch would keep this process busy with nothing but hearing."""
-
-_LOOK_UP_S = 0.1
+_POLL_S = 0.1
 _PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S = 2.0
-"""How long processes may take to end by themselves; then they are killed."""
+"""How long workers may take to end by themselves; then they are killed."""
+
+
+class Free(NamedTuple):
+    """A thread of the worker is free: the driver answers with a shard's number, or None if there is no more."""
+
+
+class Rendered(NamedTuple):
+    """So many more samples were rendered."""
+
+    samples: int
+
+
+class Done(NamedTuple):
+    """All that the worker was given is committed."""
 
 
 class Failure(NamedTuple):
-    """What went wrong in a process, in a form that passes a pipe."""
+    """What went wrong in a worker, in a form that can be pickled."""
 
     kind: type[EngineError] | None
     """Its class if it was raised on purpose; None for a bug."""
@@ -51,76 +61,112 @@ class Failure(NamedTuple):
     traceback: str
 
 
-class RemoteCause(Exception):
-    """What caused an error in a device's process; ``traceback`` is all that was known of it there."""
+Message: TypeAlias = Free | Rendered | CommittedShard | Done | Failure
 
-    def __init__(self, said: str, traceback: str) -> None:
-        super().__init__(said)
+
+class RemoteCause(Exception):
+    """The cause of an error in a worker; ``traceback`` is where it was raised there."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
         self.traceback = traceback
 
 
-class DeviceProcesses:
-    """Processes with lanes, one a device, open until the block is left.
+class ProcessExecutor:
+    """Runs shards in one worker process per device. See :class:`~gen_engine.engine.run.executor.Executor`.
 
     Args:
-        opener: opens lanes in each process; pickled on the way there.
-        devices: one for each process.
-        lanes: how many lanes each has.
-
-    Raises:
-        EngineError: a device cannot be opened, with the class and the message that its process had.
-        BackendError: a process ended by itself.
+        devices: one per process, all of one model.
+        workers: threads, shared out among the processes; no more processes than that are started.
     """
 
-    def __init__(self, opener: Opener, devices: Sequence[str], lanes: int) -> None:
-        self.lanes: list[Work] = []
-        """Those of all devices, taking turns, so that the first ones are not all on one."""
-        self._opener, self._devices, self._count = opener, devices, lanes
-        self._pipes: list[Connection] = []
-        self._processes: list[Any] = []
+    def __init__(self, devices: Sequence[str], workers: int) -> None:
+        self._devices = devices[:workers]
+        self._threads = -(-workers // len(self._devices))
 
-    def __enter__(self) -> DeviceProcesses:
+    def run(self, task: Task, committer: Committer, shards: Iterable[int], progress: Progress) -> None:
+        """Render and commit every shard, in the process whose thread is free first."""
+        numbers = iter(shards)
+        workers: dict[Connection, _Worker] = {}
         try:
-            opened = [self._start(device) for device in self._devices]
-            for lanes in opened:
-                for lane in lanes:
-                    lane.wait_until_ready()
-        except BaseException:
-            self._end()
-            raise
-        self.lanes = [lane for turn in zip(*opened, strict=True) for lane in turn]
-        return self
+            for device in self._devices:
+                worker = _Worker(task, committer, device, self._threads)
+                workers[worker.pipe] = worker
+            running = dict(workers)
+            while running:
+                for pipe in connection.wait(list(running), _POLL_S):
+                    assert isinstance(pipe, Connection)
+                    if running[pipe].handle_message(numbers, progress):
+                        del running[pipe]
+        finally:
+            _end(list(workers.values()))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
 
-    def _start(self, device: str) -> list[_RemoteLane]:
+class _Worker:
+    """The driver's end of one worker process."""
+
+    def __init__(self, task: Task, committer: Committer, device: str, threads: int) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would share the parent's CUDA context and locks
-        pipes = [context.Pipe() for _ in range(self._count)]
-        theirs = [their_end for _, their_end in pipes]
-        process = context.Process(
-            target=_serve, args=(self._opener, device, theirs), name=f"device-{device}", daemon=True
+        self.device = device
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(
+            target=_serve, args=(task, committer, device, threads, theirs), name=f"device-{device}", daemon=True
         )
-        self._pipes += [our_end for our_end, _ in pipes]
-        with _signals_held_back():
-            process.start()
-        self._processes.append(process)
-        for their_end in theirs:
-            their_end.close()  # so that we read its end when the process has gone
-        return [_RemoteLane(device, process, our_end) for our_end, _ in pipes]
+        try:
+            with thread_limit(), _signals_held_back():
+                self.process.start()
+        except BaseException:
+            self.pipe.close()
+            raise
+        finally:
+            theirs.close()  # so that we read its end when the process has gone
+        _log.debug("device %s: worker process %s started", device, self.process.pid)
 
-    def _end(self) -> None:
-        """Close the pipes, which ends the processes in order; kill those that do not notice."""
-        for pipe in self._pipes:
-            pipe.close()
-        latest = time.monotonic() + _PATIENCE_S
-        for process in self._processes:
-            process.join(max(0.0, latest - time.monotonic()))
-            if process.is_alive():
-                process.kill()
-                process.join()
+    def handle_message(self, numbers: Iterator[int], progress: Progress) -> bool:
+        """Handle the worker's next message, and return whether it was its last.
+
+        Raises:
+            EngineError: the worker's own, or BackendError if its process has ended.
+        """
+        try:
+            message: Message = self.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise BackendError(self._how_it_ended()) from error
+        if isinstance(message, Failure):
+            raise _error_of(message, self.device)
+        if isinstance(message, Free):
+            with contextlib.suppress(OSError):  # it has gone: how it ended is read next
+                self.pipe.send(next(numbers, None))
+        elif isinstance(message, Rendered):
+            progress.rendered(message.samples)
+        elif isinstance(message, CommittedShard):
+            progress.committed(message)
+        return isinstance(message, Done)
+
+    def _how_it_ended(self) -> str:
+        self.process.join(_PATIENCE_S)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            number = -code
+            name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
+            what = f"was killed by signal {number} ({name})"
+            hint = "; the system kills a process like that when memory runs out" if number == signal.SIGKILL else ""
+        else:
+            what, hint = f"ended by itself with code {code}", ""
+        return f"the process of device {self.device} {what}{hint}; run the same command again: finished shards are kept"
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    """Close the pipes, which ends the processes in order; kill those that do not notice."""
+    for worker in workers:
+        worker.pipe.close()
+    latest = time.monotonic() + _PATIENCE_S
+    for worker in workers:
+        worker.process.join(max(0.0, latest - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.process.close()
 
 
 @contextlib.contextmanager
@@ -146,53 +192,6 @@ def _signals_held_back() -> Iterator[None]:
             signal.raise_signal(number)
 
 
-class _RemoteLane:
-    """Our end of one lane of a process. Used by one thread."""
-
-    def __init__(self, device: str, process: Any, pipe: Connection) -> None:
-        self._device, self._process, self._pipe = device, process, pipe
-
-    def wait_until_ready(self) -> None:
-        """Return when the process has opened the lane."""
-        self._receive(lambda _: None)
-
-    def __call__(self, item: Any, heard: Heard) -> Any:
-        """Have the process work on an item; return the result."""
-        with contextlib.suppress(OSError):  # it has gone: what it said before, or how it ended, is read below
-            self._pipe.send(item)
-        while True:
-            samples, result = self._receive(heard)
-            heard(samples)
-            if result is not None:
-                return result
-
-    def _receive(self, heard: Heard) -> tuple[int, Any]:
-        try:
-            while not self._pipe.poll(_LOOK_UP_S):
-                heard(0)
-            said = self._pipe.recv()
-        except (EOFError, OSError) as error:
-            raise BackendError(self._how_it_ended()) from error
-        if isinstance(said, Failure):
-            raise _error_of(said, self._device)
-        samples, result = said
-        return samples, result
-
-    def _how_it_ended(self) -> str:
-        self._process.join(_PATIENCE_S)
-        code = self._process.exitcode
-        if code is not None and code < 0:
-            number = -code
-            name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-            what = f"was killed by signal {number} ({name})"
-            hint = "; the system kills a process like that when memory runs out" if number == signal.SIGKILL else ""
-        else:
-            what, hint = f"ended by itself with code {code}", ""
-        return (
-            f"the process of device {self._device} {what}{hint}; run the same command again: finished shards are kept"
-        )
-
-
 def _error_of(failure: Failure, device: str) -> Exception:
     """Return the error as it was raised there; a bug with the whole traceback of its process."""
     if failure.kind is None:
@@ -202,49 +201,85 @@ def _error_of(failure: Failure, device: str) -> Exception:
     return error
 
 
-def _serve(opener: Opener, device: str, pipes: Sequence[Connection]) -> None:
-    """Be a device's process: open its lanes, and serve each pipe on a thread until its other end is closed."""
+class _Driver:
+    """The worker's end: numbers that come from the driver, and progress that goes to it. Used by many threads.
+
+    A pipe that was closed means that the job is over or being stopped: it raises Stopped.
+    """
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._sending = threading.Lock()
+        self._unreported, self._reported = 0, time.monotonic()
+
+    def numbers(self) -> Iterator[int]:
+        """Yield the shards that the driver hands out. For one thread at a time."""
+        while True:
+            self.send(Free())
+            with _stopped_if_closed():
+                number = self._pipe.recv()
+            if number is None:
+                return
+            yield number
+
+    def rendered(self, samples: int) -> None:
+        """Report so many more samples, now or together with the next ones."""
+        with self._sending:
+            self._unreported += samples
+            if time.monotonic() - self._reported >= _REPORT_S:
+                self._report()
+
+    def committed(self, shard: CommittedShard) -> None:
+        """Report a shard, after all of its samples."""
+        with self._sending:
+            self._report()
+            self._send(shard)
+
+    def send(self, message: Message) -> None:
+        """Send a message."""
+        with self._sending:
+            self._send(message)
+
+    def _report(self) -> None:
+        if self._unreported:
+            self._send(Rendered(self._unreported))
+        self._unreported, self._reported = 0, time.monotonic()
+
+    def _send(self, message: Message) -> None:
+        with _stopped_if_closed():
+            self._pipe.send(message)
+
+
+@contextlib.contextmanager
+def _stopped_if_closed() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise Stopped from error
+
+
+def _serve(task: Task, committer: Committer, device: str, threads: int, pipe: Connection) -> None:
+    """Be a worker process."""
     for number in _PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent ends us in order
-    try:
-        with opener(device, len(pipes)) as works:
-            threads = [threading.Thread(target=_serve_lane, args=pair) for pair in zip(works, pipes, strict=True)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-    except BaseException as error:
-        for pipe in pipes:
-            _send(pipe, _failure_of(error))
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    driver = _Driver(pipe)
+    with contextlib.suppress(Stopped):
+        try:
+            ThreadExecutor(threads, task.open(device)).run(task, committer, driver.numbers(), driver)
+            driver.send(Done())
+        except Stopped:
+            return
+        except BaseException as error:
+            driver.send(_failure_of(error))
 
 
-def _serve_lane(work: Work, pipe: Connection) -> None:
-    """Work on what comes, until nothing does any more."""
-    untold, told = 0, time.monotonic()
-
-    def heard(samples: int) -> None:
-        nonlocal untold, told
-        untold += samples
-        if time.monotonic() - told >= _TELL_EVERY_S:
-            pipe.send((untold, None))  # raises if the other end was closed, which ends the work
-            untold, told = 0, time.monotonic()
-
-    try:
-        pipe.send((0, None))
-        while True:
-            item = pipe.recv()
-            result = work(item, heard)
-            pipe.send((untold, result))
-            untold = 0
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # nobody waits for us: the job is over, or being stopped
-    except BaseException as error:
-        _send(pipe, _failure_of(error))
-
-
-def _send(pipe: Connection, failure: Failure) -> None:
-    with contextlib.suppress(OSError):
-        pipe.send(failure)
+def _end_with_parent() -> None:
+    """End this process when the driver was killed: it must not commit beside the next one, nor hang in a library."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _failure_of(error: BaseException) -> Failure:

@@ -1,13 +1,15 @@
-"""A sampling job from request to finished dataset: shards over lanes."""
+"""A sampling job from request to finished dataset: the ledger, an executor, and what the job ends with."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.commit import card
@@ -17,19 +19,21 @@ from gen_engine.engine.errors import RequestError
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.plan.shard_set import MissingShards
-from gen_engine.engine.render.lanes import Behind, StopSignal, run_lanes
+from gen_engine.engine.run.executor import CommittedShard, Executor, Task
 from gen_engine.engine.run.job import Job
-from gen_engine.engine.run.shards import Render, Rendered, aborted_on_error, shard_renderers
-from gen_engine.engine.sample.shard import Shard
+from gen_engine.engine.run.processes import ProcessExecutor
+from gen_engine.engine.run.threads import ThreadExecutor
 
 MAX_WORKERS = 1024
 
+_log = logging.getLogger(__name__)
+
 
 class Monitor(Protocol):
-    """Hears how a job goes on. Called from any lane, so it must be quick and thread-safe."""
+    """How a job goes on, for the user. Called from any thread, so it must be quick and thread-safe."""
 
-    def started(self, total: int, done: int, lanes: int) -> None:
-        """``done`` of ``total`` samples were finished by an earlier run; ``lanes`` lanes go on from there."""
+    def started(self, total: int, done: int, workers: int) -> None:
+        """``done`` of ``total`` samples were finished by an earlier run; ``workers`` go on from there."""
         ...
 
     def rendered(self, samples: int) -> None:
@@ -40,7 +44,7 @@ class Monitor(Protocol):
         """A shard of so many samples and bytes is finished."""
         ...
 
-    def note(self, message: str) -> None:
+    def message(self, text: str) -> None:
         """Something the user should know and need not act on."""
         ...
 
@@ -69,6 +73,15 @@ class Outcome:
     """What the dataset still waits for; None if it is finished."""
 
 
+@dataclass(frozen=True)
+class Draft:
+    """What a job ends with besides its shards and its preview, from its bundle and format. Can be pickled."""
+
+    card: str
+    index: Mapping[str, Any] | None
+    """What the format's index says besides the shards; None for a format without one."""
+
+
 def write_dataset(
     job: Job,
     out: str | Path,
@@ -83,97 +96,124 @@ def write_dataset(
     Args:
         job: what to do.
         out: the dataset's directory or URL.
-        workers: lanes that run in parallel, 1 to :data:`MAX_WORKERS`; None for one a processor. Cannot change a byte.
+        workers: threads that run shards, 1 to :data:`MAX_WORKERS`; None for one per processor. Cannot change a byte.
         part: which shards to make. The part that makes the last one finishes the dataset.
-        monitor: hears how it goes.
-        devices: where to run, a process each, if they are several; the lanes are shared out among them. They must be
-            of the job's kind, and cannot change a byte: one that would is refused.
+        monitor: told how it goes.
+        devices: where to run, if they are several: one worker process per device, with the threads shared out among
+            them. They must be of the job's kind, and cannot change a byte: one that would is refused.
 
     Raises:
         OutputError: the place is refused, or a write failed; what is finished stays.
-        BackendError: the generator failed, or a device's process ended.
+        BackendError: the generator failed, or a worker process ended.
         BackendUnavailable: a device cannot be opened, or makes other bytes than the job's.
-        KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
+        KeyboardInterrupt: passed on after the workers have stopped; the same call resumes.
     """
-    began = time.monotonic()
-    lanes = lane_count(workers, len(part.shards(job.plan.layout.shards)))
-    with Ledger(out, job.plan, part) as ledger:
+    return run_task(
+        Task.of(job),
+        partial(local_executor, job, devices),
+        out,
+        draft=make_draft(job),
+        draw=partial(draw_preview, job),
+        workers=worker_count(workers, len(part.shards(job.plan.layout.shards))),
+        part=part,
+        monitor=monitor,
+    )
+
+
+def run_task(
+    task: Task,
+    executor: Callable[[int], Executor],
+    out: str | Path,
+    *,
+    draft: Draft,
+    draw: Callable[[], bytes],
+    workers: int,
+    part: Part,
+    monitor: Monitor,
+) -> Outcome:
+    """Run a task's shards by any executor. Needs neither the device nor its runtime in this process.
+
+    Args:
+        task: which shards there are, and what workers open.
+        executor: makes the executor for so many workers.
+        out: the dataset's directory or URL, which workers see as well.
+        draft: what the job ends with.
+        draw: returns the preview, a PNG; called unless an earlier run has written it.
+        workers: how many run at most.
+        part: which shards to make.
+        monitor: told how it goes.
+
+    Raises:
+        EngineError: as :func:`write_dataset`.
+    """
+    began, plan = time.monotonic(), task.plan
+    with Ledger(out, plan, part) as ledger:
         for damage in ledger.damage:
-            monitor.note(str(damage))
-        total = job.plan.samples(part)
-        left = 0 if ledger.complete else total - job.plan.samples_in(ledger.done)
-        monitor.started(total, total - left, lanes)
-        unfinished = None if ledger.complete else _go_on(job, ledger, lanes, monitor, devices)
+            monitor.message(str(damage))
+        total = plan.samples(part)
+        left = 0 if ledger.complete else total - plan.samples_in(ledger.done)
+        _log.info("part %s of %s: %d shards are left, at most %d workers", part, out, ledger.left, workers)
+        monitor.started(total, total - left, workers)
+        unfinished = None
+        if not ledger.complete:
+            ledger.prepare(draft.card, draft.index, draw)
+            if ledger.left:
+                run = executor(min(workers, ledger.left)).run
+                run(task, ledger.committer, ledger.todo(), _Progress(ledger, monitor))
+            unfinished = ledger.finish()
         return Outcome(
             out=out,
             samples=total,
             bytes=ledger.bytes_done,
             rendered=left,
             seconds=time.monotonic() - began,
-            plan=job.plan,
+            plan=plan,
             part=part,
             unfinished=unfinished,
         )
 
 
-def _go_on(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> MissingShards | None:
-    _prepare(job, ledger)
-    _write_shards(job, ledger, lanes, monitor, devices)
-    return ledger.finish()
+def local_executor(job: Job, devices: Sequence[str], workers: int) -> Executor:
+    """Return what runs a job on this machine: worker processes for several devices, else threads of this process."""
+    if len(devices) > 1 and workers > 1:
+        return ProcessExecutor(devices, workers)
+    return ThreadExecutor(workers, job)
 
 
-def _write_shards(job: Job, ledger: Ledger, lanes: int, monitor: Monitor, devices: Sequence[str]) -> None:
-    stop = StopSignal()
-
-    def work_on(render: Render, behind: Behind) -> Callable[[int], None]:
-        def heard(samples: int) -> None:
-            monitor.rendered(samples)
-            stop.check()
-
-        def commit(shard: Shard, rendered: Rendered) -> None:
-            with aborted_on_error(rendered):
-                files = rendered.commit()
-            ledger.commit(shard.number, files)
-            monitor.committed(_size(shard), sum(file.bytes for file in files))
-
-        def work(number: int) -> None:
-            shard = job.plan.shard(number)
-            rendered = render(shard, heard)
-            with aborted_on_error(rendered):
-                behind.run(lambda: commit(shard, rendered))
-
-        return work
-
-    with (
-        shard_renderers(job, ledger.scratch, min(lanes, ledger.left), devices) as opened,
-        contextlib.ExitStack() as commits,
-    ):
-        behinds = [Behind(stop) for _ in opened]
-        for behind in behinds:
-            commits.callback(behind.wait)  # whatever becomes of the lanes, no commit outlives the job
-        run_lanes([work_on(*pair) for pair in zip(opened, behinds, strict=True)], ledger.todo(), stop)
+def make_draft(job: Job) -> Draft:
+    """Return what a job ends with, while its bundle is at hand."""
+    return Draft(
+        card=card.readme(job.plan, job.bundle, job.format),
+        index=job.format.index_head(job.plan.layout, job.codec),
+    )
 
 
-def _prepare(job: Job, ledger: Ledger) -> None:
-    """Settle all that the job ends with while the bundle and the backend are at hand."""
-
-    def draw() -> bytes:
-        shown = min(job.plan.count, SAMPLES)
-        with contextlib.closing(job.renderer()) as renderer:
-            return preview(renderer.render(0, shown), job.plan.layout.schema)
-
-    index = job.format.index_head(job.plan.layout, job.codec)
-    ledger.prepare(card.readme(job.plan, job.bundle, job.format), index, draw)
+def draw_preview(job: Job) -> bytes:
+    """Return a PNG of a job's first samples."""
+    shown = min(job.plan.count, SAMPLES)
+    with contextlib.closing(job.renderer()) as renderer:
+        return preview(renderer.render(0, shown), job.plan.layout.schema)
 
 
-def lane_count(workers: int | None, shards: int) -> int:
-    """Return how many lanes to run: as asked or one a processor, and no more than there are shards."""
+def worker_count(workers: int | None, shards: int) -> int:
+    """Return how many workers to run: as requested or one per processor, and no more than there are shards."""
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise RequestError(
-            f"workers {workers}: it must be between 1 and {MAX_WORKERS}; leave it out for one a processor"
+            f"workers {workers}: it must be between 1 and {MAX_WORKERS}; leave it out for one per processor"
         )
     return max(1, min(workers or usable_cpus(), shards))  # a part may have none
 
 
-def _size(shard: Shard) -> int:
-    return shard.stop - shard.start
+@dataclass(frozen=True)
+class _Progress:
+    """Enters committed shards into the ledger, and passes progress on to the monitor."""
+
+    ledger: Ledger
+    monitor: Monitor
+
+    def rendered(self, samples: int) -> None:
+        self.monitor.rendered(samples)
+
+    def committed(self, shard: CommittedShard) -> None:
+        self.ledger.note_commit(shard.number, shard.bytes)
+        self.monitor.committed(shard.samples, shard.bytes)

@@ -25,7 +25,7 @@ from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.identity.bundle import GENERATOR, PIXELS_OUTPUT, Bundle, refuse_existing
 from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph
 from gen_engine.engine.measure.rounds import Runner, relative_speeds
-from gen_engine.engine.plan.request import DEFAULT_BATCH, SampleRequest
+from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime, SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile.candidates import (
     RECIPES,
@@ -99,7 +99,8 @@ def compile_bundle(
             progress=progress,
         )
         return Compiled(bundle=found, variant=variant, table=())
-    open_job(SampleRequest(count=1, backend="onnxruntime", precision="fp32"), bundle)  # refuses what no job would run
+    canonical = Runtime(backend="onnxruntime", precision="fp32")
+    open_job(SampleRequest(count=1, runtime=canonical), bundle)  # refuses what no job would run
     search = _Search(bundle, options, progress)
     order, table = search.run()
     kept = _gate(bundle, order, options, progress)

@@ -177,7 +177,7 @@ WRONG = [
     (["--markdown", "a.md"], 2, "goes with --compare, --against or --latency"),
     (["--fail-below", "0"], 2, "'0' is no ratio of speeds; write 0.95"),
     (["--fail-below", "nan", "--against", "canonical"], 2, "'nan' is no ratio of speeds"),
-    (["--time-limit", "soon"], 2, "'soon' is no time; write 60s or 2m"),
+    (["--time-limit", "soon"], 2, "'soon' is not a time; write 60s or 2m"),
     (["--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
     (["--backend", "torch"], 2, "unknown backend 'torch': choose one of auto, onnxruntime"),
     (["--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu"),

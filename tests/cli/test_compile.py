@@ -45,7 +45,7 @@ def test_json(tiny: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--budget", "soon"], "'soon' is no time; write 60s or 2m"),
+        (["--budget", "soon"], "'soon' is not a time; write 60s or 2m"),
         (["--budget", "0s"], "'0s' must be above 0"),
         (["--min-psnr", "50"], "go with a --precision of your choice"),
     ],

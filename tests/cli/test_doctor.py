@@ -241,12 +241,12 @@ def test_what_people_read(bundle: Path, capsys: pytest.CaptureFixture[str], monk
     ],
 )
 def test_the_processor(monkeypatch, text: str | None, name: str | None, simd: str) -> None:
-    def read(path: Path, **options: object) -> str:
+    def read(path: str, *limits: object, **options: object) -> str:
         if text is None:
             raise FileNotFoundError
         return text
 
-    monkeypatch.setattr(Path, "read_text", read)
+    monkeypatch.setattr("gen_engine.engine.base.processor.read_text", read)
     rows = {row.name: row for row in doctor_module._processor()}
     assert rows["simd"].detail == simd
     assert rows["name"].detail

@@ -147,6 +147,20 @@ def test_help_states_the_commands_and_the_exit_codes(capsys: pytest.CaptureFixtu
         assert f"\n    {code}" in shown
 
 
+def test_the_library_logs_what_is_asked_for_and_only_itself(tmp_path: Path) -> None:
+    def err(*flags: str) -> str:
+        command = [sys.executable, "-m", "gen_engine.cli.main", *flags, "sample", "-n", "9", "-q"]
+        out = tmp_path / "-".join(["out", *flags])
+        return subprocess.run([*command, "-o", out], capture_output=True, text=True, check=True).stderr
+
+    assert err() == err("--log-level", "warning") == ""
+    info, debug = err("--log-level", "info"), err("--log-level", "debug")
+    assert " INFO gen_engine.engine.run.write: part 1/1 of " in info
+    assert "DEBUG" not in info
+    assert " DEBUG gen_engine.engine.run.shard: shard 0 committed: " in debug
+    assert {line.split()[3].split(".")[0] for line in debug.splitlines()} == {"gen_engine"}
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     from importlib.metadata import version
 

@@ -16,6 +16,7 @@ from tiny_bundle import make_tiny_bundle
 from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
+from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.identity.bundle import Bundle, write_bundle
 from gen_engine.engine.run import estimate
 
@@ -99,7 +100,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
     if json_:
         record = json.loads(said.out)
-        assert (record["shards"], record["lanes"], record["plan"]["count"]) == (100, 2, 10**6)
+        assert (record["shards"], record["workers"], record["plan"]["count"]) == (100, 2, 10**6)
         assert record["bytes"] > 10**6 * 2048
         assert record["seconds"] == pytest.approx(10**6 / record["samples_per_second"], rel=0.1)
     else:
@@ -111,7 +112,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
             "MB",
         ):
             assert word in said.out
-        assert "(measured just now)" in said.out
+        assert "(measured now)" in said.out
         assert said.out.endswith("dry run: nothing was written\n")
 
 
@@ -164,7 +165,7 @@ def test_a_variant_is_named_in_the_plan_and_one_passed_over_is_said_once(
     bundle = with_variant(make_tiny_bundle(tmp_path / "fast.gen", size=6), target="onnxruntime")
     assert sample(bundle, "-n", 100, "--dry-run") == 0
     said = capsys.readouterr()
-    assert "cpu, fp32, batch 4, variant onnxruntime-fp32, 1 lanes" in said.out
+    assert "cpu, fp32, batch 4, variant onnxruntime-fp32, 1 workers" in said.out
     assert said.err == ""
     unmeasured = with_variant(bundle, target="onnxruntime", speedup=None)
     assert sample(unmeasured, "-n", 100, "-o", tmp_path / "out", "-q") == 0
@@ -291,3 +292,23 @@ def test_memory_does_not_grow_with_the_count(tiny: Bundle, tmp_path: Path, forma
         flags = ["-n", count, "-o", tmp_path / f"{count}", "--format", format_, "--codec", "raw", "--workers", 2]
         peaks.append(int(in_a_process(PEAK, tiny.path, *flags)))
     assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_a_whole_job_that_ends_unfinished_may_be_tried_again(
+    tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As when a file is removed while it runs: not a dataset yet, and not an error that is final."""
+    args = ["sample", str(tiny.path), "-n", "30", "--shard-size", "10", "-o", str(tmp_path / "out")]
+    finish = Ledger.finish
+
+    def finish_without_shard_1(ledger: Ledger) -> object:
+        for file in (tmp_path / "out" / "data").glob("*-00001-*"):
+            file.unlink()
+        return finish(ledger)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish", finish_without_shard_1)
+        assert main(args) == 8
+    assert "1 of 3 shards are not finished: 1: " in capsys.readouterr().err
+    assert main(args) == 0
+    assert (tmp_path / "out" / "dataset.json").exists()

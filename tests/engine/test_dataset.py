@@ -22,7 +22,7 @@ from gen_engine.engine import Generator, SampleDataset, write_dataset
 from gen_engine.engine.errors import BackendUnavailable, BundleError, OutputError, RequestError
 from gen_engine.engine.generator import Generator as Opened
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 
 BATCH = 7
 COUNT = 61
@@ -208,8 +208,8 @@ def test_files_are_those_of_the_command_line(tiny: Bundle, tmp_path: Path) -> No
 
 def test_it_takes_all_that_a_request_has_with_the_same_defaults() -> None:
     parameters = inspect.signature(write_dataset).parameters
-    for field in fields(SampleRequest):
-        if field.name != "count":
+    for field in (*fields(SampleRequest), *fields(Runtime)):
+        if field.name not in ("count", "runtime"):
             assert parameters[field.name].default == field.default, field.name
     assert parameters["count"].default is inspect.Parameter.empty
 

@@ -24,7 +24,7 @@ from gen_engine.cli.main import main
 from gen_engine.engine import Generator
 from gen_engine.engine.errors import BackendError, BackendUnavailable, BundleError, RequestError
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle, OutputSpec
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import open_job
 
 BATCH = 7
@@ -117,7 +117,7 @@ def test_what_it_says_of_itself(tiny: Bundle, gen: Generator, tmp_path: Path) ->
     assert (gen.latent_dim, field.shape, field.dtype, field.kind) == (8, (6, 6, 1), "uint8", "image")
     assert (gen.classes, gen.batch, gen.workers) == (CLASSES, BATCH, 2)
     assert (gen.compute.backend, gen.compute.device, gen.compute.precision) == ("onnxruntime", "cpu", "fp32")
-    assert gen.compute == open_job(SampleRequest(count=99, batch=BATCH), tiny).plan.compute
+    assert gen.compute == open_job(SampleRequest(count=99, runtime=Runtime(batch=BATCH)), tiny).plan.compute
     assert repr(gen).startswith("<Generator tiny: image uint8 [6, 6, 1], onnxruntime 1.")
 
 
@@ -166,7 +166,7 @@ def test_threads_share_one(gen: Generator, whole: NDArray[np.uint8]) -> None:
 
 def on_fake_lanes(tiny: Bundle, workers: int = 2) -> tuple[Generator, LaterBackend]:
     backend = LaterBackend(BATCH, depth=3, shape=(6, 6, 1))
-    job = open_job(SampleRequest(count=1, batch=BATCH), tiny)
+    job = open_job(SampleRequest(count=1, runtime=Runtime(batch=BATCH)), tiny)
     return Generator(replace(job, backend=backend), workers), backend
 
 

@@ -37,9 +37,9 @@ from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.errors import EngineError
 from gen_engine.engine.identity.bundle import OutputSpec, read_bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
-from gen_engine.engine.plan.request import SampleRequest
-from gen_engine.engine.render.lanes import Behind
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import Job, open_job
+from gen_engine.engine.run.shard import BackgroundCommit
 from gen_engine.engine.run.write import write_dataset
 from gen_engine.engine.writers.staged import StagedFile
 
@@ -66,8 +66,8 @@ class Harm:
         os.fsync = self.fsynced(os.fsync)
         os.write = self.written(os.write)
         StagedFile.__init__ = self.counted(StagedFile.__init__)  # type: ignore[method-assign]
-        # A point is a call by its number: commits go on in the lane, not behind it. test_kill.py has both at once.
-        Behind.run = lambda _, piece: piece()  # type: ignore[method-assign]
+        # A point is a call by its number, so the thread that rendered a shard commits it. test_kill.py has both.
+        BackgroundCommit.start = lambda _, commit: commit()  # type: ignore[method-assign]
 
     def audited(self, event: str, args: tuple[Any, ...]) -> None:
         if self.off or event not in EVENTS:
@@ -264,7 +264,7 @@ def main(bundle: str, work: str, format_name: str, harms: str, cut: str = "whole
         import pyarrow.parquet  # here once, and not in every child; so is pandas, which pyarrow imports on first use
 
         pyarrow.array(np.zeros(1))
-    request = SampleRequest(count=14, shard_size=6, batch=4, seed=3, format=format_name)
+    request = SampleRequest(count=14, shard_size=6, seed=3, format=format_name, runtime=Runtime(batch=4))
     job = open_job(request, generator)
     job = replace(job, backend=NumpyBackend(4, generator.output))
     root, out = Path(work), Path(work) / "out"

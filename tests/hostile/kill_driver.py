@@ -33,7 +33,7 @@ from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.errors import OutputError
 from gen_engine.engine.identity.bundle import Bundle, read_bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import Job, open_job
 from gen_engine.engine.run.write import write_dataset
 
@@ -48,7 +48,10 @@ def open_jobs(generator: Bundle) -> dict[str, Job]:
     import pyarrow.parquet
 
     pyarrow.array(np.zeros(1))
-    requests = (SampleRequest(count=COUNT, shard_size=SHARD_SIZE, batch=50, seed=3, format=form) for form in FORMATS)
+    requests = (
+        SampleRequest(count=COUNT, shard_size=SHARD_SIZE, seed=3, format=form, runtime=Runtime(batch=50))
+        for form in FORMATS
+    )
     backend = NumpyBackend(50, generator.output)
     return {request.format: replace(open_job(request, generator), backend=backend) for request in requests}
 

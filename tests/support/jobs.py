@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from gen_engine.engine.commit.ledger import Committer
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.reader import open_dataset
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Outcome, write_dataset
@@ -40,8 +41,8 @@ class Heard:
         self.samples = 0
         self.shards = 0
 
-    def started(self, total: int, done: int, lanes: int) -> None:
-        self.starts.append((total, done, lanes))
+    def started(self, total: int, done: int, workers: int) -> None:
+        self.starts.append((total, done, workers))
 
     def rendered(self, samples: int) -> None:
         self.samples += samples
@@ -49,8 +50,14 @@ class Heard:
     def committed(self, samples: int, size: int) -> None:
         self.shards += 1
 
-    def note(self, message: str) -> None:
-        self.notes.append(message)
+    def message(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def make_request(**fields: Any) -> SampleRequest:
+    """Return a request from its own fields and those of its runtime."""
+    runtime = {field.name: fields.pop(field.name) for field in dataclasses.fields(Runtime) if field.name in fields}
+    return SampleRequest(runtime=Runtime(**runtime), **fields)
 
 
 class Interrupted(Heard):
@@ -71,7 +78,7 @@ def run_job(
     **request: Any,
 ) -> Outcome:
     """Run a job in this process, or in one for each of several devices."""
-    job = open_job(SampleRequest(**request), bundle)
+    job = open_job(make_request(**request), bundle)
     return write_dataset(job, out, workers=workers, part=part, monitor=monitor or Heard(), devices=devices)
 
 

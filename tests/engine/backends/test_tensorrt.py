@@ -31,6 +31,7 @@ from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, read_bundle
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph, find_graph, read_variants
+from gen_engine.engine.plan.request import Runtime
 from gen_engine.engine.render import opening
 
 GPU = Gpu(name="Fake GPU", compute_capability="9.0", driver="13.0")
@@ -86,7 +87,7 @@ def engined(tmp_path: Path, trt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch) 
 
 
 def graph_of(bundle: Bundle) -> Graph:
-    name, graph = choose(bundle, backend="tensorrt", device="cuda", precision="auto", batch=None, note=lambda _: None)
+    name, graph = choose(bundle, Runtime(backend="tensorrt", device="cuda"), lambda _: None)
     assert name == "tensorrt"
     return graph
 
@@ -363,7 +364,7 @@ class TestJobs:
 
     def test_auto_does_not_take_what_was_not_measured(self, engined: Bundle) -> None:
         notes: list[str] = []
-        name, graph = choose(engined, backend="auto", device="cuda", precision="auto", batch=None, note=notes.append)
+        name, graph = choose(engined, Runtime(device="cuda"), notes.append)
         assert (name, graph.origin) == ("onnxruntime", "canonical")
         (note,) = notes
         assert note.startswith(
@@ -375,7 +376,7 @@ class TestJobs:
         files = {name: engined.load(f"variants/tensorrt-fp32/{name}") for name in (GENERATOR, PLAN, RECORD)}
         bundle = add_variant(engined, variant, files)
         for device, expected in (("cuda:1", "tensorrt"), ("cpu", "onnxruntime")):
-            found = choose(bundle, backend="auto", device=device, precision="auto", batch=None, note=lambda _: None)
+            found = choose(bundle, Runtime(device=device), lambda _: None)
             assert found[0] == expected
 
 
@@ -436,7 +437,9 @@ class TestGpu:
 
         bundle = make_tiny_bundle(tmp_path / "tiny.gen", size=6, latent_dim=DIM)
         compiled = compile_bundle(bundle, Options(target=backend, precision="fp32")).bundle
-        _, graph = choose(compiled, backend=backend, device="cuda", precision="fp32", batch=BATCH, note=lambda _: None)
+        _, graph = choose(
+            compiled, Runtime(backend=backend, device="cuda", precision="fp32", batch=BATCH), lambda _: None
+        )
         lane = open_backend(backend, compiled, graph, device="cuda", batch=BATCH).lane()
         assert isinstance(lane, TensorRtLane)
         other = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=BATCH).lane()

@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jobs import Heard, read_manifest, recorded, reseal, run_job, stage, tiny_plan, tree
+from jobs import Heard, make_request, read_manifest, recorded, reseal, run_job, stage, tiny_plan, tree
 
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.errors import DatasetError, OutputError, OutputLocked, PlanMismatch, WriterError
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.reader import open_manifest
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import write_dataset
@@ -338,7 +337,7 @@ def test_scratch_of_a_dead_job_is_swept(tiny: Bundle, unfinished: Path, expected
 
 
 def test_the_finished_directory_does_not_say_where_or_when_it_was_made(tiny: Bundle, tmp_path: Path) -> None:
-    job = open_job(SampleRequest(**REQUEST), tiny)
+    job = open_job(make_request(**REQUEST), tiny)
     for place in ("a", "elsewhere"):
         write_dataset(job, tmp_path / place, workers=1, monitor=Heard())
     assert tree(tmp_path / "a") == tree(tmp_path / "elsewhere")

@@ -28,7 +28,7 @@ from gen_engine.engine.identity.variants import (
     read_variants,
     variant_graph,
 )
-from gen_engine.engine.plan.request import DEFAULT_BATCH
+from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime
 from gen_engine.engine.verify import regenerate_samples
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
@@ -43,8 +43,7 @@ def bundle(tiny: Bundle, tmp_path: Path) -> Bundle:
 def chosen(bundle: Bundle, *, batch: int | None = None, **asked: str) -> tuple[str, str, list[str]]:
     """Return the backend, where its graph is from, and the notes."""
     notes: list[str] = []
-    fields = {"backend": "auto", "device": "cpu", "precision": "auto"} | asked
-    name, graph = choose(bundle, batch=batch, note=notes.append, **fields)
+    name, graph = choose(bundle, Runtime(batch=batch, **asked), notes.append)
     return name, graph.origin, notes
 
 
@@ -235,7 +234,7 @@ class TestChoice:
         assert chosen(bundle, backend="openvino") == ("openvino", "canonical", [said])
         name, origin, (note,) = chosen(bundle, precision="bf16")
         assert (name, origin) == ("openvino", "openvino-bf16")
-        assert note.startswith("variant openvino-bf16 is used as asked, but it was compiled for a processor")
+        assert note.startswith("variant openvino-bf16 is used as requested, but it was compiled for a processor")
         bundle = with_variant(bundle, speedup=1.5)
         assert chosen(bundle) == ("openvino", "openvino-fp32", [said])
 

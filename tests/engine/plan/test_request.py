@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from jobs import make_request
 
 from gen_engine.engine.errors import RequestError
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 
 
 @pytest.mark.parametrize(
@@ -23,10 +24,10 @@ from gen_engine.engine.plan.request import SampleRequest
 )
 def test_a_number_out_of_range_is_named_with_the_range(request_: dict[str, int], message: str) -> None:
     with pytest.raises(RequestError) as caught:
-        SampleRequest(**request_)
+        make_request(**request_)
     assert message in str(caught.value)
 
 
 def test_the_bounds_themselves_are_fine() -> None:
-    SampleRequest(count=10**12, shard_size=10**12, batch=1 << 20, seed=2**64 - 1)
-    SampleRequest(count=1, shard_size=1, batch=1, seed=0)
+    SampleRequest(count=10**12, shard_size=10**12, seed=2**64 - 1, runtime=Runtime(batch=1 << 20))
+    SampleRequest(count=1, shard_size=1, seed=0, runtime=Runtime(batch=1))

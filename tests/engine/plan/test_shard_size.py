@@ -10,7 +10,7 @@ from jobs import Heard, read_manifest, run_job, tree
 from gen_engine.engine import writers
 from gen_engine.engine.errors import PlanMismatch, RequestError
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import open_job
 
 FORMATS = [
@@ -49,7 +49,7 @@ def test_shards_have_about_the_bytes_asked_for(
     ("shard_bytes", "size"), [(1, 10), (384 + 2 * 520 - 1, 10), (384 + 2 * 520, 20), (10**7, 192_300)]
 )
 def test_a_batch_is_the_least_and_the_size_is_whole_batches(tiny: Bundle, shard_bytes: int, size: int) -> None:
-    job = open_job(SampleRequest(count=10**6, batch=10, shard_bytes=shard_bytes), tiny)
+    job = open_job(SampleRequest(count=10**6, shard_bytes=shard_bytes, runtime=Runtime(batch=10)), tiny)
     # A sample of npy is 36 bytes of pixels, and 16 of label and index; the headers of its three files are 384.
     assert job.plan.shard_size == size
     assert job.plan.layout.shards == -(-(10**6) // job.plan.shard_size)
@@ -104,7 +104,7 @@ def test_a_format_may_cut_the_default_shard(tiny: Bundle, monkeypatch: pytest.Mo
     form = type(writers.open_format("npy"))
     for wanted, size in [(52 * 1000, 500), (10**9, 10_000)]:
         monkeypatch.setattr(form, "default_shard_bytes", wanted)
-        job = open_job(SampleRequest(count=10**6, batch=500), tiny)
+        job = open_job(SampleRequest(count=10**6, runtime=Runtime(batch=500)), tiny)
         assert job.plan.shard_size == size
         assert job.plan.shard_bytes is None
         assert open_job(SampleRequest(count=10**6, shard_size=77), tiny).plan.shard_size == 77

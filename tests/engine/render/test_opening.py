@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from jobs import run_job
+from jobs import make_request, run_job
 from odd_graphs import (
     batch_statistics,
     endless_loop,
@@ -28,7 +28,6 @@ from tiny_bundle import make_tiny_bundle
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeLane
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.bundle import Bundle, OutputSpec
-from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.render import allowance, rows
 from gen_engine.engine.run.job import open_job
 
@@ -41,7 +40,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def opened(bundle: Bundle, **request: Any) -> Any:
-    return open_job(SampleRequest(count=100, **request), bundle)
+    return open_job(make_request(count=100, **request), bundle)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -187,7 +187,7 @@ def test_an_estimate_is_measured_and_leaves_nothing(
     monkeypatch.setattr(estimate.tempfile, "tempdir", str(tmp_path))
     request = SampleRequest(count=100_000, shard_size=1_000)
     found = estimate.estimate(open_job(request, tiny), workers=2)
-    assert found.lanes == 2
+    assert found.workers == 2
     assert 0.98 < found.bytes_total / (100_000 * (36 + 8 + 8)) < 1.2
-    assert found.seconds == pytest.approx(100_000 / found.samples_a_second)
+    assert found.seconds == pytest.approx(100_000 / found.samples_per_second)
     assert list(tmp_path.iterdir()) == []

@@ -25,7 +25,7 @@ from gen_engine.engine.identity.bundle import Bundle, LabelSpec, LatentSpec, Out
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.identity.variants import canonical_graph, read_variants
 from gen_engine.engine.measure.rounds import Runner, relative_speeds
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile import candidates, race, search
@@ -90,10 +90,12 @@ def test_what_is_kept(bundle: Bundle) -> None:
 
 def test_a_job_runs_what_was_kept(bundle: Bundle) -> None:
     compiled = compile_bundle(bundle, Options(budget=SHORT, target="openvino", precision="fp32"))
-    job = open_job(SampleRequest(count=100, backend="openvino"), compiled.bundle)
+    job = open_job(SampleRequest(count=100, runtime=Runtime(backend="openvino")), compiled.bundle)
     assert (job.plan.compute.backend, job.plan.compute.precision) == ("openvino", "fp32")
     assert job.plan.compute.batch == compiled.variant.batch
-    naive = open_job(SampleRequest(count=100, backend="onnxruntime", batch=compiled.variant.batch), bundle)
+    naive = open_job(
+        SampleRequest(count=100, runtime=Runtime(backend="onnxruntime", batch=compiled.variant.batch)), bundle
+    )
     assert np.abs(job.first_batch["image"].astype(int) - naive.first_batch["image"]).max() <= 1
 
 

@@ -18,7 +18,7 @@ from external_graphs import noisy, one_hot, save, stuck_at, wave
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import read_bundle
 from gen_engine.engine.identity.latents import Latents
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile.lower import LOWERINGS, lower
 from gen_engine.export.external.overrides import parse_overrides
@@ -45,7 +45,9 @@ def test_exported_compiled_sampled(tmp_path: Path, model: Callable[[], onnx.Mode
     assert main(["sample", str(bundle), "--count", "30", "--out", str(out), "--quiet"]) == 0
     assert main(["verify", str(out), "--bundle", str(bundle), "--regenerate", "30"]) == 0
     made = np.load(out / "data" / f"train-00000-of-00001.{samples}.npy")
-    canonical = open_job(SampleRequest(count=30, precision="fp32", backend="onnxruntime"), read_bundle(bundle))
+    canonical = open_job(
+        SampleRequest(count=30, runtime=Runtime(precision="fp32", backend="onnxruntime")), read_bundle(bundle)
+    )
     assert made.shape == (30, *canonical.bundle.output.shape)
     assert len(np.unique(made.reshape(30, -1), axis=0)) == 30
     wanted = canonical.renderer().array(0, 30)["image"]
@@ -118,7 +120,7 @@ def test_the_published_generator_compiled_is_equal_to_torch_within_the_gate(tmp_
     bundle = tmp_path / "faces.gen"
     assert main(["export", str(tmp_path / "faces.onnx"), "-o", str(bundle)]) == 0
     assert main(["compile", str(bundle), "--budget", "10"]) == 0
-    job = open_job(SampleRequest(count=50, backend="openvino", batch=50), read_bundle(bundle))
+    job = open_job(SampleRequest(count=50, runtime=Runtime(backend="openvino", batch=50)), read_bundle(bundle))
     with torch.inference_mode():
         made = generator(torch.from_numpy(Latents(dim=100).draw(0, 50))[:, :, None, None])
     wanted = (127.5 * made + 127.5).round().clamp(0, 255).permute(0, 2, 3, 1).numpy()

@@ -15,7 +15,7 @@ from torch import nn
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import read_bundle
 from gen_engine.engine.identity.latents import Latents
-from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.request import Runtime, SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
 from gen_engine.export.external.factory import make_module
@@ -64,7 +64,7 @@ def test_labels_that_no_layer_tells_are_told(tmp_path: Path) -> None:
 
 def test_a_class_is_the_modules_own(tmp_path: Path) -> None:
     bundle = exported(tmp_path, "OneHot")
-    job = open_job(SampleRequest(count=6, seed=1, batch=6, labels="2"), bundle)
+    job = open_job(SampleRequest(count=6, seed=1, labels="2", runtime=Runtime(batch=6)), bundle)
     torch.manual_seed(0)
     module = external_modules.OneHot().eval()
     z = torch.from_numpy(Latents(dim=6, seed=1).draw(0, 6))
@@ -76,14 +76,15 @@ def test_what_it_draws_is_part_of_its_latents(tmp_path: Path) -> None:
     bundle = exported(tmp_path, "Noisy")
     assert bundle.latent.dim == 6 + 3 * 8 * 8
     assert "the graph as given, what it draws as inputs" in bundle.parity["reference"]
-    first, again = (open_job(SampleRequest(count=8, batch=8), bundle).first_batch["image"] for _ in range(2))
+    requests = [SampleRequest(count=8, runtime=Runtime(batch=8))] * 2
+    first, again = (open_job(request, bundle).first_batch["image"] for request in requests)
     assert np.array_equal(first, again)
 
 
 @pytest.mark.parametrize(("name", "how"), [("Plain", {}), ("Dense", {}), ("Last", {"range": "0..255"})])
 def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str, str]) -> None:
     bundle = exported(tmp_path, name, **how)
-    job = open_job(SampleRequest(count=8, seed=3, batch=8), bundle)
+    job = open_job(SampleRequest(count=8, seed=3, runtime=Runtime(batch=8)), bundle)
     torch.manual_seed(0)
     module = getattr(external_modules, name)().eval()
     z = torch.from_numpy(Latents(dim=bundle.latent.dim, seed=3).draw(0, 8))
