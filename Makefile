@@ -40,7 +40,7 @@ lint: $(DEV) ## Run ruff, mypy and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-logo
+	PYTHONPATH=.typing $(BIN)/lint-imports --no-logo
 
 bench: $(DEV) ## Measure: the benchmarks, with real timing
 	$(BIN)/pytest benchmarks --benchmark-enable
@@ -92,5 +92,6 @@ $(DEV): pyproject.toml $(LOCK) | $(BIN)/pip
 	@$(PIP) install --quiet "$$(sed -n 's/^torch==/&/p' constraints.txt)" --constraint $(LOCK)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -rf .typing && mkdir -p .typing/gen_engine
-	@for room in $(ROOMS); do ln -s ../../$$room .typing/gen_engine/$$room; done
+	@for room in $(filter-out package,$(ROOMS)); do ln -s ../../$$room .typing/gen_engine/$$room; done
+	@ln -s ../../package/__init__.py ../../package/py.typed .typing/gen_engine/
 	@touch $(BASE) $@

@@ -57,7 +57,10 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(root: Path, built: Path) -> 
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == {f"gen_engine/{name}" for name in shipped_files(root)}
+    assert names == {f"gen_engine/{name}" for name in shipped_files(root)} | {
+        "gen_engine/__init__.py",
+        "gen_engine/py.typed",
+    }
 
 
 def test_the_sdist_builds_the_same_and_carries_the_licence(root: Path, built: Path) -> None:
@@ -107,7 +110,10 @@ def test_every_module_imports_from_the_wheel(root: Path, environment: Path) -> N
 
 def test_its_command_answers(environment: Path) -> None:
     assert "Exit codes:" in run(environment / "bin" / "gen-engine", "--help", cwd=environment)
-    assert run(environment / "bin" / "gen-engine", "--version", cwd=environment).startswith("gen-engine ")
+    version = run(
+        environment / "bin" / "python", "-c", "import gen_engine; print(gen_engine.__version__)", cwd=environment
+    )
+    assert run(environment / "bin" / "gen-engine", "--version", cwd=environment) == f"gen-engine {version}"
 
 
 def test_it_samples_what_it_ships(root: Path, environment: Path) -> None:
