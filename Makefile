@@ -92,6 +92,6 @@ $(DEV): pyproject.toml $(LOCK) | $(BIN)/pip
 	@$(PIP) install --quiet "$$(sed -n 's/^torch==/&/p' constraints.txt)" --constraint $(LOCK)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -rf .typing && mkdir -p .typing/gen_engine
-	@for room in $(filter-out package,$(ROOMS)); do ln -s ../../$$room .typing/gen_engine/$$room; done
-	@ln -s ../../package/__init__.py ../../package/py.typed .typing/gen_engine/
+	@for room in $(ROOMS); do ln -s ../../$$room .typing/gen_engine/$$room; done
+	@ln -s ../../cli/package/__init__.py .typing/gen_engine/__init__.py
 	@touch $(BASE) $@
