@@ -177,9 +177,8 @@ def build_engine(
         options: how.
         trt: the bindings, from :func:`gen_engine.engine.backends.import_runtime`.
         gpu: what it is built on; None without a GPU, which only TensorRT-RTX can.
-        timing_cache: a directory for measured timings, one file a flavour, version and GPU; TensorRT-RTX has no use
-            for it.
-        progress: hears (phase, step, steps).
+        timing_cache: a directory for measured timings, one file per flavour, version and GPU; unused by TensorRT-RTX.
+        progress: called with (phase, step, steps).
 
     Raises:
         EngineBuildError: TensorRT refused the graph, an option or the build; the message holds its log.

@@ -154,13 +154,11 @@ def run_task(
         left = 0 if ledger.complete else total - plan.samples_in(ledger.done)
         _log.info("part %s of %s: %d shards are left, at most %d workers", part, out, ledger.left, workers)
         monitor.started(total, total - left, workers)
-        unfinished = None
         if not ledger.complete:
             ledger.prepare(draft.card, draft.index, draw)
             if ledger.left:
                 run = executor(min(workers, ledger.left)).run
                 run(task, ledger.committer, ledger.todo(), _Progress(ledger, monitor))
-            unfinished = ledger.finish()
         return Outcome(
             out=out,
             samples=total,
@@ -169,7 +167,7 @@ def run_task(
             seconds=time.monotonic() - began,
             plan=plan,
             part=part,
-            unfinished=unfinished,
+            unfinished=None if ledger.complete else ledger.finish(),
         )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.cuda import Gpu, gpu
-from gen_engine.engine.backends.tensorrt_engine import PLAN, RECORD, BuildOptions, build_engine
+from gen_engine.engine.backends.tensorrt_engine import PLAN, RECORD, BuildOptions, BuiltEngine, build_engine
 from gen_engine.engine.errors import BackendUnavailable
 from gen_engine.engine.identity.bundle import GENERATOR, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.identity.variants import Variant, add_variant
@@ -57,32 +57,44 @@ def compile_engine(
     """
     trt = import_runtime(target)
     precision = "fp16" if precision == "auto" else precision
-    names = LOWERINGS if precision in _LOWERED else ("batchnorm",)
-    lowered = lower(bundle.load(GENERATOR), names, outputs=[PIXELS_OUTPUT]).model
-    if precision == "int8":
-        typed = quantize(lowered, calibration, quantize_bias=False)
-    else:
-        typed = cast(lowered, "fp32" if precision == "tf32" else precision)
-    typed = prepare(typed, precision)
-    batch = bundle.fixed_batch or min(64, max_batch)
+    typed = _typed_graph(bundle, precision, calibration)
     options = BuildOptions(
         precision=precision,
         min_batch=bundle.fixed_batch or 1,
-        opt_batch=batch,
+        opt_batch=bundle.fixed_batch or min(64, max_batch),
         max_batch=bundle.fixed_batch or max_batch,
     )
     progress(f"building {target} {precision} for batches {options.min_batch} to {options.max_batch}")
     here = _gpu_here()
     built = build_engine(typed, options, trt=trt, gpu=here)
-    variant = Variant(
-        name=f"{target}-{precision}",
+    variant = _variant(bundle, target, options, built, here)
+    files = {GENERATOR: typed, PLAN: built.plan, RECORD: built.record.to_json()}
+    return add_variant(bundle, variant, files, out=out), variant
+
+
+def _lowerings(precision: str) -> tuple[str, ...]:
+    return LOWERINGS if precision in _LOWERED else ("batchnorm",)
+
+
+def _typed_graph(bundle: Bundle, precision: str, calibration: Iterable[Mapping[str, NDArray[Any]]]) -> bytes:
+    """Return the generator lowered and in ``precision``, as TensorRT takes it."""
+    lowered = lower(bundle.load(GENERATOR), _lowerings(precision), outputs=[PIXELS_OUTPUT]).model
+    if precision == "int8":
+        return prepare(quantize(lowered, calibration, quantize_bias=False), precision)
+    return prepare(cast(lowered, "fp32" if precision == "tf32" else precision), precision)
+
+
+def _variant(bundle: Bundle, target: str, options: BuildOptions, built: BuiltEngine, here: Gpu | None) -> Variant:
+    """Return the record of an engine, of which nothing was measured."""
+    return Variant(
+        name=f"{target}-{options.precision}",
         target=target,
         device="cuda",
-        precision=precision,
-        batch=batch,
+        precision=options.precision,
+        batch=options.opt_batch,
         model=GENERATOR,
         generator=bundle.files[GENERATOR].sha256,
-        lowerings=names,
+        lowerings=_lowerings(options.precision),
         built_for={
             "processor": "no GPU: built without one" if here is None else here.name,
             "isa": [],
@@ -95,8 +107,6 @@ def compile_engine(
         kernels={"inspected": built.record.inspected},
         table=(),
     )
-    files = {GENERATOR: typed, PLAN: built.plan, RECORD: built.record.to_json()}
-    return add_variant(bundle, variant, files, out=out), variant
 
 
 def _gpu_here() -> Gpu | None:
