@@ -165,8 +165,8 @@ def read_shards(sink: DatasetReader, manifest: Manifest) -> Iterator[ShardRecord
         ) from error
 
 
-def shard_names(plan: Plan) -> Callable[[int], list[str]]:
-    """Return what gives the names of a shard's files, sorted.
+def expected_files(plan: Plan) -> Callable[[int, Iterable[FileRecord]], str | None]:
+    """Return what says how the records of a shard's files are not those that its format needs, or None.
 
     Raises:
         DatasetError: this installation has no such format.
@@ -175,11 +175,19 @@ def shard_names(plan: Plan) -> Callable[[int], list[str]]:
         form = find_format(plan.format)
     except RequestError as error:
         raise DatasetError(f"its format cannot be read here: {error}, or install the package that adds it") from error
-    return lambda shard: sorted(form.file_names(plan.layout, shard))
+
+    def fault(shard: int, files: Iterable[FileRecord]) -> str | None:
+        names = sorted(form.file_names(plan.layout, shard))
+        recorded = sorted((file.name, file.sha256 is not None) for file in files)
+        if recorded == [(name, form.lists_sha256) for name in names]:
+            return None
+        return f"its files are not those of shard {shard}: {', '.join(names)}, each with the digests of its format"
+
+    return fault
 
 
 def _parse_shards(file: BinaryIO, manifest: Manifest, where: str) -> Iterator[ShardRecord]:
-    plan, size, names = manifest.plan, 0, shard_names(manifest.plan)
+    plan, size, fault_of = manifest.plan, 0, expected_files(manifest.plan)
     for number in range(plan.shards):
         line = file.readline(MAX_LINE)
         at = f"{where}: line {number + 1}"
@@ -189,8 +197,8 @@ def _parse_shards(file: BinaryIO, manifest: Manifest, where: str) -> Iterator[Sh
         shard = plan.shard(number)
         if (record.shard, record.first, record.count) != (number, shard.start, shard.stop - shard.start):
             raise DocumentError(at, f"it is not shard {number} of the plan")
-        if sorted(one.name for one in record.files) != names(number):
-            raise DocumentError(at, f"its files are not those of shard {number}: {', '.join(names(number))}")
+        if (fault := fault_of(number, record.files)) is not None:
+            raise DocumentError(at, fault)
         if shard_line(record) != line:
             raise DocumentError(at, "it is not in canonical form")
         size += record.bytes

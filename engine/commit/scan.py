@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from gen_engine.engine.commit.journal import Entry, JournaledFile, sorted_entries
-from gen_engine.engine.commit.manifest import Manifest, file_fault, parse_manifest, read_shards, shard_names
+from gen_engine.engine.commit.manifest import Manifest, expected_files, file_fault, parse_manifest, read_shards
 from gen_engine.engine.commit.records import ShardRecord
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sinks.contract import DatasetReader, FileStat, Sink
@@ -71,15 +71,14 @@ def scan_shards(sink: Sink, plan: Plan, shards: range, manifest: Manifest | None
         shards: which shards to look at.
         manifest: that of a dataset that is made whole again, if it lists its shards.
     """
-    names, stat = shard_names(plan), sink.snapshot()
+    fault_of, stat = expected_files(plan), sink.snapshot()
     listed = () if manifest is None else (_entry(record) for record in read_shards(sink, manifest))
     journaled = sorted_entries(sink.journal(), shards)
     merged = heapq.merge(journaled, listed, key=_number) if listed else journaled
     for number, entries in groupby(merged, key=_number):
         if number not in shards:
             continue
-        own = names(number)
-        known = [entry for entry in entries if sorted(file.file.name for file in entry.files) == own]
+        known = [entry for entry in entries if fault_of(number, (file.file for file in entry.files)) is None]
         if known:
             yield _scan(sink, plan, known, stat)
 

@@ -89,6 +89,11 @@ class Format(Protocol):
         """The size that a shard must stay below; None for any size."""
         ...
 
+    @property
+    def lists_sha256(self) -> bool:
+        """True if the format's own index has the SHA-256 of its files, which their records then have too."""
+        ...
+
     def check_available(self) -> None:
         """Raise WriterUnavailable, naming what to install, if a library is missing."""
         ...

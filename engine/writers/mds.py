@@ -39,6 +39,7 @@ class MdsFormat:
     name = "mds"
     identity = "mds/2"
     holds_arrays = False
+    lists_sha256 = True
     max_shard_bytes: int | None = OFFSETS_END
 
     default_shard_bytes: int | None = 2**26

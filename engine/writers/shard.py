@@ -24,6 +24,7 @@ class ShardsAlone:
 
     default_shard_bytes: int | None = None
     max_shard_bytes: int | None = None
+    lists_sha256 = False
 
     def check(self, layout: Layout) -> None:
         """Do nothing: every field can be stored."""

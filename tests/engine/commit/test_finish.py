@@ -317,3 +317,21 @@ def test_memory_does_not_grow_with_what_is_planned(tmp_path: Path, part: Part) -
     small = peak_of(tmp_path / "small", tiny_plan(10**3, 1), part)
     large = peak_of(tmp_path / "large", tiny_plan(10**12, 1), part)
     assert large < 1.1 * small
+
+
+@pytest.mark.parametrize("format_name", ["mds", "npy"])
+def test_a_record_has_the_digests_of_its_format_or_counts_as_none(
+    tiny: Bundle, tmp_path: Path, format_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_job(tiny, tmp_path / "whole", format=format_name, **REQUEST)
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "finish", lambda ledger: None)
+        run_job(tiny, out, format=format_name, **REQUEST)
+    entries = recorded(out)
+    sha256 = None if format_name == "mds" else "0" * 64
+    files = tuple(file._replace(file=file.file._replace(sha256=sha256)) for file in entries[1].files)
+    journal = out / ".gen-engine" / "parts" / "1-of-1" / "journal"
+    journal.write_bytes(b"".join(map(to_line, (entries[0], Entry(1, files), *entries[2:]))))
+    assert run_job(tiny, out, format=format_name, **REQUEST).rendered == 8
+    assert tree(out) == tree(tmp_path / "whole")

@@ -59,7 +59,7 @@ def names(shards: int) -> list[str]:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(FILES, min_size=1, max_size=5))
 def test_it_is_read_as_it_was_written(tmp_path: Path, drawn: list[FileRecord]) -> None:
-    files = [[file._replace(name=name)] for file, name in zip(drawn, names(len(drawn)), strict=True)]
+    files = [[file._replace(name=name, sha256=None)] for file, name in zip(drawn, names(len(drawn)), strict=True)]
     written = write(tmp_path, files)
     sink, read = open_manifest(tmp_path)
     assert replace(read, digest="") == written
