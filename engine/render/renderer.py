@@ -54,7 +54,8 @@ class Renderer:
         # Once: looking whether a class has a protocol's methods takes longer than all else that a batch costs here.
         self._drawing = lane if isinstance(lane, DrawingLane) else None
         self._latents, self._labels = latents, labels
-        self._outputs, self._stores_latents = schema.outputs, "latents" in schema
+        self._names, self._stores_latents = [field.name for field in schema.outputs], "latents" in schema
+        self._checks = [(field, field.behaviour.valid) for field in schema.outputs]
         self._first_batch = first_batch
         self._ahead, self._ahead_from = np.empty((0, latents.dim), np.float32), 0
 
@@ -95,7 +96,7 @@ class Renderer:
 
     def _cut(
         self,
-        values: Mapping[str, Column],
+        values: Mapping[str, Any],
         first: int,
         labels_B: NDArray[np.int64] | None,
         start: int,
@@ -104,9 +105,11 @@ class Renderer:
         """Return of the batch that begins at ``first`` what lies in ``[start, stop)``, with all fields."""
         wanted = slice(max(start - first, 0), min(stop - first, self._batch))
         start, stop = first + wanted.start, first + wanted.stop
-        columns: dict[str, Column] = {field.name: values[field.name][wanted] for field in self._outputs}
-        for field in self._outputs:
-            _refuse_invalid(field, columns[field.name], start)
+        made: dict[str, NDArray[Any]] = {name: values[name][wanted] for name in self._names}
+        for field, valid in self._checks:
+            if (valid_B := valid(made[field.name], field)) is not None:
+                raise _invalid(field, valid_B, start)
+        columns: dict[str, Column] = {**made}
         if labels_B is not None:
             columns["label"] = labels_B[wanted]
         columns["index"] = np.arange(start, stop)
@@ -133,12 +136,9 @@ class Renderer:
         self._lane.close()
 
 
-def _refuse_invalid(field: Field, values: Any, first: int) -> None:
-    """Raise BackendError if a value is none that the field can have; ``first`` is the first row's sample."""
-    valid_B = field.behaviour.valid(values, field)
-    if valid_B is None:
-        return
-    raise BackendError(
+def _invalid(field: Field, valid_B: NDArray[np.bool_], first: int) -> BackendError:
+    """Return the error for a value that its field cannot have; ``first`` is the first row's sample."""
+    return BackendError(
         f"sample {first + int(np.argmin(valid_B))}: the generator made a {field.behaviour.invalid}, and such a sample "
         "is never written; try --precision fp32, a smaller --truncation or another --seed"
     )

@@ -66,6 +66,8 @@ class StagedShard(ABC):
 
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard) -> None:
         self._schema = layout.schema
+        self._names = frozenset(layout.schema.names)
+        self._expected = [(field.name, field.shape, field.numpy_dtype) for field in layout.schema]
         self._shard = shard
         self._next = shard.start
         self._files: list[StagedFile] = []
@@ -82,15 +84,15 @@ class StagedShard(ABC):
         count = len(batch)
         assert batch.start == self._next, f"sample {self._next} is due, not {batch.start}"
         assert batch.start + count <= self._shard.stop, f"the shard ends before sample {self._shard.stop}"
-        assert batch.columns.keys() == set(self._schema.names), (list(batch.columns), self._schema.names)
-        for field in self._schema:
-            column = batch.columns[field.name]
-            assert len(column) == count, (field.name, len(column), count)
+        assert batch.columns.keys() == self._names, (list(batch.columns), self._schema.names)
+        for name, shape, dtype in self._expected:
+            column = batch.columns[name]
+            assert len(column) == count, (name, len(column), count)
             if isinstance(column, Ragged):
-                assert field.form == "text", field
+                assert self._schema[name].form == "text", name
                 continue
-            assert column.shape[1:] == field.shape, (field, column.shape)
-            assert column.dtype == field.numpy_dtype, (field, column.dtype)
+            assert column.shape[1:] == shape, (name, column.shape, shape)
+            assert column.dtype == dtype, (name, column.dtype, dtype)
         self._append(batch)
         self._next += count
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import random
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import s3fs
 from jobs import run_job, tree
@@ -22,6 +24,7 @@ from s3_server import Proxy
 from gen_engine.cli.main import main
 from gen_engine.engine.errors import OutputError, OutputUnavailable
 from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.reader import open_dataset
 from gen_engine.engine.sinks import remote, store
 from gen_engine.engine.sinks.patience import Patience
 
@@ -223,3 +226,18 @@ def test_verify_reads_a_url(tiny: Bundle, s3: Proxy, place: str, capsys: pytest.
     s3fs.S3FileSystem().pipe_file(f"{place}/{name}", b"other")
     assert main(["verify", place, "-q"]) == 6
     assert f"{name} has 5 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["npy", "webdataset", "parquet", "mds", "tfrecord"])
+def test_a_dataset_is_read_back_from_its_url(tiny: Bundle, tmp_path: Path, place: str, form: str) -> None:
+    for out in (place, tmp_path / "local"):
+        run_job(tiny, out, count=30, shard_size=12, batch=4, format=form, with_latents=True)
+    with open_dataset(place) as remote, open_dataset(tmp_path / "local") as local:
+        assert len(remote) == 30
+        assert remote[17]["index"] == 17
+        for one, other in zip(remote.iter_batches(8), local.iter_batches(8), strict=True):
+            for name in local.columns:
+                np.testing.assert_array_equal(np.asarray(one[name]), np.asarray(other[name]))
+        again = pickle.loads(pickle.dumps(remote))
+        assert again[29]["index"] == 29
+        again.close()
