@@ -134,7 +134,7 @@ class SampleDataset:
             stop = min(first + generator.batch, len(self))
             ids = None if self._labels is None else self._labels.draw(first, stop)
             request = self._request
-            last = generator.sample(first, stop, labels=ids, seed=request.seed, truncation=request.truncation)
+            last = generator.columns(first, stop, labels=ids, seed=request.seed, truncation=request.truncation)
             self._last = last
         return last
 

@@ -131,8 +131,26 @@ class Generator:
 
     def sample(
         self, start: int, stop: int, *, labels: LabelsLike = None, seed: int = 0, truncation: float | None = None
+    ) -> NDArray[Any]:
+        """Return the samples ``[start, stop)`` of a generator with one output: uint8 [n, H, W, C] of images.
+
+        The array is new and the caller's. :meth:`columns` returns the labels as well, and every output of a generator
+        with several.
+
+        Raises:
+            RequestError: as :meth:`columns`; or the generator has several outputs.
+            BackendError: as :meth:`columns`.
+        """
+        outputs = self.bundle.outputs
+        if len(outputs) > 1:
+            names = ", ".join(output.name for output in outputs)
+            raise RequestError(f"generator {self.bundle.name} has several outputs ({names}): use Generator.columns")
+        return np.asarray(self.columns(start, stop, labels=labels, seed=seed, truncation=truncation)[outputs[0].name])
+
+    def columns(
+        self, start: int, stop: int, *, labels: LabelsLike = None, seed: int = 0, truncation: float | None = None
     ) -> Batch:
-        """Return the samples ``[start, stop)``, with the fields of :attr:`schema`: ``sample(0, 8)["image"]``.
+        """Return the samples ``[start, stop)`` with all fields of :attr:`schema`: ``columns(0, 8)["label"]``.
 
         The arrays are new and the caller's. The runtime always computes whole batches of the grid, so one sample costs
         as much as :attr:`batch` of them.
@@ -171,7 +189,7 @@ class Generator:
             batches with the fields of :attr:`schema`, in arrays that are the caller's.
 
         Raises:
-            RequestError: as for :meth:`sample`, at once; or from the iterator, when the generator is closed.
+            RequestError: as for :meth:`columns`, at once; or from the iterator, when the generator is closed.
             BackendError: from the iterator: the generator failed, or made a value that is NaN or infinite.
         """
         if index(batch) < 1:

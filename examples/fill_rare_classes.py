@@ -17,7 +17,7 @@ def main() -> None:
         assert generator.classes is not None
         for class_id, (name, images_NHWC) in enumerate(zip(generator.classes, real, strict=True)):
             missing = max(counts) - len(images_NHWC)
-            generated = generator.sample(0, missing, labels=str(class_id), seed=class_id)["image"]
+            generated = generator.sample(0, missing, labels=str(class_id), seed=class_id)
             balanced = np.concatenate([images_NHWC, generated])
             print(f"{name:12} {len(images_NHWC):5} real + {missing:5} generated = {len(balanced):5}")
 

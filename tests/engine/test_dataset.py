@@ -31,7 +31,7 @@ COUNT = 61
 @pytest.fixture(scope="module")
 def whole(tiny: Bundle) -> NDArray[np.uint8]:
     with Generator.open(tiny, batch=BATCH) as gen:
-        return np.asarray(gen.sample(0, COUNT)["image"])
+        return gen.sample(0, COUNT)
 
 
 @pytest.fixture
@@ -43,13 +43,13 @@ def dataset(tiny: Bundle) -> SampleDataset:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The ranges that the generator was asked for."""
     ranges: list[tuple[int, int]] = []
-    honest = Opened.sample
+    honest = Opened.columns
 
-    def sample(self: Opened, start: int, stop: int, **rest: Any) -> Any:
+    def columns(self: Opened, start: int, stop: int, **rest: Any) -> Any:
         ranges.append((start, stop))
         return honest(self, start, stop, **rest)
 
-    monkeypatch.setattr(Opened, "sample", sample)
+    monkeypatch.setattr(Opened, "columns", columns)
     return ranges
 
 
@@ -102,7 +102,7 @@ def test_the_arrays_are_the_callers(dataset: SampleDataset, whole: NDArray[np.ui
 def test_labels_seed_and_truncation(tiny: Bundle, labels: Any) -> None:
     dataset = SampleDataset(tiny, count=COUNT, batch=BATCH, labels=labels, seed=4, truncation=0.8)
     with Generator.open(tiny, batch=BATCH) as gen:
-        pixels = gen.sample(0, COUNT, labels=labels, seed=4, truncation=0.8)["image"]
+        pixels = gen.sample(0, COUNT, labels=labels, seed=4, truncation=0.8)
         ids = gen.label_ids(0, COUNT, labels=labels, seed=4)
     np.testing.assert_array_equal([item["image"] for item in dataset], pixels)
     assert [item["label"] for item in dataset] == ids.tolist()
@@ -111,7 +111,7 @@ def test_labels_seed_and_truncation(tiny: Bundle, labels: Any) -> None:
 def test_without_classes_an_item_has_no_label(unlabelled: Bundle) -> None:
     dataset = SampleDataset(unlabelled, count=5)
     with Generator.open(unlabelled) as gen:
-        np.testing.assert_array_equal([item["image"] for item in dataset], gen.sample(0, 5)["image"])
+        np.testing.assert_array_equal([item["image"] for item in dataset], gen.sample(0, 5))
     (batch,) = DataLoader(dataset, batch_size=5)
     assert batch["image"].shape == (5, 5, 5, 3)
     assert batch.keys() == {"image", "index"}

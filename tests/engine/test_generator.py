@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from later import LaterBackend
 from numpy.typing import NDArray
+from table_bundle import make_table_bundle
 from tiny_bundle import CLASSES, make_tiny_bundle
 from tiny_variant import with_variant
 
@@ -37,7 +38,7 @@ def gen(tiny: Bundle) -> Generator:
 
 @pytest.fixture(scope="module")
 def whole(gen: Generator) -> NDArray[np.uint8]:
-    return gen.sample(0, 300)["image"]
+    return gen.sample(0, 300)
 
 
 def written(bundle: Path, out: Path, *flags: object) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -65,8 +66,8 @@ def test_the_samples_are_those_that_the_command_line_writes(
     pixels, labels = written(
         tiny.path, tmp_path / "out", "--batch", BATCH, *(w for flag in flags.items() for w in flag)
     )
-    np.testing.assert_array_equal(gen.sample(0, 61, **asked)["image"], pixels)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(gen.sample(20, 31, **asked)["image"], pixels[20:31])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(gen.sample(0, 61, **asked), pixels)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(gen.sample(20, 31, **asked), pixels[20:31])  # type: ignore[arg-type]
     draw = {name: value for name, value in asked.items() if name != "truncation"}
     np.testing.assert_array_equal(gen.label_ids(20, 31, **draw), labels[20:31])  # type: ignore[arg-type]
     for at, part in zip(range(20, 61, 9), gen.stream(41, 9, start=20, **asked), strict=True):  # type: ignore[arg-type]
@@ -81,9 +82,9 @@ def test_labels_of_a_file_and_of_a_row_of_ids(tiny: Bundle, gen: Generator, tmp_
     file = f"file:{tmp_path / 'labels.npy'}"
     pixels, labels = written(tiny.path, tmp_path / "out", "--batch", BATCH, "--labels", file)
     np.testing.assert_array_equal(labels, ids)
-    np.testing.assert_array_equal(gen.sample(13, 40, labels=file)["image"], pixels[13:40])
-    np.testing.assert_array_equal(gen.sample(13, 40, labels=ids[13:40])["image"], pixels[13:40])
-    np.testing.assert_array_equal(gen.sample(13, 40, labels=ids[13:40].tolist())["image"], pixels[13:40])
+    np.testing.assert_array_equal(gen.sample(13, 40, labels=file), pixels[13:40])
+    np.testing.assert_array_equal(gen.sample(13, 40, labels=ids[13:40]), pixels[13:40])
+    np.testing.assert_array_equal(gen.sample(13, 40, labels=ids[13:40].tolist()), pixels[13:40])
     np.testing.assert_array_equal(gen.label_ids(13, 40, labels=ids[13:40].astype(np.uint8)), ids[13:40])
     parts = list(gen.stream(27, 4, start=13, labels=ids[13:40]))
     np.testing.assert_array_equal(np.concatenate([part["image"] for part in parts]), pixels[13:40])
@@ -93,14 +94,14 @@ def test_labels_of_a_file_and_of_a_row_of_ids(tiny: Bundle, gen: Generator, tmp_
 def test_the_shipped_generator_by_default(tmp_path: Path) -> None:
     pixels, _ = written(SHIPPED, tmp_path / "out")
     with Generator.open() as shipped:
-        np.testing.assert_array_equal(shipped.sample(0, 61)["image"], pixels)
+        np.testing.assert_array_equal(shipped.sample(0, 61), pixels)
 
 
 @settings(max_examples=60)
 @given(start=st.integers(0, 300), stop=st.integers(0, 300))
 def test_any_cut_into_ranges_agrees(gen: Generator, whole: NDArray[np.uint8], start: int, stop: int) -> None:
     start, stop = min(start, stop), max(start, stop)
-    part = gen.sample(start, stop)["image"]
+    part = gen.sample(start, stop)
     np.testing.assert_array_equal(part, whole[start:stop])
     assert (part.dtype, part.shape[1:]) == (np.uint8, (6, 6, 1))
 
@@ -108,7 +109,7 @@ def test_any_cut_into_ranges_agrees(gen: Generator, whole: NDArray[np.uint8], st
 def test_workers_change_no_byte(tiny: Bundle, whole: NDArray[np.uint8]) -> None:
     for workers in (1, 3, None):
         with Generator.open(str(tiny.path), batch=BATCH, workers=workers) as gen:
-            np.testing.assert_array_equal(gen.sample(0, 300)["image"], whole)
+            np.testing.assert_array_equal(gen.sample(0, 300), whole)
 
 
 def test_what_it_says_of_itself(tiny: Bundle, gen: Generator, tmp_path: Path) -> None:
@@ -124,7 +125,7 @@ def test_what_it_says_of_itself(tiny: Bundle, gen: Generator, tmp_path: Path) ->
 def test_without_classes(unlabelled: Bundle) -> None:
     with Generator.open(unlabelled) as gen:
         assert gen.classes is None
-        assert gen.sample(0, 3)["image"].shape == (3, 5, 5, 3)
+        assert gen.sample(0, 3).shape == (3, 5, 5, 3)
         assert gen.schema.names == ("image", "index")
         assert [part["image"].shape for part in gen.stream(3, 2)] == [(2, 5, 5, 3), (1, 5, 5, 3)]
         with pytest.raises(RequestError, match="bundle plain has no classes; leave them out"):
@@ -136,16 +137,16 @@ def test_without_classes(unlabelled: Bundle) -> None:
 def test_other_things_than_pictures(tmp_path: Path) -> None:
     spec = OutputSpec(kind="audio", shape=(40, 2), dtype="float32")
     with Generator.open(make_tiny_bundle(tmp_path / "a.gen", output=spec, gain=3.0), batch=4, workers=2) as gen:
-        sounds = gen.sample(0, 50)["sample"]
+        sounds = gen.sample(0, 50)
         assert (sounds.dtype, sounds.shape) == (np.float32, (50, 40, 2))
         np.testing.assert_array_equal(np.concatenate([part["sample"] for part in gen.stream(50, 11)]), sounds)
 
 
 def test_the_arrays_are_the_callers(gen: Generator, whole: NDArray[np.uint8]) -> None:
     for stop in (3, 300):
-        mine = gen.sample(0, stop)["image"]
+        mine = gen.sample(0, stop)
         mine[:] = 0
-        np.testing.assert_array_equal(gen.sample(0, stop)["image"], whole[:stop])
+        np.testing.assert_array_equal(gen.sample(0, stop), whole[:stop])
 
 
 def test_threads_share_one(gen: Generator, whole: NDArray[np.uint8]) -> None:
@@ -153,7 +154,7 @@ def test_threads_share_one(gen: Generator, whole: NDArray[np.uint8]) -> None:
 
     def ask(first: int) -> None:
         for start in range(first, 120, 13):
-            if not np.array_equal(gen.sample(start, start + 9)["image"], whole[start : start + 9]):
+            if not np.array_equal(gen.sample(start, start + 9), whole[start : start + 9]):
                 wrong.append(start)
 
     threads = [threading.Thread(target=ask, args=(first,)) for first in range(4)]
@@ -183,11 +184,11 @@ def test_lanes_are_used_again_and_closed_in_the_end(tiny: Bundle) -> None:
 
 def test_a_lane_that_was_left_in_the_middle_is_not_used_again(tiny: Bundle) -> None:
     gen, backend = on_fake_lanes(tiny)
-    expected = gen.sample(0, 200)["image"]
+    expected = gen.sample(0, 200)
     for _ in range(5):
         next(gen.stream(10**6, 10))
         gc.collect()  # the stream was dropped, not closed
-    np.testing.assert_array_equal(gen.sample(0, 200)["image"], expected)
+    np.testing.assert_array_equal(gen.sample(0, 200), expected)
     assert all(lane.closed or not lane.in_flight for lane in backend.lanes)
 
 
@@ -272,8 +273,8 @@ def test_what_cannot_be_opened(tiny: Bundle, tmp_path: Path) -> None:
 
 
 def test_empty_ranges(gen: Generator) -> None:
-    assert gen.sample(5, 5)["image"].shape == (0, 6, 6, 1)
-    assert gen.sample(5, 5, labels=[])["image"].shape == (0, 6, 6, 1)
+    assert gen.sample(5, 5).shape == (0, 6, 6, 1)
+    assert gen.sample(5, 5, labels=[]).shape == (0, 6, 6, 1)
     assert gen.label_ids(5, 5).shape == (0,)
     assert list(gen.stream(0, 4)) == []
 
@@ -289,8 +290,17 @@ def test_a_variant_is_used_and_one_that_is_passed_over_is_a_warning(tmp_path: Pa
     bundle = with_variant(make_tiny_bundle(tmp_path / "fast.gen", size=6), target="onnxruntime")
     with Generator.open(bundle) as gen:
         assert (gen.batch, gen.compute.graph is None) == (4, False)
-        np.testing.assert_array_equal(gen.sample(0, 61)["image"], written(bundle.path, tmp_path / "out")[0])
+        np.testing.assert_array_equal(gen.sample(0, 61), written(bundle.path, tmp_path / "out")[0])
     unmeasured = with_variant(bundle, target="onnxruntime", speedup=None)
     with pytest.warns(UserWarning, match="variant onnxruntime-fp32 is passed over: its speed was not") as caught:
         Generator.open(unmeasured).close()
     assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_several_outputs_come_as_columns(tmp_path: Path) -> None:
+    bundle = make_table_bundle(tmp_path / "table.gen")
+    with Generator.open(bundle) as gen:
+        batch = gen.columns(0, 3)
+        assert {output.name for output in bundle.outputs} < set(batch.columns)
+        with pytest.raises(RequestError, match=r"has several outputs \(.*\): use Generator.columns"):
+            gen.sample(0, 3)
