@@ -267,7 +267,7 @@ class TestTensorRt:
     def test_a_cache_that_cannot_be_made(self, tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "file").write_text("")
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-        with pytest.raises(BackendUnavailable, match=r"its engine cache .* cannot be made .* set XDG_CACHE_HOME"):
+        with pytest.raises(BackendUnavailable, match=r"its engine cache .* cannot be used .* set XDG_CACHE_HOME"):
             open_backend("onnxruntime-tensorrt", tiny, canonical_graph(tiny), device="cuda", batch=3)
 
 

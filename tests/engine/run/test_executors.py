@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from broken_task import Broken
 from executor_contract import JOB, ExecutorContract, Recorder
 from jobs import Heard, make_request, run_job, tree
 
@@ -48,22 +49,6 @@ class TestProcesses(ExecutorContract):
     def kill_a_worker(self) -> bool:
         os.kill(multiprocessing.active_children()[0].pid or 0, signal.SIGKILL)
         return True
-
-
-class Broken(Task):
-    """A task that does not open; the device says how."""
-
-    def open(self, device: str) -> Job:
-        match device:
-            case "absent":
-                raise BackendUnavailable("device 'absent': there is none") from OSError("no driver")
-            case "broken":
-                raise ZeroDivisionError("while it was opened")
-            case "dead":
-                os._exit(7)
-            case "asleep" | "hanging":
-                time.sleep(60)
-        return super().open(device)
 
 
 @pytest.fixture
