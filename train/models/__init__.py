@@ -1,12 +1,12 @@
-"""Model families: one file each, one name each in `MODELS`; installed packages add theirs as entry points."""
+"""Model families: one module each, registered by name in `gen_engine.train.families`."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from gen_engine.engine.base.registry import Registry
 from gen_engine.train.errors import ConfigError
+from gen_engine.train.families import MODELS
 from gen_engine.train.models.config import IMAGE_SIZES, ModelConfig
 from gen_engine.train.models.contract import Family, Generator
 
@@ -21,19 +21,6 @@ __all__ = [
     "count_parameters",
     "family_of",
 ]
-
-MODELS = Registry(
-    "gen_engine.models",
-    "model",
-    ConfigError,
-    {
-        "mlp-gan": "gen_engine.train.models.mlp_gan:MLP_GAN",
-        "dcgan": "gen_engine.train.models.dcgan:DCGAN",
-        "mlp-vae": "gen_engine.train.models.vae:MLP_VAE",
-        "conv-vae": "gen_engine.train.models.vae:CONV_VAE",
-    },
-)
-"""Every family by name: those of this package, and those of the entry-point group gen_engine.models."""
 
 
 def family_of(name: str) -> Family:
