@@ -15,7 +15,9 @@ from gen_engine.cli.pipe import FORMAT, PIPE, refuse_file_options, write_samples
 from gen_engine.cli.progress import Screen, duration
 from gen_engine.cli.size import parse_size
 from gen_engine.cli.streams import PRINTS
+from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.writers import FORMATS
 
 if TYPE_CHECKING:
     from gen_engine.engine.run.estimate import Estimate
@@ -76,8 +78,8 @@ Examples:
         "seed": "SEED",
         "labels": "LABELS",
         "truncation": "PSI",
-        "format": "npy|webdataset|parquet|mds|tfrecord|raw",
-        "codec": "png|png-zlib|jpeg|raw",
+        "format": "|".join((*FORMATS.built_in, FORMAT)),
+        "codec": "|".join(CODECS.built_in),
         "shard_size": "S",
         "shard_bytes": "SIZE",
         "backend": "auto|onnxruntime|openvino|tensorrt|…",

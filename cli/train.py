@@ -19,6 +19,7 @@ from gen_engine.cli.progress import Progress
 from gen_engine.cli.size import parse_size
 from gen_engine.train import TrainOptions
 from gen_engine.train import train as run_training
+from gen_engine.train.families import MODELS
 
 if TYPE_CHECKING:
     from gen_engine.train.runs.checkpoint import CheckpointInfo
@@ -68,6 +69,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     TrainOptions,
     flags={"conditional": "--conditional/--unconditional"},
     types={"max_data_size": parse_size},
+    metavars={"model": "|".join(MODELS.built_in)},
 )
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Continue what --out holds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one final JSON record on stdout.")

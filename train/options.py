@@ -147,7 +147,7 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, LoopOptions):
     """Everything that `gen_engine.train.train` and `gen-engine train` take; "auto" and None are resolved later."""
 
     model: str = "dcgan"
-    """mlp-gan, dcgan, mlp-vae or conv-vae."""
+    """Model family."""
 
     data: str
     """fashion-mnist, digits, a folder of images, or an .npz or .npy file."""

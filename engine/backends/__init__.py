@@ -45,7 +45,7 @@ RUNTIMES = {
     "tensorrt": "tensorrt",
     "tensorrt-rtx": "tensorrt_rtx",
 }
-"""Name → the library that it imports."""
+"""Backend of this package → the library that it imports."""
 
 INSTALL = {
     "onnxruntime": "pip install onnxruntime-gpu (Linux x86-64) or onnxruntime (elsewhere), never both",
@@ -108,11 +108,24 @@ def import_runtime(name: str) -> Any:
             del sys.modules[_TELEMETRY]
 
 
+def check_runtime(name: str) -> None:
+    """Import what a backend needs: its library, or the plugin that adds the backend.
+
+    Raises:
+        BackendUnavailable: the library cannot be imported, with the reason and what to install.
+        RequestError: no backend has that name, or its plugin cannot be imported.
+    """
+    if name in RUNTIMES:
+        import_runtime(name)
+    else:
+        BACKENDS.load(name)
+
+
 _TELEMETRY = "openvino_telemetry"
 
 
 def runtime_version(name: str) -> str:
-    """Return the version of the library behind a backend without importing it, or ``unknown``."""
+    """Return the version of the library behind a backend of this package without importing it, or ``unknown``."""
     for distribution in _DISTRIBUTIONS[RUNTIMES[name]]:
         try:
             return version(distribution)

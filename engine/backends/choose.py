@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gen_engine.engine.backends import BACKENDS, PRECISIONS, import_runtime, open_backend
+from gen_engine.engine.backends import BACKENDS, PRECISIONS, check_runtime, open_backend
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.base.processor import isa
 from gen_engine.engine.errors import BackendUnavailable, RequestError
@@ -90,8 +90,8 @@ def _obstacle(variant: Variant, runtime: Runtime) -> str | None:
     if runtime.precision == "auto" and (reason := _built_elsewhere(variant)):
         return reason
     try:
-        import_runtime(variant.target)
-    except BackendUnavailable as error:
+        check_runtime(variant.target)
+    except (BackendUnavailable, RequestError) as error:
         return str(error)
     return None
 

@@ -100,18 +100,19 @@ def _check_alone(first: Batch, renderer: Renderer, backend: Backend, bundle: Bun
     for output in bundle.outputs:
         batched_R = np.asarray(first[output.name])[rows_R]
         alone_R = np.concatenate([np.asarray(one[output.name]) for one in alone])
-        if output.field.form == "scalar" and batched_R.dtype.kind != "f":
-            _refuse_other_decisions(batched_R, alone_R, rows_R, backend, f"{output.name} of bundle {bundle.name}")
+        if batched_R.dtype == bool or (output.field.form == "scalar" and batched_R.dtype.kind != "f"):
+            refuse_other_decisions(batched_R, alone_R, rows_R, backend, f"{output.name} of bundle {bundle.name}")
         else:
             refuse_batch_dependence(batched_R, alone_R, rows_R, backend, bundle.name)
 
 
-def _refuse_other_decisions(
+def refuse_other_decisions(
     batched_R: NDArray[Any], alone_R: NDArray[Any], rows_R: NDArray[np.int_], backend: Backend, what: str
 ) -> None:
-    """Raise BackendError if more categories or integers differ than rounding can have turned over."""
-    differ_R = batched_R != alone_R
-    if np.count_nonzero(differ_R) > max(1, MAX_TURNED * len(rows_R)):
+    """Raise BackendError if more categories, integers or booleans differ than rounding can have turned over."""
+    differ_RV = (batched_R != alone_R).reshape(len(rows_R), -1)
+    differ_R = differ_RV.any(axis=1)
+    if np.count_nonzero(differ_RV) > max(1, MAX_TURNED * differ_RV.size):
         raise BackendError(
             f"field {what} is another one in {np.count_nonzero(differ_R)} of {len(rows_R)} samples, sample "
             f"{rows_R[int(np.argmax(differ_R))]} first, between a batch of {backend.batch} and a batch of 1: its graph "

@@ -1,4 +1,4 @@
-"""Contract tests for plugins: what every format, codec and backend must do, as classes to subclass.
+"""Contract tests for plugins: what every format, codec, backend and kind of field must do, as classes to subclass.
 
 They need pytest. A package that adds a format tests it so::
 
@@ -17,6 +17,7 @@ from gen_engine.engine.testing.codecs import CodecContract
 from gen_engine.engine.testing.data import CLASS_NAMES, SEED, SHAPES, START, STOP, Data, make_schema
 from gen_engine.engine.testing.formats import Decoded, FormatContract, StoresLatents
 from gen_engine.engine.testing.full_disk import FullDisk
+from gen_engine.engine.testing.kinds import KindContract
 
 __all__ = [
     "CLASS_NAMES",
@@ -30,6 +31,7 @@ __all__ = [
     "Decoded",
     "FormatContract",
     "FullDisk",
+    "KindContract",
     "StoresLatents",
     "make_schema",
 ]

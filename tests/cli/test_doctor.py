@@ -16,7 +16,7 @@ from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import main
 from gen_engine.engine import doctor as doctor_module
-from gen_engine.engine.backends import cuda, cuda_latents
+from gen_engine.engine.backends import BACKENDS, cuda, cuda_latents
 from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.bundle import read_bundle
@@ -48,7 +48,8 @@ def test_everything_that_can_be_chosen_has_a_row(doctor, bundle: Path) -> None:
     for group, names in (("format", FORMATS), ("codec", CODECS), ("runtime", ("cuda", "cuda-core"))):
         assert {name for kind, name in rows if kind == group} >= set(names)
     backends = {name for kind, name in rows if kind == "backend"}
-    assert backends == {
+    assert {name.partition(" ")[0] for name in backends} == set(BACKENDS)
+    assert backends >= {
         "onnxruntime cpu fp32",
         "onnxruntime cuda:0 fp32",
         "onnxruntime-tensorrt cuda:0 fp32",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import partial
@@ -16,9 +17,11 @@ from tiny_bundle import make_tiny_bundle
 from tiny_variant import with_variant
 
 from gen_engine.cli.main import main
+from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.identity.bundle import Bundle, write_bundle
 from gen_engine.engine.run import estimate
+from gen_engine.engine.writers import FORMATS
 
 
 @pytest.fixture(scope="module")
@@ -312,3 +315,9 @@ def test_a_whole_job_that_ends_unfinished_may_be_tried_again(
     assert "1 of 3 shards are not finished: 1: " in capsys.readouterr().err
     assert main(args) == 0
     assert (tmp_path / "out" / "dataset.json").exists()
+
+
+def test_help_lists_every_format_and_codec(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--help"]) == 0
+    words = set(re.split(r"[\s|]+", capsys.readouterr().out))
+    assert {*FORMATS.built_in, *CODECS.built_in} <= words

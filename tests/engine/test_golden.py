@@ -1,14 +1,17 @@
 """The bytes of every format and codec, and the shipped bundle's samples, as they were recorded once.
 
 A digest changes by decision only: with the version in a format's or codec's identity, under which it is recorded.
+``python tests/engine/test_golden.py`` records the cases that have none, and changes no other.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import re
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +20,7 @@ import numpy as np
 import pytest
 
 from gen_engine.engine import Generator
-from gen_engine.engine.codecs import open_codec
+from gen_engine.engine.codecs import CODECS, open_codec
 from gen_engine.engine.testing import CLASS_NAMES, Data, FormatContract
 from gen_engine.engine.writers import FORMATS, open_format
 
@@ -29,16 +32,17 @@ SHAPES = {
     "volume": [(3, 4, 5, 2)],
     "vector": [(7,)],
 }
-JPEG_CHANNELS = (1, 3)
+CHANNELS = {"jpeg": (1, 3)}
+"""Of the codecs that refuse some of these shapes."""
 
 
 def combinations() -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
     for form in FORMATS.built_in:
         for kind, shapes in SHAPES.items():
-            codecs = ["raw"] if form == "npy" or kind != "image" else ["png", "png-zlib", "jpeg", "raw"]
+            codecs = ["raw"] if form == "npy" or kind != "image" else CODECS.built_in
             for shape in shapes:
                 for codec in codecs:
-                    if codec != "jpeg" or shape[-1] in JPEG_CHANNELS:
+                    if shape[-1] in CHANNELS.get(codec, (shape[-1],)):
                         yield form, codec, kind, shape
 
 
@@ -61,34 +65,41 @@ def digest_of(out: Path) -> str:
     return digest.hexdigest()
 
 
-@pytest.mark.parametrize("with_latents", [False, True], ids=["", "latents"])
-@pytest.mark.parametrize("names", [None, CLASS_NAMES], ids=["", "labels"])
-@pytest.mark.parametrize(("form", "codec", "kind", "shape"), list(combinations()))
-def test_shards_keep_their_bytes(
-    tmp_path: Path,
-    form: str,
-    codec: str,
-    kind: str,
-    shape: tuple[int, ...],
-    names: tuple[str, ...] | None,
-    with_latents: bool,
-) -> None:
+def case_of(form: str, codec: str, kind: str, shape: tuple[int, ...], labelled: bool, with_latents: bool) -> str:
+    opened = open_format(form)
+    codec_id = "-" if opened.holds_arrays else open_codec(codec).identity
+    case = f"{opened.identity} {codec_id} {kind} {'x'.join(map(str, shape))}"
+    return case + (" labels" if labelled else "") + (" latents" if with_latents else "")
+
+
+def write(
+    out: Path, form: str, codec: str, kind: str, shape: tuple[int, ...], labelled: bool, with_latents: bool
+) -> str:
+    """Write the dataset of a case and return its digest."""
+
     class Contract(FormatContract):
         name = form
 
     Contract.codec = codec
-    opened = open_format(form)
-    codec_id = "-" if opened.holds_arrays else open_codec(codec).identity
-    case = f"{opened.identity} {codec_id} {kind} {'x'.join(map(str, shape))}"
-    case += (" labels" if names else "") + (" latents" if with_latents else "")
-    assert without_libraries(case) in {without_libraries(recorded) for recorded in SHARDS}
-    if case not in SHARDS:
-        pytest.skip(f"no digest was recorded for {opened.identity} with {codec_id}: other libraries")
-    data = Data(names, shape, kind, 3 if with_latents else None)
+    data = Data(CLASS_NAMES if labelled else None, shape, kind, 3 if with_latents else None)
     if kind == "image":
         data.pixels[::2] = smooth(shape, len(data.pixels))[::2]
-    Contract().write_dataset(tmp_path / "out", data)
-    assert digest_of(tmp_path / "out") == SHARDS[case]
+    Contract().write_dataset(out, data)
+    return digest_of(out)
+
+
+@pytest.mark.parametrize("with_latents", [False, True], ids=["", "latents"])
+@pytest.mark.parametrize("labelled", [False, True], ids=["", "labels"])
+@pytest.mark.parametrize(("form", "codec", "kind", "shape"), list(combinations()))
+def test_shards_keep_their_bytes(
+    tmp_path: Path, form: str, codec: str, kind: str, shape: tuple[int, ...], labelled: bool, with_latents: bool
+) -> None:
+    case = case_of(form, codec, kind, shape, labelled, with_latents)
+    recorded = {without_libraries(recorded) for recorded in SHARDS}
+    assert without_libraries(case) in recorded, f"record it: python {Path(__file__).name}"
+    if case not in SHARDS:
+        pytest.skip(f"no digest of {case} was recorded: other libraries")
+    assert write(tmp_path / "out", form, codec, kind, shape, labelled, with_latents) == SHARDS[case]
 
 
 def test_the_shipped_bundles_samples_are_what_they_were() -> None:
@@ -103,3 +114,27 @@ def test_the_shipped_bundles_samples_are_what_they_were() -> None:
         if generator.compute.fingerprint != golden["fingerprint"]:
             pytest.skip("this processor's kernels round differently from those that the digest was recorded with")
         assert hashlib.sha256(pixels.tobytes()).hexdigest() == golden["sha256"]
+
+
+def record(shards: Path) -> None:
+    """Add the digests of the cases that have none."""
+    digests = json.loads(shards.read_text())
+    recorded = {without_libraries(case) for case in digests}
+    for combination, labelled, with_latents in itertools.product(combinations(), (False, True), (False, True)):
+        case = case_of(*combination, labelled, with_latents)
+        if without_libraries(case) not in recorded:
+            with tempfile.TemporaryDirectory() as out:
+                digests[case] = write(Path(out), *combination, labelled, with_latents)
+    shards.write_text(json.dumps(dict(sorted(digests.items())), indent=1) + "\n")
+
+
+def test_recording_adds_what_is_missing_and_changes_nothing(tmp_path: Path) -> None:
+    missing = next(case for case in SHARDS if case.startswith("npy/"))
+    shards = tmp_path / "shards.json"
+    shards.write_text(json.dumps({case: digest for case, digest in SHARDS.items() if case != missing}))
+    record(shards)
+    assert shards.read_text() == (GOLDEN / "shards.json").read_text()
+
+
+if __name__ == "__main__":
+    record(GOLDEN / "shards.json")

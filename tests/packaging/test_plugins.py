@@ -1,8 +1,9 @@
-"""A package that adds a format and a codec: found by its entry points, used by the command line, tested by contract."""
+"""Packages that add a format and codecs: found by entry points, used by the command line, tested by contract."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,17 @@ from pathlib import Path
 import pytest
 from plugin import install_plugin
 
+from gen_engine.engine.backends import BACKENDS
+from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.identity.bundle import SHIPPED
+from gen_engine.engine.sample.kinds import KINDS
+from gen_engine.engine.writers import FORMATS
+from gen_engine.train.families import MODELS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PLUGIN = """
 import zlib
@@ -128,3 +139,27 @@ def test_the_contracts_that_come_with_the_package_test_it(site: Path, tmp_path: 
     done = run(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_tar_plugin.py", cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
+
+
+def test_the_documented_plugin_is_complete(root: Path, tmp_path: Path) -> None:
+    text = (root / "docs" / "reference" / "extending.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r'^```\w+ title="(.+?)"\n(.*?)^```$', text, re.M | re.S))
+    assert files.keys() == {"pyproject.toml", "gen_engine_deflate.py", "test_deflate.py"}
+    groups = {}
+    for group, entries in tomllib.loads(files["pyproject.toml"])["project"]["entry-points"].items():
+        groups[group] = {name: target.removeprefix("gen_engine_deflate:") for name, target in entries.items()}
+    site = tmp_path / "site"
+    site.mkdir()
+    install_plugin(site, "gen_engine_deflate", files["gen_engine_deflate.py"], groups)
+    (tmp_path / "test_deflate.py").write_text(files["test_deflate.py"])
+    done = run(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_deflate.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:]
+    flags = ["--count", "50", "--out", "out", "--format", "webdataset", "--codec", "deflate"]
+    done = run(site, "-m", "gen_engine.cli.main", "sample", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_registry_is_documented(root: Path) -> None:
+    text = (root / "docs" / "reference" / "extending.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\| `(gen_engine\.\w+)` \|", text, re.M))
+    assert documented == {registry.group for registry in (FORMATS, CODECS, BACKENDS, KINDS, MODELS)}

@@ -125,7 +125,9 @@ def test_models_are_registered_by_name() -> None:
 
 
 def test_an_installed_package_adds_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: str) -> None:
-    (tmp_path / "my_model.py").write_text("from gen_engine.train.models import MLP_GAN as FAMILY\nNO_FAMILY = 5\n")
+    (tmp_path / "my_model.py").write_text(
+        "from gen_engine.train.models.mlp_gan import MLP_GAN as FAMILY\nNO_FAMILY = 5\n"
+    )
     metadata = tmp_path / "my_model-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-model\nVersion: 1.0\n")

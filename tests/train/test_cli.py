@@ -20,7 +20,7 @@ from gen_engine.train import device
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data import DATASETS
 from gen_engine.train.errors import ConfigError, TrainingInterrupted
-from gen_engine.train.models import MODELS
+from gen_engine.train.families import MODELS
 from gen_engine.train.objectives.losses import LOSSES
 from gen_engine.train.runs import events
 from gen_engine.train.runs.checkpoint import load_generator, newest_checkpoint

@@ -1,20 +1,14 @@
-"""Model families: one file each, one name each in `MODELS`; installed packages add theirs as entry points."""
+"""Model families: one module each, registered by name in `gen_engine.train.families`."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from gen_engine.engine.base.registry import Registry
 from gen_engine.train.errors import ConfigError
+from gen_engine.train.families import MODELS
 from gen_engine.train.models.config import IMAGE_SIZES, ModelConfig
-from gen_engine.train.models.contract import Generator
-from gen_engine.train.models.dcgan import DcganDiscriminator, DcganGenerator
-from gen_engine.train.models.mlp_gan import MlpDiscriminator, MlpGenerator
-from gen_engine.train.models.vae import conv_encoder, mlp_encoder
+from gen_engine.train.models.contract import Family, Generator
 
 __all__ = [
     "IMAGE_SIZES",
@@ -27,42 +21,6 @@ __all__ = [
     "count_parameters",
     "family_of",
 ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """How one family is built and trained."""
-
-    kind: str
-    """"gan" or "vae": which training step it takes."""
-
-    generator: Callable[[ModelConfig], Generator]
-    """The generator, or the VAE's decoder."""
-
-    auxiliary: Callable[[ModelConfig], nn.Module]
-    """The network it is trained with: a discriminator, or an encoder."""
-
-    default_loss: str
-    """A key of `gen_engine.train.objectives.losses.LOSSES`."""
-
-
-MLP_GAN = Family(kind="gan", generator=MlpGenerator, auxiliary=MlpDiscriminator, default_loss="non-saturating")
-DCGAN = Family(kind="gan", generator=DcganGenerator, auxiliary=DcganDiscriminator, default_loss="non-saturating")
-MLP_VAE = Family(kind="vae", generator=MlpGenerator, auxiliary=mlp_encoder, default_loss="elbo")
-CONV_VAE = Family(kind="vae", generator=DcganGenerator, auxiliary=conv_encoder, default_loss="elbo")
-
-MODELS = Registry(
-    "gen_engine.models",
-    "model",
-    ConfigError,
-    {
-        "mlp-gan": "gen_engine.train.models:MLP_GAN",
-        "dcgan": "gen_engine.train.models:DCGAN",
-        "mlp-vae": "gen_engine.train.models:MLP_VAE",
-        "conv-vae": "gen_engine.train.models:CONV_VAE",
-    },
-)
-"""Every family by name: those of this package, and those of the entry-point group gen_engine.models."""
 
 
 def family_of(name: str) -> Family:

@@ -18,7 +18,7 @@ class ModelConfig(NetworkOptions):
     """Everything that fixes the shapes of a model's weights; raises ConfigError when a value cannot be built."""
 
     family: str
-    """A name in `gen_engine.train.models.MODELS`."""
+    """A name in `gen_engine.train.families.MODELS`."""
 
     image_size: int
     """Height and width in pixels: 28, 32, 64 or 128."""

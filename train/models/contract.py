@@ -6,6 +6,8 @@ Legend: B batch, Z latent dimensions, E label embedding, F features, C channels,
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +76,23 @@ class Discriminator(nn.Module):
     def features(self, images_BCHW: Tensor) -> Tensor:
         """The vector h_BF that the head and the projection classify."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How one family is built and trained."""
+
+    kind: str
+    """"gan" or "vae": which training step it takes."""
+
+    generator: Callable[[ModelConfig], Generator]
+    """The generator, or the VAE's decoder."""
+
+    auxiliary: Callable[[ModelConfig], nn.Module]
+    """The network it is trained with: a discriminator, or an encoder."""
+
+    default_loss: str
+    """A key of `gen_engine.train.objectives.losses.LOSSES`."""
 
 
 def check_labels(num_classes: int, labels_B: Tensor | None) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gen_engine.train.models.config import ModelConfig
-from gen_engine.train.models.contract import Discriminator, Generator, init_radford, maybe_spectral
+from gen_engine.train.models.contract import Discriminator, Family, Generator, init_radford, maybe_spectral
 
 
 class DcganGenerator(Generator):
@@ -95,3 +95,6 @@ def downsampled_size(config: ModelConfig) -> int:
 
 def _halvings(config: ModelConfig) -> int:
     return 2 if config.image_size == 28 else int(math.log2(config.image_size // 4))
+
+
+DCGAN = Family(kind="gan", generator=DcganGenerator, auxiliary=DcganDiscriminator, default_loss="non-saturating")

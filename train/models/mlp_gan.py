@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from gen_engine.train.models.config import ModelConfig
-from gen_engine.train.models.contract import Discriminator, Generator, flat_size
+from gen_engine.train.models.contract import Discriminator, Family, Generator, flat_size
 
 
 class MlpGenerator(Generator):
@@ -43,3 +43,6 @@ class MlpDiscriminator(Discriminator):
         """h_BF with F = `hidden`."""
         h_BF: Tensor = self.layers(images_BCHW)
         return h_BF
+
+
+MLP_GAN = Family(kind="gan", generator=MlpGenerator, auxiliary=MlpDiscriminator, default_loss="non-saturating")

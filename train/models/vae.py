@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from gen_engine.train.models.config import ModelConfig
-from gen_engine.train.models.contract import check_labels, flat_size
-from gen_engine.train.models.dcgan import downsampled_size, downsampler
+from gen_engine.train.models.contract import Family, check_labels, flat_size
+from gen_engine.train.models.dcgan import DcganGenerator, downsampled_size, downsampler
+from gen_engine.train.models.mlp_gan import MlpGenerator
 
 
 class Encoder(nn.Module):
@@ -48,3 +49,7 @@ def mlp_encoder(config: ModelConfig) -> Encoder:
     """An encoder with one dense hidden layer on the flattened image."""
     trunk = nn.Sequential(nn.Flatten(), nn.Linear(flat_size(config.image_shape), config.hidden), nn.ReLU())
     return Encoder(config, trunk, config.hidden)
+
+
+MLP_VAE = Family(kind="vae", generator=MlpGenerator, auxiliary=mlp_encoder, default_loss="elbo")
+CONV_VAE = Family(kind="vae", generator=DcganGenerator, auxiliary=conv_encoder, default_loss="elbo")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from jobs import Heard, read_manifest, run_job, samples, tree
 from tiny_bundle import tiny_generator
 from tiny_variant import graph_in, make_variant, with_variant
 
+from gen_engine.engine.backends import BACKENDS
 from gen_engine.engine.backends import choose as choose_module
 from gen_engine.engine.backends.choose import choose
 from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, unseal
@@ -263,6 +265,17 @@ class TestChoice:
         name, origin, (note,) = chosen(bundle, device="cuda:0")
         assert (name, origin) == ("onnxruntime", "canonical")
         assert note.endswith("passed over: this gen-engine has no backend some-future; update gen-engine")
+
+    def test_one_for_the_backend_of_a_plugin(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        entry = EntryPoint("plugged", "gen_engine.engine.backends.onnxruntime:OnnxRuntimeBackend", BACKENDS.group)
+        monkeypatch.setitem(BACKENDS.__dict__, "_plugins", {"plugged": entry})
+        bundle = with_variant(bundle, target="plugged")
+        assert chosen(bundle) == ("plugged", "plugged-fp32", [])
+        broken = EntryPoint("plugged", "gen_engine.missing:Backend", BACKENDS.group)
+        monkeypatch.setitem(BACKENDS.__dict__, "_plugins", {"plugged": broken})
+        name, origin, (note,) = chosen(bundle)
+        assert (name, origin) == ("onnxruntime", "canonical")
+        assert "passed over: backend 'plugged' of package unknown cannot be imported" in note
 
     def test_one_for_another_device_is_no_candidate(self, bundle: Bundle) -> None:
         bundle = with_variant(bundle, target="onnxruntime", precision="fp16", device="cuda")

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from graphs import graph
 from jobs import make_request, run_job
 from odd_graphs import (
     batch_statistics,
@@ -23,13 +24,17 @@ from odd_graphs import (
     other_above,
     ten_gigabytes,
 )
+from onnx import TensorProto, helper
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeLane
 from gen_engine.engine.errors import BackendError
-from gen_engine.engine.identity.bundle import Bundle, OutputSpec
+from gen_engine.engine.identity.bundle import Bundle, LatentSpec, OutputSpec, write_bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.reader import open_dataset
 from gen_engine.engine.render import allowance, rows
 from gen_engine.engine.run.job import open_job
+from gen_engine.engine.sample.kinds.vector import Vector
 
 BACKENDS = ["onnxruntime", "openvino"]
 
@@ -146,6 +151,48 @@ def test_the_tolerance_belongs_to_the_precision(batched: Any, alone: Any, precis
         return
     with pytest.raises(BackendError, match="sample 0 of bundle b differs"):
         rows.refuse_batch_dependence(batched, alone, np.array([0]), stub, "b")
+
+
+@pytest.mark.parametrize(("turned", "refused"), [(0, False), (1, False), (36, False), (37, True)])
+def test_rounding_turns_a_quarter_of_the_booleans_of_an_array_over_at_most(turned: int, refused: bool) -> None:
+    class Stub:
+        batch = 50
+
+    stub: Any = Stub()
+    alone_R = np.zeros((4, 6, 6, 1), bool)
+    batched_R = alone_R.copy()
+    batched_R.reshape(-1)[:turned] = True
+    if not refused:
+        rows.refuse_other_decisions(batched_R, alone_R, np.arange(4), stub, "mask of bundle b")
+        return
+    with pytest.raises(BackendError, match=r"field mask of bundle b is another one in 2 of 4 samples, sample 0 first"):
+        rows.refuse_other_decisions(batched_R, alone_R, np.arange(4), stub, "mask of bundle b")
+
+
+def test_a_generator_of_boolean_arrays_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a plug-in's kind may be: no kind of this package is."""
+    monkeypatch.setattr(Vector, "dtypes", ("float32", "bool"))
+    weights = {"w": np.random.default_rng(0).standard_normal((8, 5)).astype(np.float32), "zero": np.float32(0)}
+    nodes = [
+        helper.make_node("MatMul", ["latents", "w"], ["h"]),
+        helper.make_node("Greater", ["h", "zero"], ["pixels"]),
+    ]
+    generator = graph(nodes, weights, (8,), name="latents", output="pixels", output_type=TensorProto.BOOL)
+    bundle = write_bundle(
+        tmp_path / "b.gen",
+        name="b",
+        latent=LatentSpec(dim=8, distribution="normal"),
+        labels=None,
+        output=OutputSpec(kind="vector", shape=(5,), dtype="bool"),
+        generator=generator,
+        training={},
+        parity={},
+    )
+    run_job(bundle, tmp_path / "out", count=50)
+    with open_dataset(tmp_path / "out") as dataset:
+        stored = dataset[49]["sample"]
+    latents = Latents(dim=8, seed=0).draw(49, 50)
+    assert stored.tolist() == (latents @ weights["w"] > 0)[0].tolist()
 
 
 @pytest.mark.parametrize("folded", [False, True])

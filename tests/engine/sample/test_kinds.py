@@ -64,7 +64,7 @@ def test_the_manifest_says_what_the_samples_are(tmp_path: Path, kind: str) -> No
 @pytest.mark.parametrize(
     ("kind", "shape", "dtype", "said"),
     [
-        ("smell", (4,), "float32", "unknown kind of field 'smell': choose one of image, audio, volume, vector"),
+        ("smell", (4,), "float32", "unknown kind of field 'smell': choose one of image, audio, volume, .*vector"),
         ("image", (4, 4), "uint8", r"shape \[4, 4\]: a value of kind image is \[height, width, channels\]"),
         ("audio", (4, 4, 1), "float32", r"a value of kind audio is \[length, channels\]"),
         ("volume", (4, 4, 1), "float32", r"a value of kind volume is \[depth, height, width, channels\]"),

@@ -165,7 +165,7 @@ def test_what_is_used_twice_stays() -> None:
 
 def test_names_and_outputs_are_checked() -> None:
     model = blocks([helper.make_node("Relu", ["d"], ["y"])], {})
-    with pytest.raises(ValueError, match="lowering 'nothing': known are batchnorm"):
+    with pytest.raises(ValueError, match=r"lowering 'nothing': known are .*batchnorm"):
         lower(model, ("nothing",))
     with pytest.raises(ValueError, match="output 'pixels': the graph has y"):
         lower(model, (), outputs=["pixels"])

@@ -1,0 +1,19 @@
+"""The names of the model families. Without torch, which `--help` does not need."""
+
+from __future__ import annotations
+
+from gen_engine.engine.base.registry import Registry
+from gen_engine.train.errors import ConfigError
+
+MODELS = Registry(
+    "gen_engine.models",
+    "model",
+    ConfigError,
+    {
+        "mlp-gan": "gen_engine.train.models.mlp_gan:MLP_GAN",
+        "dcgan": "gen_engine.train.models.dcgan:DCGAN",
+        "mlp-vae": "gen_engine.train.models.vae:MLP_VAE",
+        "conv-vae": "gen_engine.train.models.vae:CONV_VAE",
+    },
+)
+"""What `--model` accepts; a package adds one by an entry point in the group `gen_engine.models`."""
