@@ -114,9 +114,9 @@ def sample(
     quiet: bool,
 ) -> None:
     """Write samples of a bundle: as a dataset, or to standard output."""
-    from gen_engine.engine.backends.devices import parse_devices
     from gen_engine.engine.identity.bundle import SHIPPED, read_bundle
     from gen_engine.engine.plan.parts import WHOLE, parse_part
+    from gen_engine.engine.run.devices import parse_devices
     from gen_engine.engine.run.job import open_job
     from gen_engine.engine.run.write import write_dataset
 

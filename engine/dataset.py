@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.devices import parse_devices
 from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle
 from gen_engine.engine.identity.labels import LabelsLike
 from gen_engine.engine.identity.latents import check_truncation
 from gen_engine.engine.plan.parts import WHOLE, parse_part
 from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.run.devices import parse_devices
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Monitor, Outcome
 from gen_engine.engine.run.write import write_dataset as run_job

@@ -20,7 +20,7 @@ if not Path("/proc/self").is_dir():
 
 PROGRAM = """
 import sys
-import gen_engine.engine.backends.devices as devices
+import gen_engine.engine.run.devices as devices
 devices.parse_devices = lambda text: ("cpu", "cpu")  # two devices that every machine has
 from gen_engine.cli.main import entry
 sys.exit(entry())

@@ -10,8 +10,8 @@ import pytest
 
 from gen_engine.engine.backends import cuda
 from gen_engine.engine.backends.cuda import Gpu, cuda_ordinal, gpu, visible_gpus
-from gen_engine.engine.backends.devices import parse_devices
 from gen_engine.engine.errors import BackendUnavailable, RequestError
+from gen_engine.engine.run.devices import parse_devices
 
 DRIVER = """
 #include <string.h>
