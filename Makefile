@@ -17,7 +17,7 @@ UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0
 EXTRAS := train jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
 
 .DEFAULT_GOAL := help
-.PHONY: help sample test test-fast coverage lint lock docs bench bench-vs peers gpu hooks clean
+.PHONY: help sample test test-fast fuzz coverage lint lock docs bench bench-vs peers gpu hooks clean
 .DELETE_ON_ERROR:
 
 help: ## Show this list
@@ -32,6 +32,9 @@ test: lint docs ## Run all that CI runs: linters, types, import rules, documenta
 
 test-fast: $(DEV) ## Run the tests that take seconds
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow"
+
+fuzz: $(DEV) ## Damage every kind of file that is read, 10,000 times each: hours
+	FUZZ_CASES=10000 $(BIN)/pytest --numprocesses auto --dist worksteal tests/fuzz
 
 coverage: $(DEV) ## Run every test and list the lines that none of them reaches
 	$(BIN)/pytest --numprocesses auto --dist worksteal --cov --cov-report=term-missing:skip-covered

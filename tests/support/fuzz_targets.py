@@ -1,0 +1,266 @@
+"""What is fuzzed: a file that some command reads, and the commands that read it.
+
+Each target prepares a directory once. A case copies it, damages one file, and runs the commands in this process. A
+command may succeed or end with a documented exit code; anything else is a failure. Where a dataset is claimed to be
+finished afterwards, its files must be those of an undamaged run.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from fuzz_mutations import mutate_bytes, mutate_sealed, mutate_text
+from jobs import tree
+from tiny_bundle import make_tiny_bundle
+from tiny_run import make_tiny_run
+from tiny_variant import with_variant
+
+from gen_engine.cli.main import main
+from gen_engine.engine.base.digests import sha256_file
+
+Mutation = Callable[[bytes, random.Random], bytes]
+JOB = ("--count", "60", "--shard-size", "10", "--workers", "1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A reader that is fuzzed."""
+
+    prepare: Callable[[Path], None]
+    """Makes the undamaged files in an empty directory."""
+
+    files: str
+    """Glob of the files to damage, relative to it; one of them per case."""
+
+    mutations: Sequence[Mutation]
+    commands: Sequence[Sequence[str]]
+    """Arguments of gen-engine; they run with the case's directory as the current one."""
+
+    dataset: str | None = None
+    """A dataset that the last command, ``verify``, judges: if it passes, the dataset equals :attr:`golden`'s."""
+
+    special: bool = True
+    """Whether FIFOs, links, directories and sparse files take the file's place in some cases."""
+
+    relist: str | None = None
+    """A bundle whose listing of its files follows the damage, so that the damage is reached."""
+
+    ignored: Sequence[str] = field(default=())
+    """Files of the dataset that may differ."""
+
+
+def run(*arguments: str) -> None:
+    """Run a command that has to succeed."""
+    code = main(list(arguments))
+    assert code == 0, (arguments, code)
+
+
+def bundle(folder: Path) -> None:
+    """A bundle with a compiled variant."""
+    with_variant(make_tiny_bundle(folder / "tiny.gen"), target="onnxruntime")
+
+
+def unfinished(folder: Path) -> None:
+    """A job whose first part of two is done, and the whole job beside it."""
+    bundle(folder)
+    run("sample", str(folder / "tiny.gen"), *JOB, "--out", str(folder / "golden"))
+    run("sample", str(folder / "tiny.gen"), *JOB, "--out", str(folder / "out"), "--part", "1/2")
+
+
+def finished(folder: Path) -> None:
+    """A finished dataset, twice."""
+    bundle(folder)
+    for name in ("golden", "out"):
+        run("sample", str(folder / "tiny.gen"), *JOB, "--out", str(folder / name))
+
+
+def checkpoint(folder: Path) -> None:
+    """A training run."""
+    make_tiny_run(folder / "run")
+
+
+def config(folder: Path) -> None:
+    """A training configuration beside a small data file."""
+    arrays(folder)
+    (folder / "config.toml").write_text(
+        '[model]\nfamily = "mlp-gan"\nimage_size = 28\nhidden = 8\n\n[train]\nepochs = 1\nbatch = 8\nlr_g = 0.0002\n'
+    )
+
+
+def arrays(folder: Path) -> None:
+    """Images and labels as arrays."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, 28, 28), np.uint8)
+    np.savez_compressed(folder / "data.npz", images=images, labels=np.arange(16) % 2)
+    np.save(folder / "data.npy", images)
+
+
+def images(folder: Path) -> None:
+    """A folder of images in several formats."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for number, kind in enumerate(("png", "jpg", "tiff", "gif", "bmp", "webp") * 2):
+        path = folder / "images" / f"class{number % 2}" / f"{number}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (28, 28, 3), np.uint8)).save(path)
+
+
+def graph(folder: Path) -> None:
+    """A generator as an ONNX file."""
+    bundle(folder)
+    shutil.copy(folder / "tiny.gen" / "generator.onnx", folder / "graph.onnx")
+
+
+def weights(folder: Path) -> None:
+    """A torch module of one layer and its weights, as torch and as safetensors store them."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    state = {"net.weight": torch.randn(12, 4), "net.bias": torch.randn(12)}
+    torch.save({"generator": state}, folder / "weights.pt")
+    save_file(state, folder / "weights.safetensors")
+    (folder / "fuzzed_module.py").write_text(
+        "from torch import nn\n\n\nclass Generator(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.net = nn.Linear(4, 12)\n\n"
+        "    def forward(self, z):\n        return self.net(z).tanh()\n"
+    )
+
+
+def baseline(folder: Path) -> None:
+    """A saved measurement of a bundle."""
+    bundle(folder)
+    run("bench", str(folder / "tiny.gen"), "--save", str(folder / "baseline.json"), "--time-limit", "1")
+
+
+SEALED: Sequence[Mutation] = (mutate_sealed, mutate_sealed, mutate_bytes)
+FINISH = (("finish", "out"), ("verify", "out"))
+RESUME = (("sample", "tiny.gen", *JOB, "--out", "out"), ("verify", "out"))
+EXPORT = ("--out", "made.gen")
+MODULE = ("export", "--module", "fuzzed_module:Generator", "--shape", "12", *EXPORT, "--weights")
+
+TARGETS: Mapping[str, Target] = {
+    "bundle": Target(
+        prepare=bundle,
+        files="tiny.gen/bundle.json",
+        mutations=SEALED,
+        commands=[("inspect", "tiny.gen"), ("sample", "tiny.gen", "--count", "20", "--out", "made")],
+    ),
+    "variant": Target(
+        prepare=bundle,
+        files="tiny.gen/variants/*/*.json",
+        mutations=(mutate_sealed, mutate_bytes),
+        commands=[("inspect", "tiny.gen"), ("sample", "tiny.gen", "--count", "20", "--out", "made")],
+        relist="tiny.gen",
+    ),
+    "graph-in-bundle": Target(
+        prepare=bundle,
+        files="tiny.gen/**/*.onnx",
+        mutations=(mutate_bytes,),
+        commands=[("sample", "tiny.gen", "--count", "20", "--out", "made")],
+        relist="tiny.gen",
+    ),
+    "plan": Target(
+        prepare=unfinished, files="out/.gen-engine/plan.json", mutations=SEALED, commands=RESUME, dataset="out"
+    ),
+    "draft": Target(
+        prepare=unfinished, files="out/.gen-engine/draft.json", mutations=SEALED, commands=RESUME, dataset="out"
+    ),
+    "journal": Target(
+        prepare=unfinished,
+        files="out/.gen-engine/parts/*/journal",
+        mutations=(mutate_text, mutate_bytes),
+        commands=(("finish", "out"), *RESUME),
+        dataset="out",
+    ),
+    "manifest": Target(
+        prepare=finished,
+        files="out/*.json*",
+        mutations=(mutate_sealed, mutate_text, mutate_bytes),
+        commands=(("inspect", "out"), ("verify", "out", "--regenerate", "3", "--bundle", "tiny.gen")),
+        dataset="out",
+    ),
+    "shards": Target(
+        prepare=finished, files="out/data/*", mutations=(mutate_bytes,), commands=(("verify", "out"),), dataset="out"
+    ),
+    "card-and-preview": Target(
+        prepare=finished, files="out/[Rp]*", mutations=(mutate_bytes,), commands=RESUME, dataset="out"
+    ),
+    "checkpoint": Target(
+        prepare=checkpoint,
+        files="run/**/*.json",
+        mutations=(mutate_sealed, mutate_bytes),
+        commands=[("inspect", "run"), ("export", "run", *EXPORT)],
+    ),
+    "checkpoint-weights": Target(
+        prepare=checkpoint,
+        files="run/**/*.safetensors",
+        mutations=(mutate_bytes,),
+        commands=[("inspect", "run"), ("export", "run", *EXPORT)],
+    ),
+    "config": Target(
+        prepare=config,
+        files="config.toml",
+        mutations=(mutate_text, mutate_bytes),
+        commands=[("train", "--config", "config.toml", "--data", "data.npz", "--out", "run", "--epochs", "1")],
+    ),
+    "npz": Target(
+        prepare=arrays,
+        files="data.np[yz]",
+        mutations=(mutate_bytes,),
+        commands=[("train", "--model", "mlp-vae", "--data", "data.npz", "--out", "run", "--epochs", "1"),
+                  ("train", "--model", "mlp-vae", "--data", "data.npy", "--out", "run2", "--epochs", "1")],
+    ),
+    "folder": Target(
+        prepare=images,
+        files="images/*/*",
+        mutations=(mutate_bytes,),
+        commands=[("train", "--model", "mlp-vae", "--data", "images", "--image-size", "28", "--out", "run",
+                   "--epochs", "1")],
+    ),
+    "weights": Target(
+        prepare=weights,
+        files="weights.*",
+        mutations=(mutate_bytes,),
+        commands=[(*MODULE, "weights.pt", "--key", "generator"), (*MODULE, "weights.safetensors")],
+    ),
+    "onnx": Target(
+        prepare=graph, files="graph.onnx", mutations=(mutate_bytes,), commands=[("export", "graph.onnx", *EXPORT)]
+    ),
+    "baseline": Target(
+        prepare=baseline,
+        files="baseline.json",
+        mutations=SEALED,
+        commands=[("bench", "tiny.gen", "--compare", "baseline.json", "--time-limit", "0.2")],
+    ),
+}  # fmt: skip
+
+
+def relisted(path: Path) -> None:
+    """Make a bundle's listing of its files true again, and seal it."""
+    import json
+
+    from gen_engine.engine.base.digests import seal
+
+    listing = path / "bundle.json"
+    document = json.loads(listing.read_bytes())
+    document.pop("digest")
+    for name, entry in document["files"].items():
+        if (path / name).is_file() and (path / name).stat().st_size < 1 << 30:
+            entry["bytes"], entry["sha256"] = (path / name).stat().st_size, sha256_file(path / name)
+    listing.write_bytes(seal(document))
+
+
+def fault_of_dataset(folder: Path, target: Target, passed: bool) -> str | None:
+    """Say that a dataset passed ``verify`` and is not the undamaged one, or None."""
+    if target.dataset is None or not passed:
+        return None
+    made, golden = tree(folder / target.dataset), tree(folder / "golden")
+    wrong = sorted(name for name in made.keys() | golden.keys() if made.get(name) != golden.get(name))
+    return f"verify passes, and {wrong[:3]} differ from an undamaged run" if wrong else None
