@@ -23,7 +23,8 @@ def test_every_command_is_a_target(root: Path, text: str) -> None:
 def test_every_file_exists(root: Path, text: str) -> None:
     paths = set(re.findall(r"`(?:python )?((?:\w+/)+[\w.]*)`", text))
     assert len(paths) > 30
-    assert [path for path in sorted(paths) if "NAME" not in path and not (root / path).exists()] == []
+    made = ("NAME", "build/")
+    assert [path for path in sorted(paths) if not any(m in path for m in made) and not (root / path).exists()] == []
 
 
 def test_every_name_of_a_recipe_is_in_the_file_that_it_gives(root: Path, text: str) -> None:
