@@ -40,6 +40,8 @@ class BackendContract:
     """Latent dimensions."""
 
     classes: ClassVar[int] = 10
+    """How many; labels are 0 and above."""
+
     shape: ClassVar[tuple[int, ...]] = (28, 28, 1)
     """Of the field ``image``."""
 

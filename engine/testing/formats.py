@@ -45,9 +45,16 @@ class FormatContract:
     """Every format, with every codec that it takes, passes these."""
 
     name: ClassVar[str]
+    """What ``--format`` calls it."""
+
     codec: ClassVar[str] = "png"
+    """The codec of the samples."""
+
     kind: ClassVar[str] = "image"
+    """The kind of the samples: a key of :data:`SHAPES`."""
+
     latent_dim: ClassVar[int | None] = None
+    """Dimensions of the latents that are stored with each sample; None for none."""
 
     @pytest.fixture(params=[None, CLASS_NAMES], ids=["unlabelled", "labelled"])
     def names(self, request: pytest.FixtureRequest) -> tuple[str, ...] | None:

@@ -40,6 +40,7 @@ class KindContract:
     """Of one sample's values, for the tests: one size per axis."""
 
     categories: ClassVar[tuple[str, ...] | None] = None
+    """For a kind whose fields have some."""
 
     @property
     def kind(self) -> Kind:

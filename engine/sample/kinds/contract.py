@@ -20,6 +20,7 @@ class Kind(ABC):
     """What the values of a field mean. Stateless."""
 
     name: ClassVar[str]
+    """What ``kind`` of a field calls it."""
 
     axes: ClassVar[tuple[str, ...]]
     """Names of the axes of one sample's values, channels last."""
@@ -28,6 +29,7 @@ class Kind(ABC):
     """Types that the values may have, the default one first."""
 
     form: ClassVar[Form] = "array"
+    """How formats store the values: ``media``, ``array``, ``scalar`` or ``text``."""
 
     generated: ClassVar[bool] = True
     """Whether a generator's graph makes such values; the engine makes the others."""
