@@ -16,7 +16,7 @@ def text(root: Path) -> str:
 def test_every_command_is_a_target(root: Path, text: str) -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", (root / "Makefile").read_text(encoding="utf-8"), re.M))
     named = set(re.findall(r"`make ([a-z-]+)", text))
-    assert {"test", "lint", "lock", "docs", "gpu"} <= named
+    assert {"test", "lint", "lock", "docs", "fuzz", "gpu"} <= named
     assert named <= targets
 
 
