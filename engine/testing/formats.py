@@ -342,6 +342,26 @@ class FormatContract:
         with pytest.raises(VerifyError, match=rf"{files[0].name}: cannot be read as"):
             self.read(files, data, range(START, STOP))
 
+    def test_a_damaged_shard_is_read_as_samples_or_refused(self, tmp_path: Path) -> None:
+        data = self.data(CLASS_NAMES)
+        files = self.write_dataset(tmp_path / "out", data)
+        whole, rng, refused = [file.read_bytes() for file in files], np.random.default_rng(1), 0
+        for case in range(100):
+            number = int(rng.integers(len(files)))
+            damaged = bytearray(whole[number])
+            # Every other case in the head, which says how the rest is read.
+            reach = min(len(damaged), 200) if case % 2 else len(damaged)
+            for _ in range(int(rng.integers(1, 4))):
+                damaged[int(rng.integers(reach))] = int(rng.integers(256))
+            files[number].write_bytes(damaged)
+            try:
+                for record in self.read(files, data, range(START, STOP)):
+                    assert record.values.keys() == set(data.layout.schema.names)
+            except VerifyError:
+                refused += 1
+            files[number].write_bytes(whole[number])
+        assert refused
+
     def test_a_missing_file_is_named(self, tmp_path: Path) -> None:
         data = self.data(CLASS_NAMES)
         files = self.write_dataset(tmp_path / "out", data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,15 @@ class ParquetReader(OpenShard):
             if group.total_byte_size > limit * group.num_rows + (1 << 20):
                 raise ValueError(f"a row group of {group.total_byte_size:,} bytes, which its samples do not have")
         self._group, self._columns = -1, dict[str, list[Any] | NDArray[Any]]()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Add those of pyarrow, which share no base with Python's."""
+        with super()._errors():
+            try:
+                yield
+            except pyarrow().ArrowException as error:
+                raise ValueError(str(error)) from error
 
     def _record(self, row: int) -> Record:
         group = int(np.searchsorted(self._stops, row, side="right"))

@@ -15,6 +15,7 @@ from typing import Any
 
 import crc32c
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
@@ -158,6 +159,21 @@ class TestWebDatasetWithOrigins(StoresLatents, TestWebDataset):
 
 class TestParquet(FormatContract):
     name = "parquet"
+
+    @pytest.mark.parametrize("error", [pa.ArrowNotImplementedError, pa.ArrowMemoryError, pa.ArrowException])
+    def test_what_arrow_raises_on_a_damaged_shard_is_typed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ) -> None:
+        """As a damaged footer does whose integers have more than 64 bits."""
+        data = self.data(CLASS_NAMES)
+        files = self.write_dataset(tmp_path / "out", data)
+
+        def read_row_group(*_: object) -> None:
+            raise error("Integers with more than 64 bits")
+
+        monkeypatch.setattr(pq.ParquetFile, "read_row_group", read_row_group)
+        with pytest.raises(VerifyError, match=r"cannot be read as a Parquet shard \(Integers with more"):
+            self.read(files, data, [START])
 
     def load(self, out: Path, data: Data) -> Iterator[Decoded]:
         with pytest.MonkeyPatch.context() as monkeypatch:
