@@ -52,7 +52,7 @@ bench-vs: $(DEV) ## Measure this tree against another revision: make bench-vs RE
 	@test -n "$(REV)" || { echo "Say which revision: make bench-vs REV=main" >&2; exit 2; }
 	$(BIN)/python benchmarks/bench_vs.py "$(REV)" --report out/bench-vs.md
 
-peers: $(DEV) ## Measure compiled generators beside what people use today: a quarter of an hour
+peers: $(DEV) ## Measure compiled generators against the usual alternatives: a quarter of an hour
 	$(BIN)/python -W ignore benchmarks/compiled.py --chart docs/peers.png --json out/peers.json
 
 gpu: $(DEV) ## Try everything on the NVIDIA GPU that is here: three minutes, docs/gpu.md says more

@@ -1,12 +1,12 @@
-"""What compiling brings, beside what people use today, in one run: ``make peers``.
+"""Compiled generators against the usual alternatives, in one run: ``make peers``.
 
-Each generator of the zoo is exported, compiled by ``gen-engine compile``, and timed in turns with its peers (one file
-each in ``peers/``) on the same threads, everything from latents in memory to uint8 pixels in memory. Then ``gen-engine
-sample`` to WebDataset with PNG is timed in turns with the stacks that people write datasets with. Each peer runs at the
-best of its settings, and is checked to make the same pictures before it is timed; one that is not installed or makes
-other pictures is left out, and said so.
+Each generator of the zoo is exported, compiled by ``gen-engine compile``, and interleaved with its peers (one file each
+in ``peers/``) on the same threads, from latents in memory to uint8 pixels in memory. Then ``gen-engine sample`` to
+WebDataset with PNG is interleaved with the usual stacks that write datasets. Each peer runs at the best of its settings
+and must make the same samples before it is timed; one that is not installed or makes different samples is left out, and
+the report lists it.
 
-glibc is told to keep large blocks, without which torch is up to three times slower on some of these.
+glibc is configured to keep large blocks, without which torch is up to three times slower on some of these.
 
 Usage: python benchmarks/compiled.py [--only NAME] [--budget 60] [--seconds 12] [--json FILE] [--chart FILE]
        python benchmarks/compiled.py --from FILE [--chart FILE]
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from peers import LIBRARIES, PEERS, STACKS
 from peers.contract import Peer, best, check_same, try_peer
 from report import COMPILED, LIMIT, SAMPLE, draw_chart, speedups, table
-from zoo import Subject, make_subject, zoo
+from zoo import ZooModel, make_zoo_model, zoo
 
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.base.processor import isa, processor_name
@@ -58,26 +58,26 @@ REQUIRED_AMX = {
     "upsample-conv": {ONNXRUNTIME: 10.0, COMPILE: 1.5},
     "mlp": {ONNXRUNTIME: 4.0, COMPILE: 1.2},
 }
-"""How many times its peers' speed a compiled generator, or a dataset of it, must have with AMX's matrix units."""
+"""Generator → peer → the required speedup of a compiled generator, or of a dataset of it, with AMX."""
 
 REQUIRED = {ONNXRUNTIME: 1.2}
-"""The same on a processor without them."""
+"""Peer → the required speedup on a processor without AMX."""
 
-LEAST_ROUNDS = 5
+MIN_ROUNDS = 5
 DATASET_S = 1.0
-"""One dataset of the end-to-end rounds takes about so long."""
+"""Approximate duration of one dataset of the end-to-end rounds."""
 
-_TRIED_SAMPLES = 1024
+_TRIAL_SAMPLES = 1024
 
 
 class CompiledPeer:
-    """The compiled generator, with the lanes of a job."""
+    """The compiled generator, with as many lanes as a job."""
 
-    def __init__(self, subject: Subject, variant: Variant) -> None:
-        graph = variant_graph(subject.bundle, variant)
-        backend = open_backend(variant.target, subject.bundle, graph, device="cpu", batch=variant.batch)
+    def __init__(self, model: ZooModel, variant: Variant) -> None:
+        graph = variant_graph(model.bundle, variant)
+        backend = open_backend(variant.target, model.bundle, graph, device="cpu", batch=variant.batch)
         self.batch = variant.batch
-        self._runner = Runner(backend, subject.bundle, lanes=THREADS)
+        self._runner = Runner(backend, model.bundle, lanes=THREADS)
         self._runner.warm_up()
 
     def pixels(self, latents: NDArray[Any]) -> NDArray[Any]:
@@ -87,8 +87,8 @@ class CompiledPeer:
             return lane.collect()["image"].copy()
 
     def turn(self) -> float:
-        """Return samples a second of a short while."""
-        return self._runner.turn()
+        """Run one turn; return samples per second."""
+        return self._runner.throughput()
 
     def close(self) -> None:
         """Close the lanes."""
@@ -96,32 +96,32 @@ class CompiledPeer:
 
 
 def measure(name: str, folder: Path, budget: float, seconds: float) -> dict[str, Any]:
-    """Compile one generator, time it in turns with its peers, and then datasets of it; return the record."""
-    subject = make_subject(name, folder)
+    """Compile one generator, interleave it with its peers, and then datasets of it; return the record."""
+    model = make_zoo_model(name, folder)
     began = time.perf_counter()
-    compiled = compile_bundle(subject.bundle, Options(budget=budget))
+    compiled = compile_bundle(model.bundle, Options(budget=budget))
     compile_s, variant = time.perf_counter() - began, compiled.variant
-    subject = Subject(name, subject.generator, compiled.bundle)
+    model = ZooModel(name, model.generator, compiled.bundle)
     left_out: list[str] = []
-    own = CompiledPeer(subject, variant)
-    check_same(own, subject)
+    own = CompiledPeer(model, variant)
+    check_same(own, model)
     peers: dict[str, Peer] = {COMPILED: own}
     settings = {COMPILED: f"{variant.name}, batch {variant.batch}"}
     for what, where in PEERS.items():
-        if found := best(what, where, subject, partial(try_peer, subject), left_out):
-            settings[what], peers[what] = found
+        if fastest := best(what, where, model, partial(try_peer, model), left_out):
+            settings[what], peers[what] = fastest
     limit = matrix_product(variant.precision)
     rounds = take_turns({what: peer.turn for what, peer in peers.items()} | {LIMIT: limit.rate}, seconds)
     for peer in peers.values():
         peer.close()
-    datasets, stacks = end_to_end(subject, folder, seconds, left_out)
+    datasets, stacks = end_to_end(model, folder, seconds, left_out)
     return {
         "generator": name,
         "settings": settings | stacks,
         "lowerings": list(variant.lowerings),
         "rounds": rounds,
         "limit": limit.name,
-        "flops": subject.flops,
+        "flops": model.flops,
         "datasets": datasets,
         "latency_at_1_over_onnxruntime": variant.speedup_at_1,
         "values_off_by_more_than_1": variant.gate["values_off"],
@@ -132,10 +132,10 @@ def measure(name: str, folder: Path, budget: float, seconds: float) -> dict[str,
 
 
 def take_turns(contenders: dict[str, Callable[[], float]], seconds: float) -> dict[str, list[float]]:
-    """Let each contender measure itself in turn, round after round; return its rates, one a round."""
+    """Interleave the contenders' turns, round after round; return the rates of each, one per round."""
     rounds: dict[str, list[float]] = {what: [] for what in contenders}
     end, taken = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or taken < LEAST_ROUNDS:
+    while time.perf_counter() < end or taken < MIN_ROUNDS:
         for what, turn in contenders.items():
             rounds[what].append(turn())
         taken += 1
@@ -143,37 +143,37 @@ def take_turns(contenders: dict[str, Callable[[], float]], seconds: float) -> di
 
 
 def end_to_end(
-    subject: Subject, folder: Path, seconds: float, left_out: list[str]
+    model: ZooModel, folder: Path, seconds: float, left_out: list[str]
 ) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Return the rates of whole datasets, ours and the stacks', and the stacks' settings. Of pictures only."""
-    if 1 in subject.bundle.output.shape[:2]:  # a sound in a picture's place
+    """Return the rates of whole datasets, ours and the stacks', and the stacks' settings. For images only."""
+    if 1 in model.bundle.output.shape[:2]:  # audio in the shape of an image
         return {}, {}
     writers: dict[str, Callable[[], float]] = {}
     settings: dict[str, str] = {}
     with contextlib.ExitStack() as opened:
         for what, where in STACKS.items():
-            if found := best(what, where, subject, partial(_try_stack, folder), left_out):
-                settings[what], stack = found
+            if fastest := best(what, where, model, partial(_try_stack, folder), left_out):
+                settings[what], stack = fastest
                 opened.callback(stack.close)
-                samples = round(stack.write(folder, _TRIED_SAMPLES) * DATASET_S)
+                samples = round(stack.write(folder, _TRIAL_SAMPLES) * DATASET_S)
                 writers[what] = partial(stack.write, folder, samples)
         if not writers:
             return {}, {}
-        job = open_job(SampleRequest(count=100_000, format="webdataset", codec="png"), subject.bundle)
-        rate = _sample(subject, folder, 2 * job.plan.compute.batch)
-        samples = max(2 * job.plan.compute.batch, round(_sample(subject, folder, round(rate * DATASET_S)) * DATASET_S))
-        return take_turns({SAMPLE: partial(_sample, subject, folder, samples), **writers}, seconds), settings
+        job = open_job(SampleRequest(count=100_000, format="webdataset", codec="png"), model.bundle)
+        rate = _sample(model, folder, 2 * job.plan.compute.batch)
+        samples = max(2 * job.plan.compute.batch, round(_sample(model, folder, round(rate * DATASET_S)) * DATASET_S))
+        return take_turns({SAMPLE: partial(_sample, model, folder, samples), **writers}, seconds), settings
 
 
 def _try_stack(folder: Path, stack: Any) -> float:
     stack.check(folder)
-    return float(stack.write(folder, _TRIED_SAMPLES))
+    return float(stack.write(folder, _TRIAL_SAMPLES))
 
 
-def _sample(subject: Subject, folder: Path, samples: int) -> float:
-    """Write a dataset as ``gen-engine sample`` does, a shard a lane; return samples a second."""
+def _sample(model: ZooModel, folder: Path, samples: int) -> float:
+    """Write a dataset as ``gen-engine sample`` does, one shard per lane; return samples per second."""
     request = SampleRequest(count=samples, format="webdataset", codec="png", shard_size=-(-samples // THREADS))
-    job, out = open_job(request, subject.bundle), folder / "dataset"
+    job, out = open_job(request, model.bundle), folder / "dataset"
     began = time.perf_counter()
     write_dataset(job, out, workers=THREADS, monitor=Silent())
     seconds = time.perf_counter() - began
@@ -191,7 +191,7 @@ class Silent:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures belong to."""
+    """Return the machine and the versions that the figures are of."""
     versions = {}
     for name in LIBRARIES:
         with contextlib.suppress(PackageNotFoundError):
@@ -206,39 +206,43 @@ def machine() -> dict[str, Any]:
 
 
 def missed(row: dict[str, Any]) -> list[str]:
-    """Return the requirements that a generator missed."""
-    found = {peer: speedups(row, peer) for peer in row["required"]}
+    """Return the requirements that a generator did not meet."""
+    measured = {peer: speedups(row, peer) for peer in row["required"]}
     return [
-        f"{row['generator']}: {statistics.median(found[peer]):.2f} × {peer}, {least:g} required"
-        for peer, least in row["required"].items()
-        if found[peer] and statistics.median(found[peer]) < least
+        f"{row['generator']}: {statistics.median(measured[peer]):.2f} × {peer}, {minimum:g} required"
+        for peer, minimum in row["required"].items()
+        if measured[peer] and statistics.median(measured[peer]) < minimum
     ]
 
 
 def main() -> int:
-    """Run what the command line asks for; return 1 if a requirement was missed."""
-    if not all(os.environ.get(name) == value for name, value in MALLOC.items()):  # read when a process starts
+    """Parse the command line and run the benchmarks; return 1 if a requirement is not met."""
+    if not all(
+        os.environ.get(name) == value for name, value in MALLOC.items()
+    ):  # glibc reads them when a process starts
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | MALLOC)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=zoo(), action="append")
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds of gen-engine compile, a generator")
-    parser.add_argument("--seconds", type=float, default=12.0, help="seconds of rounds, a generator")
-    parser.add_argument("--json", type=Path, help="write the record, every round of it, there")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of gen-engine compile per generator")
+    parser.add_argument("--seconds", type=float, default=12.0, help="seconds of rounds per generator")
+    parser.add_argument("--json", type=Path, help="write the record with every round there")
     parser.add_argument("--chart", type=Path, help="draw the chart there: .png or .svg")
-    parser.add_argument("--from", dest="record", type=Path, help="measure nothing: table and chart of a record")
-    asked = parser.parse_args()
+    parser.add_argument("--from", dest="record", type=Path, help="measure nothing; table and chart of a record")
+    options = parser.parse_args()
     record = (
-        json.loads(asked.record.read_text("utf-8")) if asked.record else run(asked.only, asked.budget, asked.seconds)
+        json.loads(options.record.read_text("utf-8"))
+        if options.record
+        else run(options.only, options.budget, options.seconds)
     )
     print("\n".join(table(record)))
     misses = [miss for row in record["generators"] for miss in missed(row)]
     for miss in misses:
         print(f"missed: {miss}")
-    if asked.json:
-        asked.json.parent.mkdir(parents=True, exist_ok=True)
-        asked.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    if asked.chart:
-        draw_chart(record, asked.chart)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    if options.chart:
+        draw_chart(record, options.chart)
     return 1 if misses else 0
 
 
@@ -247,7 +251,7 @@ def run(only: list[str] | None, budget: float, seconds: float) -> dict[str, Any]
     record = machine() | {"generators": []}
     print(f"{record['processor']}, {' '.join(record['isa'])}, {THREADS} threads", file=sys.stderr)
     if "amx_bf16" not in record["isa"]:
-        print("no AMX here: what is required is less than with matrix units", file=sys.stderr)
+        print("no AMX on this processor: the requirements are lower", file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
         for name in only or zoo():
             print(f"{name} …", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""How benchmarks measure: a thing, its peer and its limit in alternating rounds of one run, and their ratios.
+"""Fixtures of the benchmarks: a target, its peer and its limit are interleaved in one run, and their ratios reported.
 
-Machines are shared and noisy: only ratios of interleaved rounds mean anything, and they carry from one machine to
-the next. With ``--benchmark-disable`` (as in ``make test``) everything runs once, small, and nothing is asserted.
+Machines are shared and noisy: only ratios of interleaved rounds are reproducible, also from one machine to another.
+With ``--benchmark-disable`` (as in ``make test``) everything runs once, small, and no speed is asserted.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ FIGURES: list[Figure] = []
 
 
 class Against:
-    """Times ``target`` in rounds that alternate with rounds of its ``peer`` and measurements of its ``limit``."""
+    """Times a target, interleaved with its peer and with measurements of its limit."""
 
     def __init__(self, benchmark: BenchmarkFixture, name: str) -> None:
         self._benchmark, self._name, self._share = benchmark, name, ""
 
     @property
     def real(self) -> bool:
-        """False where benchmarks only run as tests: then work should be small."""
+        """False if benchmarks only run as tests: the work should be small."""
         return not self._benchmark.disabled
 
     @property
     def times(self) -> list[float]:
-        """Seconds of the target's rounds, in their order. Of a real run only."""
+        """Seconds of the target's rounds, in order. In a real run only."""
         return list(self._benchmark.stats.stats.data)
 
     def __call__(
@@ -63,14 +63,14 @@ class Against:
         """Time a target.
 
         Args:
-            target: one round of it.
-            peer: one round of what it is compared with.
-            rounds: how often, in a real run.
-            limit: a :class:`limits.Limit` that it cannot exceed, measured once a round.
-            work: what a round of the target does, in the limit's unit.
+            target: runs one round of it.
+            peer: runs one round of what it is compared with.
+            rounds: how many, in a real run.
+            limit: a :class:`limits.Limit` of the machine, measured once per round.
+            work: the work of a round of the target, in the limit's unit.
 
         Returns:
-            The peer's time divided by the target's, a figure a round: above 1 the target is faster. 1 with no peer.
+            The peer's time divided by the target's, one ratio per round: above 1 the target is faster. 1 with no peer.
         """
         peers: list[float] = []
         rates: list[float] = []
@@ -87,12 +87,12 @@ class Against:
         if not self.real:
             return [1.0]
         if limit is not None:
-            # pedantic calls the setup once a round, and keeps the rounds' times in order.
+            # pedantic calls the setup once per round, and keeps the rounds' times in order.
             self.share(limit, work, self.times, rates[-rounds:])
         return [theirs / own for theirs, own in zip(peers[-rounds:], self.times, strict=True)] if peer else [1.0]
 
     def share(self, limit: Any, work: float, times: list[float], rates: list[float]) -> None:
-        """Say how near the limit it came, by the rounds' times and the limit's rates: the median of their ratios."""
+        """Record the share of the limit that was reached: the median over the rounds' times and the limit's rates."""
         share = statistics.median(work / s / rate for s, rate in zip(times, rates, strict=True))
         self._share = f"{share:.1%} of {limit.name}" if share < 10 else f"{share:.0f} × {limit.name}"
         self._benchmark.extra_info |= {
@@ -102,15 +102,15 @@ class Against:
         }
 
     def report(self, what: str, figure: float, unit: str = "", *, bound: str = "") -> None:
-        """Record a figure for the table at the end. Of a real run only: one that ran small is no figure."""
+        """Record a figure for the table at the end. In a real run only: a small run measures nothing."""
         self._benchmark.extra_info[what] = round(figure, 6)
         if self.real:
             shown = f"{figure:.3f}" if figure < 1000 else f"{figure:,.0f}"
             FIGURES.append(Figure(what, f"{shown} {unit}".strip(), self._share, bound, self._name))
-            self._share = ""  # said once a benchmark
+            self._share = ""  # shown once per benchmark
 
     def require(self, what: str, figure: float, *, at_least: float | None = None, at_most: float | None = None) -> None:
-        """Record a figure, and fail a real run if it misses its requirement."""
+        """Record a figure, and fail a real run if it does not meet its requirement."""
         bound = f"≥ {at_least:g}" if at_least is not None else f"≤ {at_most:g}" if at_most is not None else ""
         self.report(what, figure, bound=bound)
         if not self.real:
@@ -119,7 +119,7 @@ class Against:
         assert at_most is None or figure <= at_most, f"{what}: {figure:.3f}, required {bound}"
 
     def require_ratio(self, what: str, ratios: list[float], *, at_least: float) -> None:
-        """Require the median of the rounds' ratios, and record their spread."""
+        """Require a minimum of the rounds' median ratio, and record all ratios."""
         self._benchmark.extra_info[f"{what}, rounds"] = [round(ratio, 4) for ratio in ratios]
         self.require(what, statistics.median(ratios), at_least=at_least)
 
@@ -132,24 +132,24 @@ def against(benchmark: BenchmarkFixture, request: pytest.FixtureRequest) -> Agai
 
 @pytest.fixture(scope="session")
 def shipped() -> Bundle:
-    """The bundle that comes with the package."""
+    """The bundle that ships with the package."""
     return read_bundle(SHIPPED)
 
 
 @pytest.fixture(scope="session")
-def compiled_subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
-    """Return what makes a generator of the zoo, once, and in a real run compiles it: its ``zoo.Subject``."""
-    from limits import is_real  # torch: not for a benchmark that has no use for it
+def compiled_model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Return a function that makes a ``zoo.ZooModel`` once, and in a real run compiles it."""
+    from limits import is_real  # it imports torch, which not every benchmark needs
 
     folder: Path = tmp_path_factory.mktemp("compiled")
     real = is_real(request.config)
 
     @cache
     def make(name: str) -> Any:
-        from zoo import Subject, make_subject
+        from zoo import ZooModel, make_zoo_model
 
-        subject = make_subject(name, folder, scaled=real)
-        return Subject(name, subject.generator, _compiled(subject.bundle) if real else subject.bundle)
+        model = make_zoo_model(name, folder, scaled=real)
+        return ZooModel(name, model.generator, _compiled(model.bundle) if real else model.bundle)
 
     return make
 
@@ -157,17 +157,17 @@ def compiled_subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
 @pytest.fixture(scope="session")
 def compiled_bundle(
     request: pytest.FixtureRequest,
-    compiled_subject: Callable[[str], Any],
+    compiled_model: Callable[[str], Any],
     shipped: Bundle,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str], Bundle]:
-    """Return what gives the compiled bundle of a generator of the zoo, or of ``shipped``."""
+    """Return a function that returns the compiled bundle of a generator of the zoo, or of ``shipped``."""
     from limits import is_real
 
     @cache
     def get(name: str) -> Bundle:
         if name != "shipped":
-            bundle: Bundle = compiled_subject(name).bundle
+            bundle: Bundle = compiled_model(name).bundle
             return bundle
         if not is_real(request.config):
             return shipped
@@ -188,13 +188,13 @@ def _compiled(bundle: Bundle) -> Bundle:
 
 @pytest.fixture
 def out(tmp_path: Path) -> Iterator[Callable[[], Path]]:
-    """Give a new output directory at each call."""
+    """Return a function that returns a new output directory at each call."""
     numbers = iter(range(10**6))
     return lambda: tmp_path / f"out-{next(numbers)}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print each figure beside its share of the limit and its requirement."""
+    """Print each figure with its share of the limit and its requirement."""
     if not FIGURES:
         return
     terminalreporter.section("figures")

@@ -1,13 +1,13 @@
-"""Does all of it work on a GPU, and how fast: ``python benchmarks/gpu.py``, or ``make gpu``.
+"""Checks and measurements that need an NVIDIA GPU: ``python benchmarks/gpu.py``, or ``make gpu``.
 
-What no machine without an NVIDIA GPU can show, in parts that do not depend on each other: each runs in a process of its
-own with a time limit, and what it needs and does not find makes it missing, not failed. On one H100 all of them take
-three minutes. One JSON record comes of it, and the figures of docs/gpu.md are made from that:
+They are independent parts. Each runs in its own process with a time limit; one whose requirements are not installed is
+reported as missing, not as failed. All of them take three minutes on one H100. The result is one JSON record, and the
+figures of docs/gpu.md are made from it:
 
     python benchmarks/gpu.py --record docs/gpu-record.json
     python benchmarks/gpu.py --markdown docs/gpu.md --record docs/gpu-record.json
 
-Ends with 0 if no part failed, with 6 if one did, and with 4 without a GPU, after saying what it would do.
+Exit codes: 0 if no part failed, 6 if one did, 4 without a GPU, after listing the parts.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from gpu_parts.contract import Findings, Missing, Part
 
 SCHEMA = 1
 NO_GPU, FAILED = 4, 6
-_PATIENCE_S = 5.0
+_KILL_TIMEOUT_S = 5.0
 
 
 def main() -> int:
-    """Run what the command line asks for; return the exit code."""
+    """Parse the command line and run the parts; return the exit code."""
     options = _options()
     if options.markdown is not None:
         from gpu_parts.report import replaced
@@ -50,7 +50,7 @@ def main() -> int:
     from gpu_parts import machine
 
     if not machine.gpus():
-        print("No NVIDIA GPU is here (nvidia-smi lists none). On a machine with one this tries:")
+        print("No NVIDIA GPU found (nvidia-smi lists none). On a machine with one, this runs:")
         for part in chosen:
             print(f"  {part.name:<14} {part.what}; at most {part.seconds} s")
         return NO_GPU
@@ -72,8 +72,8 @@ def main() -> int:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", type=Path, default=Path("out/gpu-record.json"), help="where the record goes")
-    parser.add_argument("--only", metavar="PARTS", help="some parts: latents,training")
+    parser.add_argument("--record", type=Path, default=Path("out/gpu-record.json"), help="where to write the record")
+    parser.add_argument("--only", metavar="PARTS", help="only these parts: latents,training")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="put the figures of the record into docs/gpu.md")
     parser.add_argument("--part", choices=[part.name for part in PARTS], help=argparse.SUPPRESS)
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
@@ -81,11 +81,11 @@ def _options() -> argparse.Namespace:
 
 
 def _run_part(part: Part) -> dict[str, Any]:
-    """Run a part in a process of its own; return its place in the record."""
+    """Run a part in its own process; return its entry of the record."""
     print(f"{part.name}: {part.what}", flush=True)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        into = Path(folder, "found.json")
+        into = Path(folder, "findings.json")
         command = [sys.executable, str(Path(__file__).resolve()), "--part", part.name, "--into", str(into)]
         process = subprocess.Popen(command, start_new_session=True)
         try:
@@ -93,44 +93,44 @@ def _run_part(part: Part) -> dict[str, Any]:
         except subprocess.TimeoutExpired:
             code = None
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # what it started too
-            process.wait(_PATIENCE_S)
-        found = json.loads(into.read_text(encoding="utf-8")) if into.exists() else {}
+                os.killpg(process.pid, signal.SIGKILL)  # its children too
+            process.wait(_KILL_TIMEOUT_S)
+        findings = json.loads(into.read_text(encoding="utf-8")) if into.exists() else {}
     took = round(time.perf_counter() - began, 1)
-    facts = {"checks": found.get("checks", []), "figures": found.get("figures", [])}
-    return {"name": part.name, "what": part.what, "seconds": took, **settled(found, code, part.seconds), **facts}
+    facts = {"checks": findings.get("checks", []), "figures": findings.get("figures", [])}
+    return {"name": part.name, "what": part.what, "seconds": took, **settled(findings, code, part.seconds), **facts}
 
 
-def settled(found: dict[str, Any], code: int | None, seconds: int) -> dict[str, str]:
+def settled(findings: dict[str, Any], code: int | None, seconds: int) -> dict[str, str]:
     """Return the status and the reason of a part.
 
     Args:
-        found: its findings, and how it ended if it got that far.
-        code: of its process; None if it was killed by its time limit.
-        seconds: the limit.
+        findings: its checks and figures, with how it ended unless its process was killed.
+        code: exit code of its process; None if the time limit was reached.
+        seconds: the time limit.
     """
-    ended: dict[str, str] | None = found.get("ended")
+    ended: dict[str, str] | None = findings.get("ended")
     if ended is None:
         reason = f"not done after {seconds} s" if code is None else f"its process ended with code {code}"
         return {"status": "failed", "reason": reason}
-    wrong = [check["name"] for check in found.get("checks", []) if not check["passed"]]
+    wrong = [check["name"] for check in findings.get("checks", []) if not check["passed"]]
     return {"status": "failed", "reason": "; ".join(wrong)} if ended["status"] == "passed" and wrong else ended
 
 
 def _be_part(part: Part, into: Path) -> int:
-    """Be the process of a part: run it and keep how it ended beside its findings."""
-    found = Findings(into)
+    """Run a part in this process, and write its findings and how it ended."""
+    findings = Findings(into)
     try:
         run = import_module(f"gpu_parts.{part.module}").run
-        run(found, part.argument) if part.argument else run(found)
-        found.end("passed", "")
+        run(findings, part.argument) if part.argument else run(findings)
+        findings.end("passed", "")
     except Missing as error:
-        found.end("missing", " ".join(str(error).split()))
+        findings.end("missing", " ".join(str(error).split()))
     except Exception as error:
         traceback.print_exc()
-        found.end("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:600]}")
+        findings.end("failed", f"{type(error).__name__}: {' '.join(str(error).split())[:600]}")
     sys.stdout.flush()
-    # A driver or runtime that fails while it is unloaded has nothing to do with what was found.
+    # A driver or runtime that fails while it is unloaded does not affect the findings.
     os._exit(0)
 
 

@@ -1,7 +1,7 @@
-"""What the machine cannot do faster, measured in the same rounds as what is held against it.
+"""Limits of the machine, measured in the same rounds as what is compared with them.
 
-A figure of one machine says little on another. Its share of the speed at which this machine multiplies matrices, copies
-memory or writes to its disk says how much is left to gain, here and elsewhere.
+An absolute figure does not carry over to another machine. A share of the speed at which a machine multiplies matrices,
+copies memory or writes to its disk does, and shows how much is left to gain.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Limit:
     """A speed of the machine."""
 
     name: str
-    """As the table of figures calls it."""
+    """Its name in the table of figures."""
 
     unit: str
-    """What is counted: FLOP (a multiplication and an addition are two), byte, process."""
+    """FLOP (a multiplication and an addition are two), byte, or process."""
 
     rate: Callable[[], float]
-    """Measures it for a moment; units a second."""
+    """Measures it for a moment; units per second."""
 
 
 def matrix_product(precision: str, threads: int = THREADS) -> Limit:
     """Return the rate of a product of two matrices of 2048 × 2048, by torch, which calls oneDNN's kernels.
 
-    The best of several: the first ones find sleeping threads and cold caches, and would say too little.
+    The best of several: the first ones meet sleeping threads and cold caches.
     """
 
     def rate() -> float:
@@ -64,7 +64,7 @@ def matrix_product(precision: str, threads: int = THREADS) -> Limit:
 
 
 def memory_copy() -> Limit:
-    """Return the rate of copying memory that no cache holds, on one thread; a byte copied counts once."""
+    """Return the rate of copying memory beyond the size of caches, on one thread; a copied byte counts once."""
 
     def rate() -> float:
         source, target = _buffers()
@@ -76,7 +76,7 @@ def memory_copy() -> Limit:
 
 
 def disk_write(folder: Path) -> Limit:
-    """Return the rate of writing one large file and making it durable."""
+    """Return the rate of writing one large file and syncing it."""
 
     def rate() -> float:
         data, path = memoryview(_buffers()[0])[:_WRITTEN], folder / "limit"
@@ -93,7 +93,7 @@ def disk_write(folder: Path) -> Limit:
 
 
 def python_start() -> Limit:
-    """Return how many Python processes that do nothing start and end in a second."""
+    """Return the rate at which Python processes that do nothing start and end."""
 
     def rate() -> float:
         began = time.perf_counter()
@@ -105,23 +105,23 @@ def python_start() -> Limit:
 
 @cache
 def _matrices(precision: str) -> tuple[torch.Tensor, torch.Tensor]:
-    made = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     shape = (2, _SIDE, _SIDE)
     if precision == "int8":
-        a, b = torch.randint(-100, 100, shape, dtype=torch.int8, generator=made)
+        a, b = torch.randint(-100, 100, shape, dtype=torch.int8, generator=rng)
     else:
-        a, b = torch.randn(shape, generator=made).to(DTYPES[precision])
-    (torch._int_mm if precision == "int8" else torch.mm)(a, b)  # the first one packs and decides
+        a, b = torch.randn(shape, generator=rng).to(DTYPES[precision])
+    (torch._int_mm if precision == "int8" else torch.mm)(a, b)  # the first call packs weights and selects a kernel
     return a, b
 
 
 @cache
 def _buffers() -> tuple[np.ndarray, np.ndarray]:
-    """Return two buffers whose pages are there."""
+    """Return two buffers whose pages are mapped."""
     source = np.random.default_rng(0).integers(0, 256, _COPIED, dtype=np.uint8)
     return source, np.zeros_like(source) + 1
 
 
 def is_real(config: pytest.Config) -> bool:
-    """Tell whether a run measures, and does not only test; to enable wins over to disable, which is our default."""
+    """Return whether a run measures: --benchmark-enable overrides --benchmark-disable, which pyproject.toml sets."""
     return bool(config.getoption("benchmark_enable") or not config.getoption("benchmark_disable"))

@@ -1,4 +1,4 @@
-"""The backend by batch size: the reason for the default."""
+"""The backend by batch size, which is the reason for the default."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gen_engine.engine.plan.request import DEFAULT_BATCH
 
 @pytest.mark.parametrize("batch", [1, 10, 25, 100, 200, 500])
 def test_default_batch_against_others(against, shipped, batch: int) -> None:
-    """Unit: 1,000 samples a round on one thread. Peer: the same at another batch."""
+    """Unit: 1,000 samples per round on one thread. Peer: the same at another batch."""
     samples = 1000 if against.real else batch
 
     def loop(size: int):

@@ -1,4 +1,4 @@
-"""``make bench-vs``: a slower revision, one that lacks a benchmark, one that cannot be built; what is said of each."""
+"""``make bench-vs``: a slower revision, one that lacks a benchmark, one that cannot be built; the report of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench_vs import OTHER, Pair, Result, exit_code, measure, report
 from versus.environment import BuildFailed, Environment, NoSuchRevision, build_revision, build_working_tree, prune
 from versus.workloads import Workload, WorkloadFailed, workloads
 
-from gen_engine.engine.measure.guard import KEPT, REGRESSED, TARGET, UNDECIDED, Decision
+from gen_engine.engine.measure.sequential_test import PASSED, REGRESSED, TARGET, UNDECIDED, Comparison
 from gen_engine.engine.measure.statistics import Interval
 
 WORKLOADS = workloads(20)
@@ -22,7 +22,7 @@ BUSY = "import time; end = time.process_time() + {seconds}\nwhile time.process_t
 
 
 def interpreter(folder: Path, name: str, code: str) -> Environment:
-    """Return an environment whose interpreter runs this code, whatever it is asked for."""
+    """Return an environment whose interpreter runs this code and ignores its arguments."""
     script = folder / name
     script.write_text(f"#!{sys.executable}\n{code}\n", encoding="utf-8")
     script.chmod(0o755)
@@ -33,86 +33,90 @@ def test_more_work_is_slower(tmp_path: Path) -> None:
     fast = interpreter(tmp_path, "fast", BUSY.format(seconds=0.01))
     slow = interpreter(tmp_path, "slow", BUSY.format(seconds=0.06))
     slower = measure(Workload("busy", ()), slow, fast, 0.95, 1.0)
-    assert slower.decision is not None
-    assert slower.decision.verdict == REGRESSED
-    assert slower.decision.processor.high < 0.7
+    assert slower.comparison is not None
+    assert slower.comparison.outcome == REGRESSED
+    assert slower.comparison.processor.high < 0.7
     assert exit_code([slower]) == 6
 
 
-def test_a_benchmark_that_the_other_revision_lacks_is_said_so(tmp_path: Path) -> None:
+def test_a_benchmark_that_the_other_revision_lacks_is_reported(tmp_path: Path) -> None:
     able = interpreter(tmp_path, "able", "pass")
     unable = interpreter(tmp_path, "unable", "raise SystemExit('Error: No such option: --new | --other')")
     one = measure(Workload("new", ()), able, unable, 0.95, 1.0)
     assert one.failed_there == "Error: No such option: --new | --other"
     text = "\n".join(report([one], able, unable, 0.95))
-    assert "| new |  |  |  | unable lacks it: Error: No such option: --new \\| --other |" in text
+    assert "| new |  |  |  | fails in unable: Error: No such option: --new \\| --other |" in text
 
 
 @pytest.mark.parametrize(
-    ("here", "there", "said", "code"),
-    [(None, "gone", "lacks it: gone", 0), ("gone", None, "**no longer runs**: gone", 6), ("a", "b", "neither", 6)],
+    ("here", "there", "message", "code"),
+    [
+        (None, "gone", "fails in main (0123456789ab): gone", 0),
+        ("gone", None, "**no longer runs**: gone", 6),
+        ("a", "b", "fails in both", 6),
+    ],
 )
-def test_what_fails_decides_the_exit_code(here: str | None, there: str | None, said: str, code: int) -> None:
-    results = [Result(WORKLOADS[0], None, here, there), Result(WORKLOADS[1], decided(KEPT))]
-    assert said in "\n".join(report(results, THIS, THAT, 0.95))
+def test_a_failure_determines_the_exit_code(here: str | None, there: str | None, message: str, code: int) -> None:
+    results = [Result(WORKLOADS[0], None, here, there), Result(WORKLOADS[1], compared(PASSED))]
+    assert message in "\n".join(report(results, THIS, THAT, 0.95))
     assert exit_code(results) == code
 
 
-def decided(verdict: str) -> Decision:
-    found = Interval(low=0.97, ratio=1.0, high=1.03)
-    return Decision(
-        verdict=verdict,
+def compared(outcome: str) -> Comparison:
+    return Comparison(
+        outcome=outcome,
         threshold=0.95,
-        processor=found,
+        processor=Interval(low=0.97, ratio=1.0, high=1.03),
         elapsed=None,
         rounds=12,
         quiet_rounds=0,
         seconds=1.0,
-        others=0.25,
+        background_load=0.25,
     )
 
 
 @pytest.mark.parametrize(
-    ("verdicts", "code"), [([KEPT], 0), ([KEPT, UNDECIDED], 7), ([UNDECIDED, REGRESSED], 6), ([], 7)]
+    ("outcomes", "code"), [([PASSED], 0), ([PASSED, UNDECIDED], 7), ([UNDECIDED, REGRESSED], 6), ([], 7)]
 )
-def test_exit_codes(verdicts: list[str], code: int) -> None:
-    assert exit_code([Result(WORKLOADS[0], decided(verdict)) for verdict in verdicts]) == code
+def test_exit_codes(outcomes: list[str], code: int) -> None:
+    assert exit_code([Result(WORKLOADS[0], compared(outcome)) for outcome in outcomes]) == code
 
 
-def test_the_report_says_both_clocks_the_rounds_and_what_else_ran() -> None:
-    text = "\n".join(report([Result(WORKLOADS[0], decided(REGRESSED))], THIS, THAT, 0.95))
-    assert "| --help | 1.000 [0.970, 1.030] | never quiet for long enough | 12 | **slower** |" in text
-    assert "other work took 25% of the processors" in text
+def test_the_report_has_both_metrics_the_rounds_and_the_background_load() -> None:
+    text = "\n".join(report([Result(WORKLOADS[0], compared(REGRESSED))], THIS, THAT, 0.95))
+    assert "| --help | 1.000 [0.970, 1.030] | too few quiet rounds | 12 | **slower** |" in text
+    assert "other processes took 25% of the processors" in text
 
 
-def test_a_dataset_that_is_too_small_is_no_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("manifest", ['{"samples": 9}', '{"plan": {"count": 9}}'], ids=["before 0.2", "0.2"])
+def test_a_dataset_that_is_too_small_is_not_timed(tmp_path: Path, manifest: str) -> None:
     code = "import pathlib, sys; p = pathlib.Path(sys.argv[1]); p.mkdir()\n"
-    code += "(p / 'dataset.json').write_text('{\"samples\": 9}')"
+    code += f"(p / 'dataset.json').write_text({manifest!r})"
     workload = Workload("sample", ("{out}",), samples=10)
     with pytest.raises(WorkloadFailed, match="9 samples instead of 10"):
         workload.run(interpreter(tmp_path, "short", code), bench_vs.BUNDLE, tmp_path / "out")
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda one: one.name)
-def test_this_tree_does_every_workload(workload: Workload, tmp_path: Path) -> None:
-    spent = workload.run(THIS, bench_vs.BUNDLE, tmp_path / "dataset")
-    assert spent.elapsed > 0
+def test_this_tree_runs_every_workload(workload: Workload, tmp_path: Path) -> None:
+    timing = workload.run(THIS, bench_vs.BUNDLE, tmp_path / "dataset")
+    assert timing.elapsed > 0
     assert list(tmp_path.glob("dataset*")) == []
 
 
 def test_turns_are_mirrored(tmp_path: Path) -> None:
     order: list[str] = []
 
-    class Noted(Workload):
+    class LoggedWorkload(Workload):
         def run(self, environment: Environment, bundle: Path, out: Path):
             order.append(environment.name)
             return super().run(environment, bundle, out)
 
     both = {TARGET: interpreter(tmp_path, "a", "pass"), OTHER: interpreter(tmp_path, "b", "pass")}
-    found = Pair(Noted("it", ()), both, tmp_path / "out").take()
+    taken = Pair(LoggedWorkload("it", ()), both, tmp_path / "out").take()
     assert order == ["a", "b", "b", "a"]
-    assert found.processor.keys() == found.elapsed.keys() == {TARGET, OTHER}
-    assert 0 <= found.others <= 1
+    assert taken.processor.keys() == taken.elapsed.keys() == {TARGET, OTHER}
+    assert 0 <= taken.background_load <= 1
 
 
 @pytest.fixture
@@ -127,7 +131,7 @@ def repository(tmp_path: Path) -> Path:
     return root
 
 
-def test_a_revision_that_is_not_there(repository: Path, tmp_path: Path) -> None:
+def test_an_unknown_revision(repository: Path, tmp_path: Path) -> None:
     with pytest.raises(NoSuchRevision, match="REV=nowhere: no such commit, branch or tag here; git fetch it first"):
         build_revision(repository, "nowhere", tmp_path / "cache")
 
@@ -139,7 +143,7 @@ def test_a_revision_that_cannot_be_built(repository: Path, tmp_path: Path) -> No
     assert not list((tmp_path / "cache").glob("*/ready"))
 
 
-def test_the_working_tree_is_as_it_is_now(repository: Path, tmp_path: Path, monkeypatch) -> None:
+def test_the_working_tree_is_copied_with_uncommitted_changes(repository: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("versus.environment._install", lambda folder, source, name: (folder / "ready").touch())
     for name in ("new", "ignored"):
         (repository / name).write_text("now", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Codecs against the usual library, on one core. Work: the pixels' bytes. Limit: a memory copy, which reads as many."""
+"""Codecs against the usual library, on one core. Work: the bytes of the pixels. Limit: a memory copy of as many."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from gen_engine.engine.codecs import open_codec
 
 
 def generated(count: int, height: int, width: int, channels: int) -> NDArray[np.uint8]:
-    """Return pictures like a generator's: smooth, with noise of about two grey levels."""
+    """Return images like a generator's: smooth, with noise of about two grey levels."""
     rng = np.random.default_rng(0)
-    pictures = []
+    images = []
     for coarse in rng.integers(0, 256, (count, 7, 7, channels), dtype=np.uint8):
         planes = [Image.fromarray(plane).resize((width, height), Image.Resampling.BICUBIC) for plane in coarse.T]
-        pictures.append(np.stack([np.asarray(plane) for plane in planes], axis=2))
-    noisy = np.stack(pictures) + rng.normal(0, 2, (count, height, width, channels))
+        images.append(np.stack([np.asarray(plane) for plane in planes], axis=2))
+    noisy = np.stack(images) + rng.normal(0, 2, (count, height, width, channels))
     return noisy.clip(0, 255).astype(np.uint8)
 
 
 def pillow(pixels: NDArray[np.uint8], kind: str, **options: Any) -> list[bytes]:
     files = []
-    for picture in pixels:
+    for image in pixels:
         file = io.BytesIO()
-        Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(file, kind, **options)
+        Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, kind, **options)
         files.append(file.getvalue())
     return files
 
 
 @pytest.mark.parametrize(("shape", "at_least"), [((28, 28, 1), 6), ((64, 64, 3), 6)])
 def test_png(against, shape: tuple[int, int, int], at_least: float) -> None:
-    """Unit: 500 pictures a round. Peer: Pillow at level 1, whose sizes count too."""
+    """Unit: 500 images per round. Peer: Pillow at level 1, whose sizes are compared too."""
     pixels = generated(500 if against.real else 20, *shape)
     codec = open_codec("png")
     ratios = against(
@@ -53,7 +53,7 @@ def test_png(against, shape: tuple[int, int, int], at_least: float) -> None:
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3)])
 def test_jpeg(against, shape: tuple[int, int, int]) -> None:
-    """Unit: 500 pictures a round. Peer: Pillow at the same quality, 95, and with no chroma subsampling either."""
+    """Unit: 500 images per round. Peer: Pillow at the same quality, 95, and with no chroma subsampling either."""
     pixels = generated(500 if against.real else 20, *shape)
     codec = open_codec("jpeg")
     options = {"quality": 95, "subsampling": 0}
@@ -69,7 +69,7 @@ def test_jpeg(against, shape: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (64, 64, 3)])
 def test_raw(against, shape: tuple[int, int, int]) -> None:
-    """Unit: 500 pictures a round. Peer: np.save into memory."""
+    """Unit: 500 images per round. Peer: np.save into memory."""
     pixels = generated(500 if against.real else 20, *shape)
     codec = open_codec("raw")
     ratios = against(

@@ -1,4 +1,4 @@
-"""Latents a second on one core. Work: the bytes of the normals. Limit: a memory copy, which writes as many."""
+"""Latents per second on one core. Work: the bytes of the normals. Limit: a memory copy of as many."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROWS = 50_000
 
 
 def test_normals_on_one_core(against) -> None:
-    """Unit: 3.2 million normals a round. Limit: the Philox words alone, which every transform needs."""
+    """Unit: 3.2 million normals per round. Peer: the Philox words alone, which every transform needs."""
     rows = ROWS if against.real else 100
     latents = Latents(dim=DIM, seed=1)
     ratios = against(
@@ -24,12 +24,12 @@ def test_normals_on_one_core(against) -> None:
     )
     if against.real:
         median = against._benchmark.stats.stats.median
-        against.require("million normals a second on one core", rows * DIM / median / 1e6, at_least=200)
+        against.require("million normals per second on one core", rows * DIM / median / 1e6, at_least=200)
     against.require_ratio("share of the speed of the bare Philox words", ratios, at_least=0.3)
 
 
 def test_against_numpys_ziggurat(against) -> None:
-    """Unit: 3.2 million normals a round. Peer: NumPy's own, whose samples cannot be found by their index."""
+    """Unit: 3.2 million normals per round. Peer: NumPy's, whose values cannot be addressed by index."""
     rows = ROWS if against.real else 100
     latents = Latents(dim=DIM, seed=1)
     generator = np.random.Generator(np.random.Philox(1))

@@ -1,6 +1,6 @@
-"""Whole commands: how soon they answer, and how much memory they take however much they write.
+"""Whole commands: their start-up time, and their memory, which does not grow with the number of samples.
 
-Work: one process. Limit: starting a Python that does nothing.
+Work: one process. Limit: starting a Python process that does nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run(*command: object) -> None:
 def peak_memory(*command: object) -> int:
     """Run a command to its end and return its peak resident memory in KiB.
 
-    By way of a small process: a process begins with the peak of the one that started it.
+    A small process starts it, because a process inherits the peak of its parent.
     """
     waiter = "import os, sys; p = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ); _, s, u = os.wait4(p, 0); "
     waiter += "print(u.ru_maxrss); sys.exit(os.waitstatus_to_exitcode(s))"
@@ -46,8 +46,8 @@ def peak_memory(*command: object) -> int:
     return int(done.stdout.split()[-1])
 
 
-def test_help_answers_at_once(against) -> None:
-    """Unit: one process. Peer: importing onnxruntime, the least that any sampling could cost."""
+def test_help_is_fast(against) -> None:
+    """Unit: one process. Peer: importing onnxruntime, the minimum cost of any sampling."""
     ratios = against(
         lambda: run(*COMMAND, "--help"),
         lambda: run(sys.executable, "-c", "import onnxruntime"),
@@ -91,7 +91,7 @@ def test_one_sample_of_a_compiled_bundle(against, compiled_bundle, out) -> None:
 def test_ten_million_samples_in_one_command(against, compiled_bundle, out) -> None:
     """Unit: one process that writes 10,000,000 samples of the compiled shipped bundle. Peer: 100,000 of them.
 
-    8 GB of disk, and minutes. Both processes are measured whole, from their start to their end.
+    It takes 8 GB of disk and minutes. Both processes are measured from start to end.
     """
     small, large = (100_000, 10_000_000) if against.real else (100, 200)
     bundle = compiled_bundle("shipped").path
@@ -110,29 +110,31 @@ def test_ten_million_samples_in_one_command(against, compiled_bundle, out) -> No
 
 
 def test_a_job_of_many_shards(against, tmp_path: Path) -> None:
-    """Unit: one process that resumes a job of 100,000 shards with one shard left, makes it and finishes the dataset.
+    """Unit: one process that resumes a job of 100,000 shards with one shard missing and finishes the dataset.
 
-    Peer: the same command on the finished dataset, which finds nothing left to do. Each shard has three files.
+    Peer: the same command on the finished dataset, which has nothing to do. Each shard has three files.
     """
     shards = 100_000 if against.real else 50
-    place = Path(tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else tmp_path))  # no disk is measured here
+    folder = Path(
+        tempfile.mkdtemp(dir=MEMORY if os.access(MEMORY, os.W_OK) else tmp_path)
+    )  # in memory: the disk is not measured
     bundle = make_tiny_bundle(tmp_path / "tiny.gen", size=4)
-    almost_done(bundle, place / "job", shards)
+    almost_done(bundle, folder / "job", shards)
     command = [*COMMAND, "sample", bundle.path, "-n", shards, "--shard-size", 1, "--batch", 50, "-q", "-o"]
     peaks: dict[str, int] = {}
     seconds: dict[str, float] = {}
 
     def timed(what: str) -> None:
         began = time.perf_counter()
-        peaks[what] = peak_memory(*command, place / "job")
+        peaks[what] = peak_memory(*command, folder / "job")
         seconds[what] = time.perf_counter() - began
 
     try:
         timed("resume and finish")
-        assert (place / "job" / "dataset.json").exists()
+        assert (folder / "job" / "dataset.json").exists()
         against(lambda: timed("find it finished"), lambda: timed("find it finished"), rounds=1)
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
     if against.real:
         for what in peaks:
             against.require(f"seconds to {what}, {shards:,} shards", seconds[what], at_most=10.0)
@@ -140,7 +142,7 @@ def test_a_job_of_many_shards(against, tmp_path: Path) -> None:
 
 
 def almost_done(bundle: Bundle, out: Path, shards: int) -> None:
-    """Write what a job of one sample a shard leaves when it is killed before its last shard, without rendering it."""
+    """Write the state of a job of one sample per shard that was killed before its last shard, without rendering it."""
     job = open_job(SampleRequest(count=shards, shard_size=1, runtime=Runtime(batch=50)), bundle)
     digest = blake3_bytes(b"x")
     with Ledger(out, job.plan) as ledger:

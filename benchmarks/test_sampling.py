@@ -1,4 +1,4 @@
-"""From the bundle to the finished dataset: what everything but the generator costs."""
+"""From the bundle to the finished dataset: the cost of everything but the generator."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Silent:
 
 
 def bare_loop(job: Job, samples: int, threads: int) -> None:
-    """Run the backend alone over as many batches, on as many threads, with latents that are already there."""
+    """Run the backend alone over as many batches, on as many threads, with latents that are already drawn."""
     batch = job.plan.compute.batch
     latents = Latents(dim=job.bundle.latent.dim).draw(0, batch)
     labels = job.labels
@@ -53,14 +53,14 @@ def bare_loop(job: Job, samples: int, threads: int) -> None:
 
 
 class Case(NamedTuple):
-    """A generator that was compiled for this machine, one way to write it, and the share that must be left of it."""
+    """A compiled generator, a format to write, and the required share of the bare backend's speed."""
 
     generator: str
     form: str
     codec: str | None
     required: float
     samples: int
-    """Seconds of work on two cores: what a job costs before its first sample and after its last is a small part."""
+    """Seconds of work on two cores, so that start and end of a job are a small part."""
 
 
 CASES = [
@@ -79,7 +79,7 @@ def test_end_to_end_over_bare_backend(against, compiled_bundle, out, case: Case)
     """Unit: a dataset. Peer: the compiled backend alone, on the same threads. Work: the generator's FLOPs, as exported.
 
     End to end is everything after opening: latents, labels, codec, shards, fsync, digests, manifest, card, preview. The
-    MLP makes more bytes a second than most disks take, and to copy and digest them costs as much as to make them.
+    MLP makes more bytes per second than most disks can write, and copying and hashing cost as much as making them.
     """
     samples = case.samples if against.real else 200
     threads = usable_cpus()
@@ -104,13 +104,13 @@ def test_end_to_end_over_bare_backend(against, compiled_bundle, out, case: Case)
 
 
 @pytest.mark.parametrize("stack", STACKS)
-def test_webdataset_over_the_stack_people_use(against, compiled_subject, out, stack: str) -> None:
-    """Unit: a WebDataset of 64×64×3 PNGs. Peer: the same pictures by the usual libraries, at 256 samples a call."""
-    subject = compiled_subject("dcgan-64" if against.real else "mlp")
+def test_webdataset_over_the_usual_stack(against, compiled_model, out, stack: str) -> None:
+    """Unit: a WebDataset of 64×64×3 PNGs. Peer: the same samples by the usual libraries, at 256 samples per call."""
+    model = compiled_model("dcgan-64" if against.real else "mlp")
     ours, theirs = (20_000, 2_560) if against.real else (256, 256)
-    _, make = getattr(pillow_webdataset, STACKS[stack].partition(":")[2])(subject)[-1]
+    _, make = getattr(pillow_webdataset, STACKS[stack].partition(":")[2])(model)[-1]
     peer = make()
-    job = open_job(SampleRequest(count=ours, format="webdataset", shard_size=-(-ours // 8)), subject.bundle)
+    job = open_job(SampleRequest(count=ours, format="webdataset", shard_size=-(-ours // 8)), model.bundle)
     folder = out()
     folder.mkdir()
     try:
@@ -128,7 +128,7 @@ def test_webdataset_over_the_stack_people_use(against, compiled_subject, out, st
 
 @pytest.mark.parametrize("batch", [50, 256])
 def test_stream_over_bare_backend(against, shipped, batch: int) -> None:
-    """Unit: 40,000 samples a round, read in a loop that does nothing with them. Limit: as above."""
+    """Unit: 40,000 samples per round, read in a loop that does nothing with them. Peer: the backend alone."""
     samples = 40_000 if against.real else 200
     threads = usable_cpus()
     job = open_job(SampleRequest(count=samples), shipped)
@@ -139,4 +139,4 @@ def test_stream_over_bare_backend(against, shipped, batch: int) -> None:
                 pass
 
         ratios = against(read, lambda: bare_loop(job, samples, threads), rounds=7)
-    against.require_ratio(f"stream of {batch} a step: share of the bare backend", ratios, at_least=0.90)
+    against.require_ratio(f"stream in batches of {batch}: share of the bare backend", ratios, at_least=0.90)

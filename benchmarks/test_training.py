@@ -17,7 +17,7 @@ BATCH = 128
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("family", MODELS)
 def test_step(against, family: str, precision: str) -> None:
-    """Unit: a step on 128 images of 28 × 28: both networks forward and backward, both optimisers, the average.
+    """Unit: a step on 128 images of 28 × 28: both networks forward and backward, both optimisers, the moving average.
 
     Work: the FLOPs of the networks, counted by torch. Limit: the matrix product in the step's precision.
     """

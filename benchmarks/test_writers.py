@@ -1,7 +1,7 @@
-"""Shard writers against the usual library, with the pictures encoded before.
+"""Shard writers against the usual library, with images that are already encoded.
 
-Ours hash what they write and make it durable; so that the work is the same, the others are hashed and synced after.
-Work: the bytes of the pictures. Limit: one large file written and made durable.
+Our writers hash and fsync what they write, so the files of the others are hashed and synced afterwards.
+Work: the bytes of the images. Limit: one large file written and synced.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BATCH = 500
 
 
 class Encoded:
-    """A codec whose work is done: it hands out these files in turn."""
+    """A codec that returns files which are already encoded, in order."""
 
     name = identity = extension = "png"
     kinds = frozenset({"image"})
@@ -74,7 +74,7 @@ class Job:
 
 
 def seal(*paths: Path) -> None:
-    """Hash the files and make them durable."""
+    """Hash the files and sync them."""
     for path in paths:
         with path.open("r+b") as file:
             blake3(file.read()).hexdigest()
@@ -82,7 +82,7 @@ def seal(*paths: Path) -> None:
 
 
 def test_webdataset(against, tmp_path: Path) -> None:
-    """Unit: 10,000 samples a round, a tar with png and cls. Peer: webdataset.TarWriter."""
+    """Unit: 10,000 samples per round, a tar with png and cls. Peer: webdataset.TarWriter."""
     job = Job(against.real, tmp_path, "webdataset")
 
     def tar_writer() -> None:
@@ -97,7 +97,7 @@ def test_webdataset(against, tmp_path: Path) -> None:
 
 
 def test_npy(against, tmp_path: Path) -> None:
-    """Unit: 10,000 samples a round. Peer: np.save of the same arrays, which it has in memory as a whole."""
+    """Unit: 10,000 samples per round. Peer: np.save of the same arrays, all of them in memory."""
     job = Job(against.real, tmp_path, "npy")
 
     def save() -> None:
@@ -112,7 +112,7 @@ def test_npy(against, tmp_path: Path) -> None:
 
 
 def test_parquet(against, tmp_path: Path) -> None:
-    """Unit: 10,000 samples a round, with the image struct. Peer: pyarrow's own write_table at its defaults."""
+    """Unit: 10,000 samples per round, with the image struct. Peer: pyarrow's write_table with its defaults."""
     job = Job(against.real, tmp_path, "parquet")
 
     def write_table() -> None:
@@ -127,9 +127,9 @@ def test_parquet(against, tmp_path: Path) -> None:
 
 
 def test_mds(against, tmp_path: Path) -> None:
-    """Unit: 10,000 samples a round, with the columns image, label and index. Peer: mosaicml-streaming's MDSWriter.
+    """Unit: 10,000 samples per round, with the columns image, label and index. Peer: mosaicml-streaming's MDSWriter.
 
-    Both take the SHA-256 that stands in the index.
+    Both compute the SHA-256 that the index contains.
     """
     job = Job(against.real, tmp_path, "mds")
     columns = {"image": "png", "label": "int64", "index": "int64"}
@@ -147,7 +147,7 @@ def test_mds(against, tmp_path: Path) -> None:
 
 
 def test_tfrecord(against, tmp_path: Path) -> None:
-    """Unit: 10,000 samples a round, with the features image, label and index. Peer: the package tfrecord's writer."""
+    """Unit: 10,000 samples per round, with the features image, label and index. Peer: the package tfrecord's writer."""
     job = Job(against.real, tmp_path, "tfrecord")
 
     def tfrecord_writer() -> None:

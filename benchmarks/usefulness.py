@@ -1,12 +1,12 @@
-"""Is the synthetic data useful? Train a small CNN on generated samples alone, test it on the real test images.
+"""Usefulness of synthetic data: train a small CNN on generated samples alone, test it on the real test images.
 
     python benchmarks/usefulness.py out/demo              # a dataset directory: data/*.images.npy, data/*.labels.npy
     python benchmarks/usefulness.py runs/fashion-dcgan    # a checkpoint: sampled here, balanced classes
     python benchmarks/usefulness.py fashion-mnist         # the ceiling: the real training images
 
-Prints one JSON record: accuracy on the 10,000 real Fashion-MNIST test images, and by class. Nothing of the real
-data is used for training or for choosing when to stop: the number of epochs is fixed. This is the
-classification accuracy score of Ravuri & Vinyals 2019.
+Prints one JSON record: accuracy on the 10,000 real Fashion-MNIST test images, and by class. No real data is used for
+training or early stopping: the number of epochs is fixed. This is the classification accuracy score of Ravuri & Vinyals
+2019.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def samples(source: str, count: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """`count` images uint8 [N, 28, 28] with labels int64 [N], from wherever the source points."""
+    """Return `count` images uint8 [N, 28, 28] with labels int64 [N] of a source."""
     if source == "fashion-mnist":
         real = read_fashion_mnist("train")
         assert real.labels is not None

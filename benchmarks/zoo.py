@@ -1,6 +1,6 @@
-"""The generators that benchmarks run: six usual ones with random, well-scaled weights, so that every run has the same.
+"""The generators of the benchmarks: six typical architectures with seeded random weights, the same in every run.
 
-What they compute is what trained ones compute; only the pictures mean nothing.
+They compute what trained ones compute; only their samples mean nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gen_engine.train.models.contract import Generator
 
 
 class Stack(Generator):
-    """A generator of given layers; latents reach them as [B, Z]."""
+    """A generator of given layers, whose input is the latents [B, Z]."""
 
     def __init__(self, layers: nn.Module, latent_dim: int, shape: tuple[int, int, int]) -> None:
         super().__init__(ModelConfig(family="dcgan", image_size=28, latent_dim=latent_dim))
@@ -39,67 +39,74 @@ def up(layer: type[nn.Module], norm: type[nn.Module], inputs: int, outputs: int,
 
 
 def doubled(inputs: int, outputs: int) -> list[nn.Module]:
-    """Return a nearest doubling and its convolution."""
+    """Return a nearest-neighbour doubling, its convolution, its normalisation and its activation."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return [nn.Upsample(scale_factor=2), convolution, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
+_2D, _1D = (nn.ConvTranspose2d, nn.BatchNorm2d), (nn.ConvTranspose1d, nn.BatchNorm1d)
+_K3: dict[str, int] = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
+_K4: dict[str, int] = {"kernel_size": 4, "stride": 2, "padding": 1}
+_K5: dict[str, int] = {"kernel_size": 5, "stride": 2, "padding": 2, "output_padding": 1}
+_K25: dict[str, int] = {"kernel_size": 25, "stride": 4, "padding": 11, "output_padding": 1}
+
+
+def _dcgan_64() -> Generator:
+    layers = [nn.Unflatten(1, (100, 1, 1)), *up(*_2D, 100, 512, kernel_size=4)]
+    for inputs, outputs in ((512, 256), (256, 128), (128, 64)):
+        layers += up(*_2D, inputs, outputs, **_K4)
+    return Stack(nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, **_K4), nn.Tanh()), 100, (3, 64, 64))
+
+
+def _dcgan_28() -> Generator:
+    layers = [nn.Linear(100, 128 * 49), nn.Unflatten(1, (128, 7, 7)), *up(*_2D, 128, 64, **_K5)]
+    return Stack(nn.Sequential(*layers, nn.ConvTranspose2d(64, 1, **_K5), nn.Tanh()), 100, (1, 28, 28))
+
+
+def _conv_vae() -> Generator:
+    layers = [
+        nn.Linear(128, 64 * 64),
+        nn.Unflatten(1, (64, 8, 8)),
+        *up(*_2D, 64, 32, **_K3),
+        *up(*_2D, 32, 32, **_K3),
+    ]
+    layers += [*up(*_2D, 32, 32, **_K3), nn.Conv2d(32, 3, 3, padding=1), nn.Tanh()]
+    return Stack(nn.Sequential(*layers), 128, (3, 64, 64))
+
+
+def _wavegan() -> Generator:
+    layers = [nn.Linear(100, 512 * 16), nn.Unflatten(1, (512, 16))]
+    for inputs, outputs in ((512, 256), (256, 128), (128, 64), (64, 32)):
+        layers += up(*_1D, inputs, outputs, **_K25)
+    layers += [nn.ConvTranspose1d(32, 1, **_K25), nn.Tanh(), nn.Unflatten(2, (1, 16384))]
+    return Stack(nn.Sequential(*layers), 100, (1, 1, 16384))
+
+
+def _upsample_conv() -> Generator:
+    layers = [nn.Linear(100, 256 * 64), nn.Unflatten(1, (256, 8, 8)), *doubled(256, 128), *doubled(128, 64)]
+    layers += [*doubled(64, 32), nn.Conv2d(32, 3, 3, padding=1), nn.Tanh()]
+    return Stack(nn.Sequential(*layers), 100, (3, 64, 64))
+
+
+def _mlp() -> Generator:
+    layers = [nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))]
+    return Stack(nn.Sequential(*layers), 100, (1, 28, 28))
+
+
 def zoo() -> dict[str, Callable[[], Generator]]:
-    """Return how each generator is made."""
-    two, one = (nn.ConvTranspose2d, nn.BatchNorm2d), (nn.ConvTranspose1d, nn.BatchNorm1d)
-    k4: dict[str, int] = {"kernel_size": 4, "stride": 2, "padding": 1}
-    k5: dict[str, int] = {"kernel_size": 5, "stride": 2, "padding": 2, "output_padding": 1}
-    k3: dict[str, int] = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
-    k25: dict[str, int] = {"kernel_size": 25, "stride": 4, "padding": 11, "output_padding": 1}
-
-    def dcgan_64() -> Generator:
-        layers = [nn.Unflatten(1, (100, 1, 1)), *up(*two, 100, 512, kernel_size=4)]
-        for inputs, outputs in ((512, 256), (256, 128), (128, 64)):
-            layers += up(*two, inputs, outputs, **k4)
-        return Stack(nn.Sequential(*layers, nn.ConvTranspose2d(64, 3, **k4), nn.Tanh()), 100, (3, 64, 64))
-
-    def dcgan_28() -> Generator:
-        layers = [nn.Linear(100, 128 * 49), nn.Unflatten(1, (128, 7, 7)), *up(*two, 128, 64, **k5)]
-        return Stack(nn.Sequential(*layers, nn.ConvTranspose2d(64, 1, **k5), nn.Tanh()), 100, (1, 28, 28))
-
-    def conv_vae() -> Generator:
-        layers = [
-            nn.Linear(128, 64 * 64),
-            nn.Unflatten(1, (64, 8, 8)),
-            *up(*two, 64, 32, **k3),
-            *up(*two, 32, 32, **k3),
-        ]
-        layers += [*up(*two, 32, 32, **k3), nn.Conv2d(32, 3, 3, padding=1), nn.Tanh()]
-        return Stack(nn.Sequential(*layers), 128, (3, 64, 64))
-
-    def wavegan() -> Generator:
-        layers = [nn.Linear(100, 512 * 16), nn.Unflatten(1, (512, 16))]
-        for inputs, outputs in ((512, 256), (256, 128), (128, 64), (64, 32)):
-            layers += up(*one, inputs, outputs, **k25)
-        layers += [nn.ConvTranspose1d(32, 1, **k25), nn.Tanh(), nn.Unflatten(2, (1, 16384))]
-        return Stack(nn.Sequential(*layers), 100, (1, 1, 16384))
-
-    def upsample_conv() -> Generator:
-        layers = [nn.Linear(100, 256 * 64), nn.Unflatten(1, (256, 8, 8)), *doubled(256, 128), *doubled(128, 64)]
-        layers += [*doubled(64, 32), nn.Conv2d(32, 3, 3, padding=1), nn.Tanh()]
-        return Stack(nn.Sequential(*layers), 100, (3, 64, 64))
-
-    def mlp() -> Generator:
-        layers = [nn.Linear(100, 256), nn.ReLU(), nn.Linear(256, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))]
-        return Stack(nn.Sequential(*layers), 100, (1, 28, 28))
-
+    """Return the generators: name → makes it."""
     return {
-        "dcgan-64": dcgan_64,
-        "dcgan-28": dcgan_28,
-        "conv-vae": conv_vae,
-        "wavegan": wavegan,
-        "upsample-conv": upsample_conv,
-        "mlp": mlp,
+        "dcgan-64": _dcgan_64,
+        "dcgan-28": _dcgan_28,
+        "conv-vae": _conv_vae,
+        "wavegan": _wavegan,
+        "upsample-conv": _upsample_conv,
+        "mlp": _mlp,
     }
 
 
 def well_scaled(generator: Generator) -> Generator:
-    """Return it with the statistics of its own activations, and pictures that fill the range."""
+    """Return it with batch statistics of its own activations, and samples that fill the range."""
     generator.train()
     for module in generator.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -130,7 +137,7 @@ def bundle_of(name: str, generator: Generator, folder: Path) -> Bundle:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class ZooModel:
     """One generator of the zoo, in torch and as a bundle."""
 
     name: str
@@ -138,14 +145,14 @@ class Subject:
     bundle: Bundle
 
     def copy(self) -> Generator:
-        """Return the generator once more: what runs one may change it."""
+        """Return a copy of the generator, because running one may change it."""
         other = zoo()[self.name]()
         other.load_state_dict(self.generator.state_dict())
         return other.eval()
 
     @property
     def flops(self) -> float:
-        """Multiplications and additions of a sample, as exported: a lowering may need fewer."""
+        """Multiplications and additions per sample, as exported; a lowering may need fewer."""
         return nominal_flops(self.bundle.load(GENERATOR))
 
     @property
@@ -154,16 +161,16 @@ class Subject:
         return int(np.prod(self.bundle.output.shape))
 
 
-def make_subject(name: str, folder: Path, *, scaled: bool = True) -> Subject:
-    """Return one of :func:`zoo`. Unscaled it is made sooner, computes as much, and its pictures are flat."""
+def make_zoo_model(name: str, folder: Path, *, scaled: bool = True) -> ZooModel:
+    """Return one of :func:`zoo`. Unscaled it is made faster, computes as much, and its samples are nearly constant."""
     torch.manual_seed(0)
     generator = zoo()[name]()
     generator = well_scaled(generator) if scaled else generator.eval()
-    return Subject(name, generator, bundle_of(name, generator, folder))
+    return ZooModel(name, generator, bundle_of(name, generator, folder))
 
 
 def nominal_flops(model: bytes) -> float:
-    """Return multiplications and additions of a sample in the matrix products of the graph as exported."""
+    """Return multiplications and additions per sample, in the matrix products of the graph as exported."""
     proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model), data_prop=True)
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]

@@ -1,43 +1,82 @@
-"""``gen-engine bench``: how fast a bundle is, and whether it has become slower."""
+"""``gen-engine bench``: measure how fast a bundle is, and detect that it has become slower."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gen_engine.cli.options import seconds
+from gen_engine.cli.fields import dataclass_options
+from gen_engine.cli.options import json_option, seconds
+from gen_engine.engine.plan.request import Runtime
 
 if TYPE_CHECKING:
     from gen_engine.engine.identity.bundle import Bundle
-    from gen_engine.engine.measure.guard import Decision, Series
-    from gen_engine.engine.measure.subject import Form, Subject
+    from gen_engine.engine.measure.sequential_test import Comparison, Series
+    from gen_engine.engine.measure.target import BenchTarget
 
-REGRESSED = 6
-UNDECIDED = 7
+EXIT_CODES = {"passed": 0, "regressed": 6, "undecided": 7}
+"""Outcome of a comparison → exit code."""
 
 
 def _ratio(ctx: click.Context, param: click.Parameter, text: str) -> float:
     """Read a ratio of speeds."""
     try:
-        found = float(text)
+        ratio = float(text)
     except ValueError:
-        found = 0.0
-    if not 0 < found <= 1000:
-        raise click.BadParameter(f"{text!r} is no ratio of speeds; write 0.95", ctx, param)
-    return found
+        ratio = 0.0
+    if not 0 < ratio <= 1000:
+        raise click.BadParameter(f"{text!r} is not a ratio of speeds; write 0.95", ctx, param)
+    return ratio
+
+
+_FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """The command's options by their names."""
+
+    save: Path | None
+    compare: Path | None
+    against: str | None
+    latency: bool
+    fail_below: float
+    time_limit: float
+    allow_other_machine: bool
+    allow_other_generator: bool
+    markdown: Path | None
+    chart: Path | None
+    json_: bool
+
+    def check(self) -> None:
+        """Refuse options that exclude each other."""
+        modes = {
+            "--save": self.save is not None,
+            "--compare": self.compare is not None,
+            "--against": self.against is not None,
+            "--latency": self.latency,
+        }
+        chosen = [name for name, on in modes.items() if on]
+        if len(chosen) > 1:
+            raise click.UsageError(f"{' and '.join(chosen)} exclude each other; run them one after the other.")
+        if self.chart is not None and not self.latency:
+            raise click.UsageError("--chart requires --latency.")
+        if self.markdown is not None and chosen in ([], ["--save"]):
+            raise click.UsageError("--markdown requires --compare, --against or --latency.")
 
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Keep what was measured as a baseline.")
-@click.option("--compare", type=click.Path(path_type=Path), metavar="FILE", help="Compare with a baseline.")
+@click.argument("bundle", required=False, type=_FILE)
+@click.option("--save", type=_FILE, metavar="FILE", help="Save the measurement as a baseline.")
+@click.option("--compare", type=_FILE, metavar="FILE", help="Compare with a baseline.")
 @click.option(
     "--against",
     metavar="OTHER",
-    help="Compare in turns with another bundle, a variant of this one (openvino-bf16), or 'canonical'.",
+    help="Compare, interleaved, with another bundle, a variant of this one (openvino-bf16), or 'canonical'.",
 )
 @click.option("--latency", is_flag=True, help="Measure single calls: batches 1 and 8, or --batch.")
 @click.option(
@@ -46,40 +85,35 @@ def _ratio(ctx: click.Context, param: click.Parameter, text: str) -> float:
     metavar="RATIO",
     default="0.95",
     show_default=True,
-    help="A speed surely below this share of the other one's is a regression.",
+    help="A speed certainly below this ratio to the other is a regression.",
 )
-@click.option("--time-limit", callback=seconds, default="60s", show_default=True, help="When to give up, about.")
-@click.option("--backend", metavar="auto|onnxruntime|openvino", default="auto", show_default=True, help="The runtime.")
-@click.option("--device", metavar="cpu|cuda|cuda:N", default="cpu", show_default=True, help="Where it runs.")
-@click.option("--precision", metavar="auto|fp32|bf16|fp16|int8", default="auto", show_default=True, help="Arithmetic.")
-@click.option("--batch", type=int, metavar="B", help="Samples a call.  [default: the variant's, or 50]")
+@click.option("--time-limit", callback=seconds, default="60s", show_default=True, help="Approximate time limit.")
+@dataclass_options(
+    Runtime,
+    "runtime",
+    flags={"build": "--build/--no-build"},
+    metavars={
+        "backend": "auto|onnxruntime|openvino|tensorrt|…",
+        "device": "cpu|cuda|cuda:N",
+        "precision": "auto|fp32|bf16|fp16|int8",
+        "batch": "B",
+    },
+)
 @click.option("--allow-other-machine", is_flag=True, help="Compare with a baseline of another machine or version.")
 @click.option("--allow-other-generator", is_flag=True, help="Compare generators that make different samples.")
-@click.option("--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write a report for pull requests.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE.svg", help="With --latency: draw the curves.")
-@click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
+@click.option("--markdown", type=_FILE, metavar="FILE", help="Write a report for pull requests.")
+@click.option("--chart", type=_FILE, metavar="FILE.svg", help="With --latency: draw the percentile curves.")
+@json_option
 @click.pass_context
-def bench(
-    ctx: click.Context,
-    /,
-    bundle: Path | None,
-    save: Path | None,
-    compare: Path | None,
-    against: str | None,
-    latency: bool,
-    markdown: Path | None,
-    picture: Path | None,
-    json_: bool,
-    **options: Any,
-) -> None:
+def bench(ctx: click.Context, /, bundle: Path | None, runtime: Runtime, **options: Any) -> None:
     """Measure how fast BUNDLE is, and fail if it has become slower.
 
-    BUNDLE is run as 'gen-engine sample' would run it, in turns with what it is compared with, until it is sure that its
-    speed is below --fail-below times the other one's (exit code 6), or sure that it is not (0). If the time is over
-    before that, the exit code is 7: undecided.
+    BUNDLE is run as 'gen-engine sample' would run it, interleaved with what it is compared with, until its speed is
+    certainly below --fail-below times the other's (exit code 6) or certainly above (0). If the time limit ends first,
+    the exit code is 7: undecided.
 
-    --against is the most accurate. --save and --compare tell speeds in those of small fixed workloads, so that runs of
-    one machine can be compared hours apart. What makes wrong samples is not timed (exit code 6).
+    --against is the most accurate. --save and --compare measure speeds relative to small fixed workloads, so that runs
+    on one machine can be compared hours apart. A bundle that makes wrong samples is not timed (exit code 6).
 
     \b
     Examples:
@@ -87,155 +121,139 @@ def bench(
       gen-engine bench faces.gen --against canonical
       gen-engine bench faces.gen --save baseline.json
       gen-engine bench faces.gen --compare baseline.json --fail-below 0.9 --time-limit 2m --markdown report.md
-      gen-engine bench faces.gen --latency --picture latency.svg
+      gen-engine bench faces.gen --latency --chart latency.svg
     """
-    chosen = [name for name, on in _modes(save, compare, against, latency).items() if on]
-    if len(chosen) > 1:
-        raise click.UsageError(f"{' and '.join(chosen)} do not go together; run them one after the other.")
-    if picture is not None and not latency:
-        raise click.UsageError("--picture is of latencies: it goes with --latency.")
-    if markdown is not None and not (compare or against or latency):
-        raise click.UsageError("--markdown goes with --compare, --against or --latency.")
+    chosen = _Options(**options)
+    chosen.check()
     from gen_engine.engine.identity.bundle import SHIPPED, read_bundle
-    from gen_engine.engine.measure.subject import Form
 
-    found = read_bundle(bundle or SHIPPED)
-    form = Form(**{name: options[name] for name in ("backend", "device", "precision", "batch")})
-    run = _Run(found, form, options, json_, markdown)
-    if latency:
-        run.latency(picture)
-    elif against is not None:
-        ctx.exit(run.against(against))
-    elif compare is not None:
-        ctx.exit(run.compare(compare))
+    run = _Run(read_bundle(bundle or SHIPPED), runtime, chosen)
+    if chosen.latency:
+        run.latency()
+    elif chosen.against is not None:
+        ctx.exit(run.against(chosen.against))
+    elif chosen.compare is not None:
+        ctx.exit(run.compare(chosen.compare))
     else:
-        run.measure(save)
-
-
-def _modes(save: Path | None, compare: Path | None, against: str | None, latency: bool) -> dict[str, bool]:
-    return {
-        "--save": save is not None,
-        "--compare": compare is not None,
-        "--against": against is not None,
-        "--latency": latency,
-    }
+        run.measure()
 
 
 class _Run:
-    """One call of the command: what is measured, and where the report goes."""
+    """One run of the command."""
 
-    def __init__(self, bundle: Bundle, form: Form, options: dict[str, Any], json_: bool, markdown: Path | None) -> None:
-        self._bundle, self._form, self._options = bundle, form, options
-        self._json, self._markdown = json_, markdown
-        self._how = {"threshold": options["fail_below"], "limit_s": options["time_limit"]}
+    def __init__(self, bundle: Bundle, runtime: Runtime, options: _Options) -> None:
+        self._bundle, self._runtime, self._options = bundle, runtime, options
 
-    def against(self, other: str) -> int:
-        """Compare in turns; return the exit code."""
+    def against(self, name: str) -> int:
+        """Compare with another target, interleaved; return the exit code."""
         from gen_engine.engine.measure import bench
 
-        mine, theirs = self._open(self._bundle, self._form), self._other(other)
-        notes = bench.refuse_other_generator(mine, theirs, allowed=self._options["allow_other_generator"])
-        decision, series = bench.against(mine, theirs, **self._how)
-        return self._report(f"{mine} against {theirs}", mine, decision, series, notes)
+        options = self._options
+        target, other = self._open(self._bundle, self._runtime), self._other(name)
+        notes = bench.check_same_generator(target, other, other_generator=options.allow_other_generator)
+        comparison, series = bench.compare_targets(
+            target, other, threshold=options.fail_below, limit_s=options.time_limit
+        )
+        return self._report(f"{target} against {other}", target, comparison, series, notes)
 
     def compare(self, path: Path) -> int:
         """Compare with a baseline; return the exit code."""
         from gen_engine.engine.measure import bench
         from gen_engine.engine.measure.record import read_record
 
-        record = read_record(path)
-        mine = self._open(self._bundle, self._form)
-        notes = bench.refuse_other(
+        options, record = self._options, read_record(path)
+        target = self._open(self._bundle, self._runtime)
+        notes = bench.check_comparable(
             path,
             record,
-            mine,
-            other_machine=self._options["allow_other_machine"],
-            other_generator=self._options["allow_other_generator"],
+            target,
+            other_machine=options.allow_other_machine,
+            other_generator=options.allow_other_generator,
         )
-        decision, series = bench.compare(mine, record, **self._how)
-        return self._report(f"{mine} against {path}, of {record.made}", mine, decision, series, notes)
+        comparison, series = bench.compare_with_record(
+            target, record, threshold=options.fail_below, limit_s=options.time_limit
+        )
+        return self._report(f"{target} against {path} of {record.made}", target, comparison, series, notes)
 
-    def measure(self, save: Path | None) -> None:
-        """Measure, and keep it if asked to."""
+    def measure(self) -> None:
+        """Measure, and save a baseline if requested."""
         from gen_engine.engine.measure import bench, report
         from gen_engine.engine.measure.record import write_record
 
-        mine = self._open(self._bundle, self._form)
-        record = bench.measure(mine, limit_s=self._how["limit_s"])
+        save = self._options.save
+        target = self._open(self._bundle, self._runtime)
+        record = bench.measure(target, limit_s=self._options.time_limit)
         if save is not None:
             write_record(save, record)
-        if self._json:
-            document: dict[str, Any] = {"timed": mine.to_json(), "speeds": report.speeds_json(record.series.rounds)}
-            document |= {"rounds": len(record.series.rounds), "record": None if save is None else str(save)}
+        rounds = record.series.rounds
+        if self._options.json_:
+            document: dict[str, Any] = {"timed": record.timed.to_json(), "speeds": report.speeds_json(rounds)}
+            document |= {"rounds": len(rounds), "record": None if save is None else str(save)}
             click.echo(json.dumps(document, ensure_ascii=False))
             return
-        click.echo("\n".join([str(mine), *report.speeds(record.series.rounds)]))
+        click.echo("\n".join([str(target), *report.speeds(rounds)]))
         if save is not None:
-            click.echo(f"kept as {save}; next: gen-engine bench {self._bundle.path} --compare {save}")
+            click.echo(f"saved as {save}; next: gen-engine bench {self._bundle.path} --compare {save}")
 
-    def latency(self, picture: Path | None) -> None:
+    def latency(self) -> None:
         """Measure single calls."""
-        from dataclasses import replace
-
         from gen_engine.engine.measure import bench, report
-        from gen_engine.engine.measure.picture import latency_svg
+        from gen_engine.engine.measure.chart import latency_svg
 
-        only = self._bundle.fixed_batch or self._form.batch
+        options, only = self._options, self._bundle.fixed_batch or self._runtime.batch
         batches = bench.LATENCY_BATCHES if only is None else (only,)
-        found = bench.latencies(
-            lambda batch: self._open(self._bundle, replace(self._form, batch=batch)),
+        series = bench.latencies(
+            lambda batch: self._open(self._bundle, replace(self._runtime, batch=batch)),
             batches,
-            seconds=min(self._how["limit_s"], 5.0 * 2 * len(batches)),
+            seconds=min(options.time_limit, 5.0 * 2 * len(batches)),
         )
         title = f"Latency of {self._bundle.name}, one lane"
-        if picture is not None:
-            _write(picture, latency_svg(found, title))
-        table = report.latency_table(found)
-        if self._markdown is not None:
-            _write(self._markdown, "\n".join([f"### {title}", "", "Milliseconds.", "", *table, ""]))
-        if self._json:
-            click.echo(json.dumps({"bundle": str(self._bundle.path), "latency": report.latency_json(found)}))
+        if options.chart is not None:
+            _write(options.chart, latency_svg(series, title))
+        table = report.latency_table(series)
+        if options.markdown is not None:
+            _write(options.markdown, "\n".join([f"### {title}", "", "Milliseconds.", "", *table, ""]))
+        if options.json_:
+            click.echo(json.dumps({"bundle": str(self._bundle.path), "latency": report.latency_json(series)}))
         else:
             click.echo("\n".join([f"{title}, in milliseconds", *table]))
 
-    def _open(self, bundle: Bundle, form: Form) -> Subject:
-        from gen_engine.engine.measure.subject import open_subject
+    def _open(self, bundle: Bundle, runtime: Runtime, *, canonical: bool = False) -> BenchTarget:
+        from gen_engine.engine.measure.target import open_target
 
-        return open_subject(bundle, form, lambda said: click.echo(said, err=True))
+        return open_target(bundle, runtime, lambda message: click.echo(message, err=True), canonical=canonical)
 
-    def _other(self, other: str) -> Subject:
-        """Open what --against names: a bundle, or another form of this one."""
-        from dataclasses import replace
-
+    def _other(self, name: str) -> BenchTarget:
+        """Open what --against names: a bundle, or a variant of this one."""
         from gen_engine.engine.identity.bundle import read_bundle
         from gen_engine.engine.identity.variants import read_variants
-        from gen_engine.engine.measure.subject import CANONICAL_FORM
 
-        if Path(other).exists():
-            return self._open(read_bundle(Path(other)), self._form)
-        if other == "canonical":
-            return self._open(self._bundle, replace(CANONICAL_FORM, batch=self._form.batch))
-        for variant in read_variants(self._bundle):
-            if variant.name == other:
-                named = replace(self._form, backend=variant.target, precision=variant.precision)
-                return self._open(self._bundle, named)
-        names = ", ".join(["canonical", *(variant.name for variant in read_variants(self._bundle))])
-        raise click.UsageError(f"--against {other}: no such bundle, and {self._bundle.path} has only {names}.")
+        if Path(name).exists():
+            return self._open(read_bundle(Path(name)), self._runtime)
+        if name == "canonical":
+            return self._open(self._bundle, self._runtime, canonical=True)
+        variants = read_variants(self._bundle)
+        for variant in variants:
+            if variant.name == name:
+                runtime = replace(self._runtime, backend=variant.target, precision=variant.precision)
+                return self._open(self._bundle, runtime)
+        names = ", ".join(["canonical", *(variant.name for variant in variants)])
+        raise click.UsageError(f"--against {name}: there is no such bundle, and {self._bundle.path} has only {names}.")
 
-    def _report(self, title: str, mine: Subject, decision: Decision, series: Series, notes: list[str]) -> int:
+    def _report(self, title: str, target: BenchTarget, comparison: Comparison, series: Series, notes: list[str]) -> int:
         from gen_engine.engine.measure import report
-        from gen_engine.engine.measure.guard import KEPT
-        from gen_engine.engine.measure.guard import REGRESSED as SLOWER
-        from gen_engine.engine.measure.machine import fingerprint
+        from gen_engine.engine.measure.machine import this_machine
 
-        if self._markdown is not None:
-            _write(self._markdown, report.markdown(title, decision, series, fingerprint(), notes))
-        if self._json:
-            document = {"timed": mine.to_json()} | report.decision_json(decision, series, notes)
+        if self._options.markdown is not None:
+            text = report.markdown(title, comparison, series, this_machine(), notes)
+            _write(self._options.markdown, text)
+        if self._options.json_:
+            timed = {"timed": target.configuration().to_json()}
+            document = timed | report.comparison_json(comparison, series, notes)
             click.echo(json.dumps(document, ensure_ascii=False))
         else:
-            click.echo("\n".join([title, *report.lines(decision, series, notes)]))
-        return {KEPT: 0, SLOWER: REGRESSED}.get(decision.verdict, UNDECIDED)
+            click.echo("\n".join([title, *report.lines(comparison, series, notes)]))
+        return EXIT_CODES[comparison.outcome]
 
 
 def _write(path: Path, text: str) -> None:

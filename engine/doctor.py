@@ -156,7 +156,7 @@ def _graph_for(bundle: Bundle, backend: str) -> Graph:
 
 
 def _measure(bundle: Bundle, name: str, device: str, graph: Graph) -> tuple[float, str]:
-    """Render for :data:`PROBE_SECONDS` after one batch to warm up; return samples a second and the runtime."""
+    """Render for :data:`PROBE_SECONDS` after one batch to warm up; return samples per second and the runtime."""
     backend = open_backend(name, bundle, graph, device=device, batch=graph.batch or DEFAULT_BATCH, build=False)
     labels = Labels(LabelPlan(kind="balanced"), bundle.labels.names, 0) if bundle.labels is not None else None
     latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution)

@@ -90,9 +90,9 @@ def bundles(folder: Path) -> dict[str, Bundle]:
     """Return the shipped generator, and the usual DCGAN with random weights if torch is here to make it."""
     found = {"shipped 28×28": read_bundle(SHIPPED)}
     if find_spec("torch") is not None:
-        from zoo import make_subject
+        from zoo import make_zoo_model
 
-        found["DCGAN 64×64×3"] = make_subject("dcgan-64", folder).bundle
+        found["DCGAN 64×64×3"] = make_zoo_model("dcgan-64", folder).bundle
     return found
 
 

@@ -1,4 +1,4 @@
-"""What people use today to run a generator, one file each, every one at its best settings."""
+"""The usual ways to run a generator, one file each, each at its best settings."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ PEERS = {
     "torch eager bf16": "peers.torch_eager:bf16",
     "torch.compile bf16": "peers.torch_compile:bf16",
 }
-"""Name → the function that says in which settings it can run. Its library is imported then and not before."""
+"""Name → a function that returns the settings to try. Its library is imported only when the peer is used."""
 
 STACKS = {
     "ONNX Runtime + Pillow + webdataset": "peers.pillow_webdataset:onnxruntime_stacks",
     "torch eager + Pillow + webdataset": "peers.pillow_webdataset:torch_stacks",
 }
-"""Those that write a dataset: beside ``gen-engine sample``, not beside its generator alone."""
+"""Those that write a dataset: compared with ``gen-engine sample``, not with the generator alone."""
 
 LIBRARIES = ("torch", "onnxruntime-gpu", "onnxruntime", "openvino", "webdataset", "pillow", "numpy")
-"""Distributions whose versions belong to the figures."""
+"""Distributions whose versions are recorded with the figures."""

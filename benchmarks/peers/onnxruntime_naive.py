@@ -1,4 +1,4 @@
-"""ONNX Runtime on the graph as exported: all threads in one call, or a call a thread."""
+"""ONNX Runtime on the graph as exported: all threads in one call, or one call per thread."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ import numpy as np
 import onnxruntime
 from limits import THREADS
 from numpy.typing import NDArray
-from zoo import Subject
+from zoo import ZooModel
 
 from gen_engine.engine.identity.bundle import GENERATOR
 from gen_engine.engine.identity.latents import Latents
 from peers.contract import LANES, Settings, SideBySide, batches_of
 
 
-def settings(subject: Subject) -> Settings:
-    """Yield each batch with each split of the threads."""
-    for batch in batches_of(subject):
+def settings(model: ZooModel) -> Settings:
+    """Yield each batch size with each split of the threads."""
+    for batch in batches_of(model):
         for lanes in LANES:
             setting = f"batch {batch}, {lanes} × {THREADS // lanes} threads"
-            yield setting, partial(OnnxRuntimePeer, subject, batch, lanes)
+            yield setting, partial(OnnxRuntimePeer, model, batch, lanes)
 
 
 class OnnxRuntimePeer:
-    """A session, called side by side."""
+    """A session, called from several threads."""
 
-    def __init__(self, subject: Subject, batch: int, lanes: int) -> None:
+    def __init__(self, model: ZooModel, batch: int, lanes: int) -> None:
         self.batch, self._lanes = batch, SideBySide(lanes)
-        self._session = naive_session(subject.bundle.load(GENERATOR), THREADS // lanes)
-        self._latents = Latents(dim=subject.bundle.latent.dim).draw(0, batch)
+        self._session = naive_session(model.bundle.load(GENERATOR), THREADS // lanes)
+        self._latents = Latents(dim=model.bundle.latent.dim).draw(0, batch)
         self.turn()
 
     def pixels(self, latents_BZ: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -38,7 +38,7 @@ class OnnxRuntimePeer:
         return pixels
 
     def turn(self) -> float:
-        """Return samples a second of a short while."""
+        """Run one turn; return samples per second."""
         return self._lanes.turn(lambda: self.pixels(self._latents), self.batch)
 
     def close(self) -> None:
@@ -47,7 +47,7 @@ class OnnxRuntimePeer:
 
 
 def naive_session(model: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """Return a session of a model as it is, on so many threads."""
+    """Return a session of a model with default settings and a number of threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

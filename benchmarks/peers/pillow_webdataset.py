@@ -1,6 +1,6 @@
-"""The stack people write datasets with: a generator, Pillow's PNG at its fastest, webdataset's TarWriter; no fsync.
+"""The usual way to write a dataset: a generator, Pillow's fastest PNG level, webdataset's TarWriter; no fsync.
 
-A process a processor, each a shard at a time: Pillow and the tar hold Python's lock, so threads would wait for it.
+One process per processor, each with its own shard: Pillow and the tar writer hold the GIL, so threads would not scale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import webdataset
 from limits import THREADS
 from numpy.typing import NDArray
 from PIL import Image
-from zoo import Subject
+from zoo import ZooModel
 
 from gen_engine.engine.identity.bundle import GENERATOR
 from gen_engine.engine.identity.latents import Latents
@@ -29,38 +29,38 @@ from peers.contract import batches_of, check_pixels
 _SEED = 9
 
 
-def onnxruntime_stacks(subject: Subject) -> list[tuple[str, Callable[[], Stack]]]:
-    """Return each batch, with the exported graph in ONNX Runtime."""
-    return _stacks(subject, partial(_onnxruntime, subject.bundle.load(GENERATOR)))
+def onnxruntime_stacks(model: ZooModel) -> list[tuple[str, Callable[[], Stack]]]:
+    """Return each batch size, with the exported graph in ONNX Runtime."""
+    return _stacks(model, partial(_onnxruntime, model.bundle.load(GENERATOR)))
 
 
-def torch_stacks(subject: Subject) -> list[tuple[str, Callable[[], Stack]]]:
-    """Return each batch, with torch eager in fp32."""
-    state = {name: value.numpy() for name, value in subject.generator.state_dict().items()}
-    return _stacks(subject, partial(_torch, subject.name, state))
+def torch_stacks(model: ZooModel) -> list[tuple[str, Callable[[], Stack]]]:
+    """Return each batch size, with eager torch in fp32."""
+    state = {name: value.numpy() for name, value in model.generator.state_dict().items()}
+    return _stacks(model, partial(_torch, model.name, state))
 
 
-def _stacks(subject: Subject, make: Callable[[], Any]) -> list[tuple[str, Callable[[], Stack]]]:
-    batches = batches_of(subject)
-    return [(f"batch {batch}, {THREADS} processes", partial(Stack, subject, batch, make)) for batch in batches]
+def _stacks(model: ZooModel, make: Callable[[], Any]) -> list[tuple[str, Callable[[], Stack]]]:
+    batches = batches_of(model)
+    return [(f"batch {batch}, {THREADS} processes", partial(Stack, model, batch, make)) for batch in batches]
 
 
 class Stack:
-    """Processes that are kept open, so that starting them costs nothing.
+    """A pool of processes that stays open, so that start-up is not measured.
 
     Args:
-        subject: which generator.
-        batch: samples a call of it.
-        make: makes, in a process of its own, what turns latents into pixels.
+        model: the generator.
+        batch: samples per call.
+        make: called in each process; returns a function from latents to pixels.
     """
 
-    def __init__(self, subject: Subject, batch: int, make: Callable[[], Any]) -> None:
-        self.batch, self._subject = batch, subject
+    def __init__(self, model: ZooModel, batch: int, make: Callable[[], Any]) -> None:
+        self.batch, self._subject = batch, model
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(THREADS, context, initializer=_open, initargs=(make,))
 
     def write(self, folder: Path, samples: int) -> float:
-        """Write so many samples at least, a shard a process; return samples a second."""
+        """Write at least that many samples, one shard per process; return samples per second."""
         size = -(-samples // THREADS // self.batch) * self.batch
         dim = self._subject.bundle.latent.dim
         began = time.perf_counter()
@@ -73,13 +73,13 @@ class Stack:
         return THREADS * size / (time.perf_counter() - began)
 
     def check(self, folder: Path) -> None:
-        """Raise OtherPictures unless it writes the pictures of the exported graph."""
+        """Raise DifferentSamples unless it writes the exported graph's samples."""
         self.write(folder, self.batch)
         with tarfile.open(folder / "000000.tar") as tar:
             files = [tar.extractfile(member) for member in tar.getmembers()]
-            pictures = np.stack([np.asarray(Image.open(file)) for file in files if file is not None])
+            images = np.stack([np.asarray(Image.open(file)) for file in files if file is not None])
         latents = Latents(dim=self._subject.bundle.latent.dim, seed=_SEED).draw(0, self.batch)
-        check_pixels(pictures.reshape(len(pictures), *self._subject.bundle.output.shape), latents, self._subject)
+        check_pixels(images.reshape(len(images), *self._subject.bundle.output.shape), latents, self._subject)
 
     def close(self) -> None:
         """End the processes."""
@@ -95,14 +95,12 @@ def _open(make: Callable[[], Callable[[NDArray[np.float32]], NDArray[np.uint8]]]
 
 
 def _write_shard(path: Path, start: int, size: int, batch: int, dim: int) -> None:
-    latents = Latents(dim=dim, seed=_SEED)  # as fast as NumPy's or torch's, and the pictures can be compared
+    latents = Latents(dim=dim, seed=_SEED)  # as fast as NumPy's or torch's, and the samples can be compared
     with webdataset.TarWriter(str(path)) as tar:
         for first in range(start, start + size, batch):
-            for index, picture in enumerate(_GENERATE(latents.draw(first, first + batch)), first):
+            for index, image in enumerate(_GENERATE(latents.draw(first, first + batch)), first):
                 file = io.BytesIO()
-                Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture).save(
-                    file, "PNG", compress_level=1
-                )
+                Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG", compress_level=1)
                 tar.write({"__key__": f"{index:012d}", "png": file.getvalue()})
 
 

@@ -1,4 +1,4 @@
-"""torch as it is, channels last: all threads in one call, or a call a thread."""
+"""Eager torch, channels last: all threads in one call, or one call per thread."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ import torch
 from limits import THREADS
 from numpy.typing import NDArray
 from torch import nn
-from zoo import Subject
+from zoo import ZooModel
 
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.export.torch_graph import GeneratorWithPixels
 from peers.contract import LANES, Settings, SideBySide, batches_of
 
 
-def fp32(subject: Subject) -> Settings:
-    """Yield each batch with each split of the threads."""
-    return _settings(subject, torch.float32)
+def fp32(model: ZooModel) -> Settings:
+    """Yield each batch size with each split of the threads."""
+    return _settings(model, torch.float32)
 
 
-def bf16(subject: Subject) -> Settings:
-    """Yield the same in bf16."""
-    return _settings(subject, torch.bfloat16)
+def bf16(model: ZooModel) -> Settings:
+    """Yield the same settings in bf16."""
+    return _settings(model, torch.bfloat16)
 
 
-def _settings(subject: Subject, dtype: torch.dtype) -> Settings:
-    for batch in batches_of(subject):
+def _settings(model: ZooModel, dtype: torch.dtype) -> Settings:
+    for batch in batches_of(model):
         for lanes in LANES:
             setting = f"batch {batch}, {lanes} × {THREADS // lanes} threads"
-            yield setting, partial(TorchPeer, subject, batch, dtype, lanes)
+            yield setting, partial(TorchPeer, model, batch, dtype, lanes)
 
 
 class TorchPeer:
     """A generator in torch, with the conversion to pixels.
 
     Args:
-        subject: which generator.
-        batch: samples a call.
-        dtype: of its weights and its arithmetic.
-        lanes: calls side by side.
-        compiled: what makes the module faster, if anything.
+        model: the generator.
+        batch: samples per call.
+        dtype: of weights and arithmetic.
+        lanes: concurrent calls.
+        compiled: compiles the module, if given.
     """
 
     def __init__(
         self,
-        subject: Subject,
+        model: ZooModel,
         batch: int,
         dtype: torch.dtype,
         lanes: int,
         compiled: Callable[[nn.Module], Callable[..., tuple[torch.Tensor, ...]]] | None = None,
     ) -> None:
         self.batch, self._dtype, self._threads = batch, dtype, THREADS // lanes
-        module = GeneratorWithPixels(subject.copy()).eval().to(dtype).to(memory_format=torch.channels_last)
+        module = GeneratorWithPixels(model.copy()).eval().to(dtype).to(memory_format=torch.channels_last)
         self._call = compiled(module) if compiled else module
-        self._latents = torch.from_numpy(Latents(dim=subject.bundle.latent.dim).draw(0, batch)).to(dtype)
+        self._latents = torch.from_numpy(Latents(dim=model.bundle.latent.dim).draw(0, batch)).to(dtype)
         self._lanes = SideBySide(lanes)
         self.turn()
 
@@ -65,7 +65,7 @@ class TorchPeer:
         return self._pixels(torch.from_numpy(latents_BZ).to(self._dtype))
 
     def turn(self) -> float:
-        """Return samples a second of a short while."""
+        """Run one turn; return samples per second."""
         return self._lanes.turn(lambda: self._pixels(self._latents), self.batch)
 
     def close(self) -> None:
@@ -73,7 +73,7 @@ class TorchPeer:
         self._lanes.close()
 
     def _pixels(self, latents_BZ: torch.Tensor) -> NDArray[np.uint8]:
-        if torch.get_num_threads() != self._threads:  # each thread of Python has its own number
+        if torch.get_num_threads() != self._threads:  # a setting of each Python thread
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
             return self._call(latents_BZ)[1].numpy()

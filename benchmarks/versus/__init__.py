@@ -1,1 +1,1 @@
-"""Two revisions of gen-engine, each in an environment of its own, process by process in turns: ``make bench-vs``."""
+"""Two revisions of gen-engine, each in its own environment, interleaved process by process: ``make bench-vs``."""

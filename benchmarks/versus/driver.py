@@ -1,8 +1,8 @@
-"""One workload inside one process, by API that every revision has: run by the interpreter of each, the same file.
+"""One workload inside one process. The interpreter of each revision runs this file, so its API must exist in both.
 
 Usage: PYTHON driver.py backend|latents|png|raw BUNDLE
 
-Prints {"elapsed": seconds, "processor": seconds} of the work alone, without imports and opening.
+Prints {"elapsed": seconds, "processor": seconds} of the work alone, without imports and set-up.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def latents(path: Path) -> Callable[[], object]:
 
 
 def codec(name: str) -> Callable[[Path], Callable[[], object]]:
-    """Return what returns the encoding of smooth pictures with noise."""
+    """Return a workload that encodes smooth images with noise."""
 
     def make(path: Path) -> Callable[[], object]:
         rng = np.random.default_rng(0)
@@ -70,7 +70,7 @@ WORK = {"backend": backend, "latents": latents, "png": codec("png"), "raw": code
 
 
 def main() -> None:
-    """Do the work once to be warm, then once for its time."""
+    """Run the work once to warm up, then once timed."""
     work = WORK[sys.argv[1]](Path(sys.argv[2]))
     work()
     processor, began = time.process_time(), time.perf_counter()

@@ -1,7 +1,7 @@
-"""A revision in an environment of its own: its files, a venv, and the very versions of packages that are used here.
+"""A revision in its own environment: its files, a venv, and the same versions of packages as in this environment.
 
-Both revisions are built in the same way, the one in the working tree too: an editable install, or an environment with a
-hundred more packages in it, starts more slowly.
+The working tree is built in the same way as the other revision: an editable install, or an environment with a hundred
+more packages in it, starts more slowly.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 EXTRAS = "jpeg,openvino,parquet"
-"""What the workloads need beyond the base. A revision without one of them is installed without it."""
+"""Extras that the workloads need. A revision without one of them is installed without it."""
 
 _READY = "ready"
 
@@ -27,7 +27,7 @@ class BuildFailed(Exception):
 
 
 class NoSuchRevision(BuildFailed):
-    """The repository does not have it."""
+    """The repository has no such revision."""
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,29 @@ class Environment:
     """A revision that can be run."""
 
     name: str
-    """For people: ``working tree``, or the revision as it was asked for and its commit."""
+    """For reports: ``working tree``, or the revision as requested and its commit."""
 
     python: Path
     """Its interpreter."""
 
 
 def pins() -> str:
-    """Return the versions of all packages of this environment, as pip's constraints."""
-    found = {(one.metadata["Name"], one.version) for one in distributions() if one.metadata["Name"] != "gen-engine"}
-    # A local version (torch 2.13.0+cpu) names a wheel that another index might not have; none of the extras needs one.
-    return "".join(f"{name}=={number}\n" for name, number in sorted(found) if "+" not in number)
+    """Return the versions of all packages of this environment as pip constraints."""
+    versions = {(one.metadata["Name"], one.version) for one in distributions() if one.metadata["Name"] != "gen-engine"}
+    # A local version (torch 2.13.0+cpu) may be missing from another index; none of the extras needs one.
+    return "".join(f"{name}=={number}\n" for name, number in sorted(versions) if "+" not in number)
 
 
 def build_revision(root: Path, revision: str, cache: Path) -> Environment:
-    """Return a revision of the repository at ``root``, built once a cache.
+    """Return a revision of the repository at ``root``, built unless the cache has it.
 
     Raises:
-        NoSuchRevision: there is none of that name.
-        BuildFailed: with what git or pip said.
+        NoSuchRevision: the repository has no such revision.
+        BuildFailed: with the output of git or pip.
     """
-    asked = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    command = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
     try:
-        commit = _output(asked, root, revision)
+        commit = _output(command, root, revision)
     except BuildFailed as error:
         raise NoSuchRevision(f"REV={revision}: no such commit, branch or tag here; git fetch it first") from error
     name = f"{revision} ({commit[:12]})" if not commit.startswith(revision) else commit[:12]
@@ -74,17 +74,17 @@ def build_revision(root: Path, revision: str, cache: Path) -> Environment:
 
 
 def build_working_tree(root: Path, cache: Path) -> Environment:
-    """Return the repository's files as they are now, without those that git ignores. Its packages stay in the cache.
+    """Return the working tree as it is now, without ignored files. Its installed packages stay in the cache.
 
     Raises:
-        BuildFailed: with what git or pip said.
+        BuildFailed: with the output of git or pip.
     """
     name = "working tree"
     folder = cache / f"working-tree-{_key()}"
     source = _emptied(folder / "source")
     listed = _output(["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"], root, name)
     for file in filter(None, listed.split("\0")):
-        if (root / file).is_file():  # one that is deleted but not committed is still listed
+        if (root / file).is_file():  # a deleted file is listed until the deletion is committed
             (source / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / file, source / file)
     _install(folder, source, name)
@@ -92,14 +92,14 @@ def build_working_tree(root: Path, cache: Path) -> Environment:
 
 
 def prune(cache: Path, *used: Environment) -> None:
-    """Remove what earlier runs built there, other than these: an environment takes most of a gigabyte."""
+    """Remove all other environments from the cache: each takes most of a gigabyte."""
     for folder in cache.iterdir():
         if (folder / _READY).exists() and not any(folder in one.python.parents for one in used):
             shutil.rmtree(folder)
 
 
 def _key() -> str:
-    """Return what a built environment depends on besides the revision."""
+    """Return a digest of what a built environment depends on besides the revision."""
     return hashlib.sha256(f"{sys.version}{EXTRAS}{pins()}".encode()).hexdigest()[:8]
 
 
@@ -116,7 +116,7 @@ def _install(folder: Path, source: Path, name: str) -> None:
         _output([sys.executable, "-m", "venv", str(folder / "env")], folder, name)
     pip = [str(_python(folder)), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
     _output([*pip, f"{source}[{EXTRAS}]", "--constraint", str(constraints)], folder, name)
-    # Again and alone: pip takes a version that it has already for the one that it is given.
+    # Again, without dependencies: pip does not reinstall a package whose version has not changed.
     _output([*pip, str(source), "--no-deps", "--force-reinstall"], folder, name)
     (folder / _READY).touch()
 
@@ -126,9 +126,9 @@ def _python(folder: Path) -> Path:
 
 
 def _output(command: Sequence[str], where: Path, name: str) -> str:
-    """Run a command; return what it printed."""
+    """Run a command; return its output."""
     done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-12:] or ["(it said nothing)"]
-        raise BuildFailed(f"{name} cannot be built: {' '.join(command[:4])} … failed:\n  " + "\n  ".join(said))
+        output = (done.stderr or done.stdout).strip().splitlines()[-12:] or ["(no output)"]
+        raise BuildFailed(f"{name} cannot be built: {' '.join(command[:4])} … failed:\n  " + "\n  ".join(output))
     return done.stdout.strip()

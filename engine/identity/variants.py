@@ -93,7 +93,7 @@ class Variant:
     """``processor`` (name), ``isa`` (instruction sets), ``runtime`` (name and version), ``threads``."""
 
     speedup: float | None
-    """Samples a second over the canonical graph's in ONNX Runtime, same run, same threads; None if unmeasured."""
+    """Samples per second over the canonical graph's in ONNX Runtime, same run, same threads; None if unmeasured."""
 
     speedup_at_1: float | None
     """The same at one sample a call, on one lane: its latency; None if unmeasured or if no such batch can be run."""

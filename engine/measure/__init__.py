@@ -1,1 +1,1 @@
-"""Measuring on machines that others use too: turns, calibration, statistics, records, latency. NumPy only."""
+"""Benchmarks on shared machines: interleaved rounds, calibration, statistics, baseline records, latency. NumPy only."""

@@ -1,4 +1,4 @@
-"""Measuring a bundle: beside another one in the same run, or beside the machine itself, for a later run to compare."""
+"""Benchmarks of a bundle: against another bundle in the same run, or relative to the machine, for a later run."""
 
 from __future__ import annotations
 
@@ -11,68 +11,74 @@ from pathlib import Path
 from gen_engine.engine.base.diff import differences
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.errors import RecordError, RequestError, WrongSamples
-from gen_engine.engine.measure.calibration import available, kernels
-from gen_engine.engine.measure.guard import TARGET, Baseline, Decision, Rounds, Series, guard
+from gen_engine.engine.measure.calibration import available, open_workloads
 from gen_engine.engine.measure.latency import LOAD, Latency, back_to_back, steady_load
-from gen_engine.engine.measure.machine import Others, fingerprint
-from gen_engine.engine.measure.record import Record
-from gen_engine.engine.measure.rounds import Turns
+from gen_engine.engine.measure.machine import BackgroundLoad, this_machine
+from gen_engine.engine.measure.record import BundleIdentity, Record
+from gen_engine.engine.measure.rounds import Workload
+from gen_engine.engine.measure.sequential_test import (
+    PEER,
+    TARGET,
+    Baseline,
+    Comparison,
+    Rounds,
+    Series,
+    sequential_test,
+)
 from gen_engine.engine.measure.statistics import LOOKS, estimate
-from gen_engine.engine.measure.subject import Subject
-
-PEER = "peer"
-"""The other one of a pair, among those that take part in rounds."""
+from gen_engine.engine.measure.target import BenchTarget
 
 DRIFT = 0.015
-"""Standard error of what differs between two runs and the calibration workloads do not follow, as a logarithm. Within a
-run it cannot be seen. benchmarks/guard_trials.py measures it: the spread of the ratios of its calibrated A/A trials."""
+"""Standard error, as a logarithm, of the difference between two runs that calibration does not remove. It cannot be
+measured within a run; benchmarks/sequential_trials.py measures it as the spread of the calibrated A/A trials."""
 
 PRECISE = 0.003
-"""A record is precise enough at this standard error: little beside :data:`DRIFT`."""
+"""A measurement ends at this standard error, which is small compared with :data:`DRIFT`."""
 
 LATENCY_BATCHES = (1, 8)
 
 
-def against(subject: Subject, other: Subject, *, threshold: float, limit_s: float) -> tuple[Decision, Series]:
-    """Time two generators in turns until it is sure whether the first is slower than the threshold times the second."""
+def compare_targets(
+    target: BenchTarget, other: BenchTarget, *, threshold: float, limit_s: float
+) -> tuple[Comparison, Series]:
+    """Interleave two targets until it is certain whether the first is slower than the threshold times the second."""
     series = Series(weights={PEER: 1.0})
-    with _closing({TARGET: subject.runner(), PEER: other.runner()}) as members:
-        rounds = Rounds(members, Others())
-        wall = "cpu" not in (subject.backend.device, other.backend.device)
-        decision = guard(rounds.take, series, threshold=threshold, limit_s=limit_s, wall_only=wall)
-    return decision, series
+    with _closing({TARGET: target.runner(), PEER: other.runner()}) as workloads:
+        rounds = Rounds(workloads, BackgroundLoad())
+        wall_only = "cpu" not in (target.backend.device, other.backend.device)
+        comparison = sequential_test(rounds.take, series, threshold=threshold, limit_s=limit_s, wall_only=wall_only)
+    return comparison, series
 
 
-def measure(subject: Subject, *, limit_s: float, clock: Callable[[], float] = time.monotonic) -> Record:
-    """Time a generator in turns with the calibration workloads, until its speed is well known or the time is over."""
+def measure(target: BenchTarget, *, limit_s: float, clock: Callable[[], float] = time.monotonic) -> Record:
+    """Interleave a target with the calibration workloads until its speed is known precisely or the time is up."""
     names = available()
-    series = Series(weights=mix(names))
-    with _calibrated(subject, names) as rounds:
+    series = Series(weights=calibration_weights(names))
+    with _calibrated(target, names) as rounds:
         began = clock()
         for look in LOOKS:
             while len(series.rounds) < look and (clock() - began < limit_s or len(series.rounds) < LOOKS[0]):
                 series.rounds.append(rounds.take())
             if len(series.rounds) < look or estimate(series.processor()).error < PRECISE:
                 break
+    bundle = target.bundle
     return Record(
-        bundle={
-            "name": subject.bundle.name,
-            "digest": subject.bundle.digest,
-            "generator": subject.bundle.generator_id,
-        },
-        timed=subject.to_json(),
-        samples=subject.samples,
-        machine=fingerprint(),
+        bundle=BundleIdentity(name=bundle.name, digest=bundle.digest, generator=bundle.generator_id),
+        timed=target.configuration(),
+        samples=target.samples,
+        machine=this_machine(),
         series=series,
         made=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     )
 
 
-def compare(subject: Subject, record: Record, *, threshold: float, limit_s: float) -> tuple[Decision, Series]:
-    """Time a generator in turns with the record's calibration workloads, and compare it with the record.
+def compare_with_record(
+    target: BenchTarget, record: Record, *, threshold: float, limit_s: float
+) -> tuple[Comparison, Series]:
+    """Interleave a target with the record's calibration workloads, and compare its speed with the record's.
 
     Raises:
-        BackendUnavailable: a workload of the record needs what this machine lacks.
+        BackendUnavailable: this machine cannot run one of the workloads.
     """
     before = record.series
     series = Series(weights=before.weights)
@@ -82,109 +88,108 @@ def compare(subject: Subject, record: Record, *, threshold: float, limit_s: floa
         elapsed=estimate(elapsed) if len(elapsed) >= LOOKS[0] else None,
         drift=DRIFT,
     )
-    with _calibrated(subject, record.peers) as rounds:
-        decision = guard(rounds.take, series, threshold=threshold, limit_s=limit_s, baseline=baseline)
-    return decision, series
+    with _calibrated(target, record.peers) as rounds:
+        comparison = sequential_test(rounds.take, series, threshold=threshold, limit_s=limit_s, baseline=baseline)
+    return comparison, series
 
 
-def mix(names: tuple[str, ...]) -> dict[str, float]:
-    """Return the weights that speeds are told in: the geometric mean of all matrix products that the machine has.
+def calibration_weights(names: tuple[str, ...]) -> dict[str, float]:
+    """Return the weights of the workloads that speeds are relative to: the geometric mean of all matrix products.
 
-    Of 42 runs of three generators beside other work, speeds followed this mean better than most single workloads, their
-    own precision's included, and better than none; copies and small kernels alone followed less.
+    In 42 runs of three generators beside other load, speeds correlated with this mean better than with most single
+    workloads, including the product in the generator's own precision. Copies and small kernels correlated less.
     """
     products = [name for name in names if name.startswith("matmul")]
     return {name: 1 / len(products) for name in products}
 
 
-def refuse_other(
-    path: Path, record: Record, subject: Subject, *, other_machine: bool, other_generator: bool
+def check_comparable(
+    path: Path, record: Record, target: BenchTarget, *, other_machine: bool, other_generator: bool
 ) -> list[str]:
-    """Refuse a record that says nothing of this generator on this machine; return what else differs, in words.
+    """Refuse a record of another machine or generator unless allowed; return notes on all other differences.
 
     Raises:
         RecordError: it is of another machine or generator, and that was not allowed.
-        WrongSamples: the very same graph made other samples then.
+        WrongSamples: the same graph made other samples when the record was measured.
     """
-    said = []
-    machine = differences(record.machine, fingerprint())
-    if machine:
-        text = "; ".join(f"{field}: {then!r} there, {now!r} here" for field, then, now in machine)
+    notes = []
+    of_machine = differences(record.machine.to_json(), this_machine().to_json())
+    if of_machine:
+        text = "; ".join(f"{field}: {then!r} there, {now!r} here" for field, then, now in of_machine)
         if not other_machine:
             raise RecordError(
-                f"baseline {path} is of another machine ({text}). Speeds of two machines say nothing of a regression; "
+                f"baseline {path} is of another machine ({text}). Speeds of two machines do not show a regression; "
                 "measure it here with --save, or compare them with --allow-other-machine"
             )
-        said.append(f"the baseline is of another machine: {text}")
-    if record.bundle["generator"] != subject.bundle.generator_id:
+        notes.append(f"the baseline is of another machine: {text}")
+    if record.bundle.generator != target.bundle.generator_id:
         if not other_generator:
             raise RecordError(
-                f"baseline {path} is of another generator ({record.bundle['name']}, "
-                f"{record.bundle['generator'][:12]}…; this is {subject.bundle.name}, "
-                f"{subject.bundle.generator_id[:12]}…); measure this one with --save, or compare them with "
-                "--allow-other-generator"
+                f"baseline {path} is of another generator ({record.bundle.name}, {record.bundle.generator[:12]}…; "
+                f"this is {target.bundle.name}, {target.bundle.generator_id[:12]}…); measure this one with --save, or "
+                "compare them with --allow-other-generator"
             )
-        said.append(f"the baseline is of another generator, {record.bundle['name']}")
-    form = differences(record.timed, subject.to_json())
-    if not (form or machine or said) and record.samples != subject.samples:
+        notes.append(f"the baseline is of another generator, {record.bundle.name}")
+    of_configuration = differences(record.timed.to_json(), target.configuration().to_json())
+    if not (of_configuration or notes) and record.samples != target.samples:
         raise WrongSamples(
-            f"{subject} makes other samples than when {path} was measured, of the same graph on the same machine: "
+            f"{target} makes other samples than when {path} was measured, with the same graph on the same machine: "
             "it is not timed. Look for a fault with 'gen-engine verify --regenerate'"
         )
-    return said + [f"{field} was {then!r}, is {now!r}" for field, then, now in form if field != "graph"]
+    return notes + [f"{field} was {then!r}, is {now!r}" for field, then, now in of_configuration if field != "graph"]
 
 
-def refuse_other_generator(subject: Subject, other: Subject, *, allowed: bool) -> list[str]:
-    """Refuse a pair of different generators unless that is allowed; return what is to be said of it.
+def check_same_generator(target: BenchTarget, other: BenchTarget, *, other_generator: bool) -> list[str]:
+    """Refuse two different generators unless allowed; return notes for the report.
 
     Raises:
         RequestError: they differ, and that was not allowed.
     """
-    if subject.bundle.generator_id == other.bundle.generator_id:
+    if target.bundle.generator_id == other.bundle.generator_id:
         return []
-    if not allowed:
+    if not other_generator:
         raise RequestError(
-            f"{subject.bundle.path} and {other.bundle.path} are different generators; compare their speeds with "
+            f"{target.bundle.path} and {other.bundle.path} are different generators; compare their speeds with "
             "--allow-other-generator"
         )
     return ["the two are different generators"]
 
 
-def latencies(open_at: Callable[[int], Subject], batches: tuple[int, ...], *, seconds: float) -> list[Latency]:
-    """Measure one lane's calls at each batch, back to back and then under steady load.
+def latencies(open_at: Callable[[int], BenchTarget], batches: tuple[int, ...], *, seconds: float) -> list[Latency]:
+    """Measure the latency of calls on one lane at each batch, back to back and then under steady load.
 
     Args:
-        open_at: opens the generator at a batch.
-        batches: samples a call.
+        open_at: opens the target at a batch.
+        batches: samples per call.
         seconds: for all of it.
     """
     share = seconds / (2 * len(batches))
-    found = []
+    series = []
     for batch in batches:
-        with contextlib.closing(open_at(batch).caller()) as one:
-            one.warm_up()
-            close = back_to_back(one.call, batch=batch, seconds=share)
-            steady = steady_load(one.call, batch=batch, rate=LOAD * close.rate, seconds=share)
-        found += [close, steady]
-    return found
+        with contextlib.closing(open_at(batch).caller()) as caller:
+            caller.warm_up()
+            unloaded = back_to_back(caller.call, batch=batch, seconds=share)
+            loaded = steady_load(caller.call, batch=batch, rate=LOAD * unloaded.rate, seconds=share)
+        series += [unloaded, loaded]
+    return series
 
 
 @contextlib.contextmanager
-def _calibrated(subject: Subject, names: tuple[str, ...]) -> Iterator[Rounds]:
-    if subject.backend.device != "cpu":
+def _calibrated(target: BenchTarget, names: tuple[str, ...]) -> Iterator[Rounds]:
+    if target.backend.device != "cpu":
         raise RequestError(
-            f"device {subject.backend.device!r}: calibration runs on the processor and says nothing of a GPU; "
+            f"device {target.backend.device!r}: calibration runs on the processor and does not apply to a GPU; "
             "compare two bundles with --against"
         )
-    with _closing({TARGET: subject.runner(), **kernels(names, threads=usable_cpus())}) as members:
-        yield Rounds(members, Others())
+    with _closing({TARGET: target.runner(), **open_workloads(names, threads=usable_cpus())}) as workloads:
+        yield Rounds(workloads, BackgroundLoad())
 
 
 @contextlib.contextmanager
-def _closing(members: Mapping[str, Turns]) -> Iterator[Mapping[str, Turns]]:
-    """Close all that take turns, at the end."""
+def _closing(workloads: Mapping[str, Workload]) -> Iterator[Mapping[str, Workload]]:
+    """Close all workloads at the end."""
     try:
-        yield members
+        yield workloads
     finally:
-        for member in members.values():
-            member.close()
+        for workload in workloads.values():
+            workload.close()

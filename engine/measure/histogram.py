@@ -1,7 +1,7 @@
-"""A histogram of latencies in bounded memory: buckets that are linear within an octave, as HdrHistogram's are.
+"""A latency histogram in bounded memory, with the buckets of HdrHistogram: linear within each octave.
 
-A value is known to 1 part in 128 however large it is, so the hundredth of a per cent at the end is as sharp as the
-middle. Own code: it is thirty lines, and the package of that name would be a compiled dependency of every install.
+A value's relative error is at most 1/128 whatever its size, so the 99.99th percentile is as precise as the median. Own
+code, because the package hdrhistogram would be a compiled dependency of every installation for thirty lines.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 _BITS = 7
 _HALF = 1 << _BITS
-"""Buckets an octave."""
+"""Buckets per octave."""
 
 _OCTAVES = 48
-_MOST = (2 * _HALF << (_OCTAVES - 1)) - 1
-"""The largest value: in nanoseconds, 10 hours."""
+_MAX_VALUE = (2 * _HALF << (_OCTAVES - 1)) - 1
+"""The largest value with a bucket: in nanoseconds, more than a year."""
 
 
 class Histogram:
-    """Counts of whole numbers from 0 to 3.6e16, say nanoseconds; larger ones count as that."""
+    """Counts integers of 0 or more, such as nanoseconds; those above 3.6e16 fall into the last bucket."""
 
     def __init__(self) -> None:
         self._counts = np.zeros((_OCTAVES + 1) * _HALF, np.int64)
@@ -31,13 +31,13 @@ class Histogram:
 
     def add(self, value: int) -> None:
         """Count a value."""
-        assert value >= 0, "a latency before its request"
+        assert value >= 0, "a latency cannot be negative"
         self.count += 1
         self.max = max(self.max, value)
-        self._counts[_bucket(min(value, _MOST))] += 1
+        self._counts[_bucket(min(value, _MAX_VALUE))] += 1
 
     def quantile(self, share: float) -> int:
-        """Return the least value that so large a share of all is not above: the top of its bucket.
+        """Return the upper bound of the bucket that holds a quantile.
 
         Args:
             share: above 0, up to 1.
@@ -47,15 +47,15 @@ class Histogram:
         """
         if self.count == 0:
             raise ValueError("an empty histogram has no quantiles")
-        wanted = max(1, int(np.ceil(share * self.count - 1e-9)))
-        found = int(np.searchsorted(np.cumsum(self._counts), wanted))
-        return min(_top(found), self.max)
+        rank = max(1, int(np.ceil(share * self.count - 1e-9)))
+        bucket = int(np.searchsorted(np.cumsum(self._counts), rank))
+        return min(_upper_bound(bucket), self.max)
 
     def curve(self) -> Iterator[tuple[float, int]]:
-        """Yield ``(share, value)`` of every bucket that is not empty: so large a share is not above the value."""
-        filled: NDArray[np.int64] = np.flatnonzero(self._counts)
-        for bucket, below in zip(filled, np.cumsum(self._counts[filled]), strict=True):
-            yield float(below) / self.count, min(_top(int(bucket)), self.max)
+        """Yield the cumulative distribution: for each nonempty bucket, the share of values up to its upper bound."""
+        nonempty: NDArray[np.int64] = np.flatnonzero(self._counts)
+        for bucket, cumulative in zip(nonempty, np.cumsum(self._counts[nonempty]), strict=True):
+            yield float(cumulative) / self.count, min(_upper_bound(int(bucket)), self.max)
 
 
 def _bucket(value: int) -> int:
@@ -63,7 +63,7 @@ def _bucket(value: int) -> int:
     return octave * _HALF + (value >> octave)
 
 
-def _top(bucket: int) -> int:
+def _upper_bound(bucket: int) -> int:
     """Return the largest value of a bucket."""
     octave = max(bucket // _HALF - 1, 0)
     return ((bucket - octave * _HALF + 1) << octave) - 1

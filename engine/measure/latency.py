@@ -1,8 +1,8 @@
-"""How long one call takes, as a serving user meets it: back to back, and under a steady load.
+"""Latency of single calls, as a serving application meets it: back to back, and under a steady load.
 
-Under load, requests come at a fixed rate whether the one before is done or not, and each one's latency counts from the
-moment it was due. A stall then counts against every request that it kept waiting, and not against one ("coordinated
-omission", as Gil Tene named the mistake).
+Under load, requests arrive at a fixed rate whether or not the previous one is done, and a latency counts from the time
+at which its request was due. A stall then counts against every request that waited for it, not against one alone
+(Gil Tene calls that mistake "coordinated omission").
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from gen_engine.engine.measure.histogram import Histogram
 QUANTILES = (0.5, 0.95, 0.99, 0.999)
 
 LOAD = 0.5
-"""Requests a second under steady load, as a share of what back-to-back calls reach."""
+"""Request rate under steady load, as a share of the rate of back-to-back calls."""
 
 _SPIN_S = 0.0005
-"""A sleeping thread wakes up some tenths of a millisecond late, which is not the generator's: the rest it is awake."""
+"""A sleeping thread wakes up some tenths of a millisecond late, so the last part of each wait is a busy loop."""
+
+_MIN_CALLS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +34,13 @@ class Latency:
 
     batch: int
     rate: float
-    """Calls a second: as reached back to back, or as they were due."""
+    """Calls per second: achieved back to back, or scheduled under steady load."""
 
     histogram: Histogram
     """In nanoseconds."""
 
     jitter: float
-    """Mean difference of a call's latency from the one before, seconds (as in RFC 3550, without its smoothing)."""
+    """Mean absolute difference between consecutive latencies, seconds (RFC 3550, without its smoothing)."""
 
     def quantile(self, share: float) -> float | None:
         """Return a quantile in seconds; None if fewer than one call is expected beyond it."""
@@ -49,13 +51,13 @@ class Latency:
 def back_to_back(
     call: Callable[[], object], *, batch: int, seconds: float, clock: Callable[[], int] = time.perf_counter_ns
 ) -> Latency:
-    """Call again as soon as the call before is done, for so long and at least ten times."""
+    """Call as soon as the previous call is done, for that many seconds and at least ten times."""
     log = _Log()
     began = now = clock()
-    while now - began < seconds * 1e9 or log.histogram.count < _LEAST:
+    while now - began < seconds * 1e9 or log.histogram.count < _MIN_CALLS:
         call()
-        then, now = now, clock()
-        log.add(now - then)
+        before, now = now, clock()
+        log.add(now - before)
     rate = log.histogram.count / ((now - began) * 1e-9)
     return Latency(arrivals="back to back", batch=batch, rate=rate, histogram=log.histogram, jitter=log.jitter)
 
@@ -69,15 +71,15 @@ def steady_load(
     clock: Callable[[], int] = time.perf_counter_ns,
     wait: Callable[[float], None] = time.sleep,
 ) -> Latency:
-    """Call at so many moments a second; count each call from the moment it was due.
+    """Schedule ``rate`` calls per second for that many seconds; measure each call from the time it was due.
 
-    Calls that are due while another runs wait for it, one after the other. After so long no more are due.
+    Calls that are due while another one runs are made one after the other when it is done.
     """
     log = _Log()
-    apart = 1e9 / rate
+    interval_ns = 1e9 / rate
     began = clock()
-    for number in range(max(_LEAST, math.floor(seconds * rate))):
-        due = began + round(number * apart)
+    for number in range(max(_MIN_CALLS, math.floor(seconds * rate))):
+        due = began + round(number * interval_ns)
         while (ahead := (due - clock()) * 1e-9) > 0:
             if ahead > _SPIN_S:
                 wait(ahead - _SPIN_S)
@@ -86,11 +88,8 @@ def steady_load(
     return Latency(arrivals="steady load", batch=batch, rate=rate, histogram=log.histogram, jitter=log.jitter)
 
 
-_LEAST = 10
-
-
 class _Log:
-    """A histogram and the differences of neighbours."""
+    """A histogram, and the differences between consecutive values."""
 
     def __init__(self) -> None:
         self.histogram = Histogram()

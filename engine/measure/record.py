@@ -1,7 +1,7 @@
-"""What a run measured, as a file that a later run is compared with.
+"""Baseline records: the measurements of one run as a file that a later run is compared with.
 
-Sealed like a bundle's manifest, so that damage is seen. It holds the rounds themselves: how well a figure is known
-is part of it.
+Sealed like a bundle's manifest, so that damage is detected. A record holds the rounds themselves, because the precision
+of a speed is part of it.
 """
 
 from __future__ import annotations
@@ -10,75 +10,156 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from gen_engine.engine.base.digests import seal, stated_schema, unseal
+from gen_engine.engine.base.digests import seal, unseal
 from gen_engine.engine.base.durable import replace_file
 from gen_engine.engine.base.files import DOCUMENT, read_bounded
+from gen_engine.engine.base.parse import (
+    Fields,
+    Reader,
+    digest,
+    integer,
+    list_of,
+    mapping_of,
+    matching,
+    number,
+    one_of,
+    text,
+)
+from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.errors import OutputError, RecordError
-from gen_engine.engine.measure.guard import TARGET, Round, Series
+from gen_engine.engine.measure.calibration import WORKLOADS
+from gen_engine.engine.measure.machine import Machine
+from gen_engine.engine.measure.sequential_test import TARGET, Round, Series
+from gen_engine.engine.measure.statistics import LOOKS
 
-SCHEMA = 1
+SCHEMA = 2
 KIND = "gen-engine bench"
+
 _DIGITS = 6
+_MAX_LOG = 100.0
+"""Bound of a speed's logarithm in either direction: beyond any machine, and far from overflow."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleIdentity:
+    """Identifies the bundle that was measured."""
+
+    name: str
+    digest: str
+    generator: str
+    """:attr:`gen_engine.engine.identity.bundle.Bundle.generator_id`."""
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> BundleIdentity:
+        """Parse it; raises DocumentError."""
+        with Fields(value, where) as fields:
+            return cls(
+                name=fields.take("name", text()),
+                digest=fields.take("digest", digest),
+                generator=fields.take("generator", digest),
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """How the generator was run."""
+
+    backend: str
+    version: str
+    device: str
+    precision: str
+    batch: int
+    origin: str
+    """``canonical``, or the name of a variant."""
+
+    graph: str
+    """SHA-256 of the graph."""
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Configuration:
+        """Parse it; raises DocumentError."""
+        with Fields(value, where) as fields:
+            return cls(
+                batch=fields.take("batch", integer(1, 1 << 20)),
+                graph=fields.take("graph", digest),
+                **{name: fields.take(name, text()) for name in ("backend", "version", "device", "precision", "origin")},
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as records and reports contain it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One run's measurement of one bundle.
+    """One run's measurement of one bundle."""
 
-    Raises:
-        ValueError: a field cannot be right.
-    """
-
-    bundle: Mapping[str, str]
-    """``name``, ``digest`` and ``generator``: :attr:`gen_engine.engine.identity.bundle.Bundle.generator_id`."""
-
-    timed: Mapping[str, Any]
-    """What was run: ``backend``, ``version``, ``device``, ``precision``, ``batch``, ``origin``, ``graph`` (SHA-256)."""
+    bundle: BundleIdentity
+    timed: Configuration
 
     samples: str
-    """SHA-256 of the first batch's samples."""
+    """SHA-256 of the first samples."""
 
-    machine: Mapping[str, Any]
-    """:func:`gen_engine.engine.measure.machine.fingerprint`."""
+    machine: Machine
 
     series: Series
-    """The rounds, and the mix of calibration workloads that speeds are told in."""
+    """The rounds, and the weights of the calibration workloads that speeds are relative to."""
 
     made: str
-    """When, in ISO 8601 with the zone."""
-
-    def __post_init__(self) -> None:
-        for name in ("name", "digest", "generator"):
-            _check(isinstance(self.bundle.get(name), str), f"bundle.{name} {self.bundle.get(name)!r}")
-        _check(isinstance(self.timed.get("graph"), str), f"timed.graph {self.timed.get('graph')!r}")
-        _check(isinstance(self.machine, Mapping), f"machine {self.machine!r}")
-        _check(len(self.series.rounds) >= 4, f"{len(self.series.rounds)} rounds are too few")
-        names = {TARGET, *self.series.weights}
-        for one in self.series.rounds:
-            for speeds in (one.processor, one.elapsed):
-                _check(names <= speeds.keys() and all(map(_finite, speeds.values())), f"round {speeds!r}")
-            _check(_finite(one.others) and 0 <= one.others <= 1, f"round's others {one.others!r}")
-        weights = self.series.weights
-        _check(all(map(_finite, weights.values())), f"weights {dict(weights)!r}")
+    """ISO 8601 with the time zone."""
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """The calibration workloads that took part, in the order of their turns."""
+        """The calibration workloads of the rounds, in the order of their turns."""
         return tuple(name for name in self.series.rounds[0].processor if name != TARGET)
+
+    @classmethod
+    def from_json(cls, value: Any, where: str) -> Record:
+        """Parse a record without its seal.
+
+        Raises:
+            DocumentError: a field is missing, unknown or not valid.
+        """
+        with Fields(value, where) as fields:
+            fields.take("digest", digest)
+            fields.take("schema", integer(SCHEMA, SCHEMA))
+            fields.take("kind", one_of(KIND))
+            return cls(
+                bundle=fields.take("bundle", BundleIdentity.from_json),
+                timed=fields.take("timed", Configuration.from_json),
+                samples=fields.take("samples", digest),
+                machine=fields.take("machine", Machine.from_json),
+                series=fields.take("series", _series_from_json),
+                made=fields.take("made", matching(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]+)", 40)),
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record without its seal."""
+        return {
+            "schema": SCHEMA,
+            "kind": KIND,
+            "bundle": asdict(self.bundle),
+            "timed": self.timed.to_json(),
+            "samples": self.samples,
+            "machine": self.machine.to_json(),
+            "series": _series_to_json(self.series),
+            "made": self.made,
+        }
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a record whole or not at all, in place of one that is there.
+    """Write a record whole or not at all; an existing file is replaced.
 
     Raises:
         OutputError: it cannot be written there.
     """
-    document = {"schema": SCHEMA, "kind": KIND, **_to_json(record)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, seal(document), path.parent)
+        replace_file(path, seal(record.to_json()), path.parent)
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror}); choose another --save") from error
 
@@ -87,66 +168,70 @@ def read_record(path: Path) -> Record:
     """Read a record.
 
     Raises:
-        RecordError: it is not there, no record, damaged, or of another schema.
+        RecordError: it cannot be read, is damaged, has another schema, or a field is not valid.
     """
+    where = f"baseline {path}"
     try:
         data = read_bounded(path, DOCUMENT)
     except OSError as error:
-        raise RecordError(f"baseline {path}: cannot be read ({error.strerror}); make it with --save") from error
-    schema = stated_schema(data)
-    if schema is not None and schema != SCHEMA:
-        what = "update gen-engine" if schema > SCHEMA else "measure it again with --save"
-        raise RecordError(f"baseline {path}: schema {schema:g}, and this gen-engine reads {SCHEMA}; {what}")
+        raise RecordError(f"{where}: cannot be read ({error.strerror}); make it with --save") from error
     try:
-        document = unseal(data)
-        _check(document.get("kind") == KIND, f"its kind is {document.get('kind')!r}, not {KIND!r}")
-        return _from_json(document)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise RecordError(
-            f"baseline {path}: it is no record of gen-engine bench ({error}); make one with --save"
-        ) from error
+        document = unseal(data, where, schema=SCHEMA, older="it was measured by an older version")
+        return Record.from_json(document, where)
+    except DocumentError as error:
+        raise RecordError(f"{error}. Measure a new baseline with --save") from error
 
 
-def _to_json(record: Record) -> dict[str, Any]:
-    document = asdict(record)
-    rounds, weights = record.series.rounds, dict(record.series.weights)
-    names = list(rounds[0].processor)
-    document["series"] = {
-        "weights": weights,
-        "members": names,
-        "processor": [[round(one.processor[name], _DIGITS) for name in names] for one in rounds],
-        "elapsed": [[round(one.elapsed[name], _DIGITS) for name in names] for one in rounds],
-        "others": [round(one.others, _DIGITS) for one in rounds],
+def _series_to_json(series: Series) -> dict[str, Any]:
+    names = list(series.rounds[0].processor)
+    return {
+        "weights": dict(series.weights),
+        "workloads": names,
+        "processor": [[round(one.processor[name], _DIGITS) for name in names] for one in series.rounds],
+        "elapsed": [[round(one.elapsed[name], _DIGITS) for name in names] for one in series.rounds],
+        "background_load": [round(one.background_load, _DIGITS) for one in series.rounds],
     }
-    return document
 
 
-def _from_json(document: Mapping[str, Any]) -> Record:
-    written = document["series"]
-    names = written["members"]
-    _check(len(written["processor"]) == len(written["elapsed"]) == len(written["others"]), "series of unequal lengths")
+def _series_from_json(value: Any, where: str) -> Series:
+    with Fields(value, where) as fields:
+        names = fields.take("workloads", _workloads)
+        weights = fields.take("weights", _weights(names))
+        loads = fields.take("background_load", list_of(number(0, 1), LOOKS[0], LOOKS[-1]))
+        row = _list_of_exactly(number(-_MAX_LOG, _MAX_LOG), len(names))
+        rows = _list_of_exactly(row, len(loads))
+        processor, elapsed = (fields.take(name, rows) for name in ("processor", "elapsed"))
     rounds = [
         Round(
-            processor=dict(zip(names, processor, strict=True)),
-            elapsed=dict(zip(names, elapsed, strict=True)),
-            others=others,
+            processor=dict(zip(names, map(float, by_processor), strict=True)),
+            elapsed=dict(zip(names, map(float, by_clock), strict=True)),
+            background_load=float(load),
         )
-        for processor, elapsed, others in zip(written["processor"], written["elapsed"], written["others"], strict=True)
+        for by_processor, by_clock, load in zip(processor, elapsed, loads, strict=True)
     ]
-    return Record(
-        bundle=document["bundle"],
-        timed=document["timed"],
-        samples=document["samples"],
-        machine=document["machine"],
-        series=Series(weights=dict(written["weights"]), rounds=rounds),
-        made=document["made"],
-    )
+    return Series(weights=weights, rounds=rounds)
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _workloads(value: Any, where: str) -> tuple[str, ...]:
+    """Read the names of the workloads, each once, the target among them."""
+    names = list_of(one_of(TARGET, *WORKLOADS), most=100)(value, where)
+    if len(set(names)) < len(names) or TARGET not in names:
+        raise DocumentError(where, f"{', '.join(names)}: it must be {TARGET!r} and others, each once")
+    return names
 
 
-def _check(right: object, what: str) -> None:
-    if not right:
-        raise ValueError(what)
+def _weights(names: tuple[str, ...]) -> Reader[Mapping[str, float]]:
+    """Return a reader of weights of the peers, which sum to 1."""
+
+    def read(value: Any, where: str) -> Mapping[str, float]:
+        weights = {name: float(weight) for name, weight in mapping_of(number(0, 1))(value, where).items()}
+        peers = [name for name in names if name != TARGET]
+        if not weights.keys() <= set(peers) or not math.isclose(sum(weights.values()), 1, abs_tol=1e-6):
+            raise DocumentError(where, f"{weights}: they must be of {', '.join(peers) or 'no workloads'} and sum to 1")
+        return weights
+
+    return read
+
+
+def _list_of_exactly(read: Reader[T], length: int) -> Reader[tuple[T, ...]]:
+    return list_of(read, length, length)

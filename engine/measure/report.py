@@ -1,72 +1,74 @@
-"""What was measured, as people, scripts and pull requests read it."""
+"""Reports of measurements: text for the terminal, JSON for scripts, Markdown for pull requests."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gen_engine.engine.measure.guard import KEPT, REGRESSED, TARGET, Decision, Round, Series
 from gen_engine.engine.measure.latency import QUANTILES, Latency
-from gen_engine.engine.measure.statistics import Interval, midmean
+from gen_engine.engine.measure.machine import Machine
+from gen_engine.engine.measure.sequential_test import PASSED, PEER, REGRESSED, TARGET, Comparison, Round, Series
+from gen_engine.engine.measure.statistics import ALPHA, Interval, midmean
 
 
-def sentence(decision: Decision) -> str:
-    """Return the verdict in one sentence."""
-    threshold = f"{decision.threshold:g} ×"
-    found = f"speed ratio {decision.processor} by processor time"
-    if decision.verdict == REGRESSED and decision.processor.high >= decision.threshold:
-        return f"regression: {decision.elapsed} by the wall clock while nobody else used the machine, below {threshold}"
-    if decision.verdict == REGRESSED:
-        return f"regression: {found}, surely below {threshold}"
-    if decision.verdict == KEPT:
-        return f"no regression: {found}, surely above {threshold}"
-    if decision.processor.low > decision.threshold:
-        return f"undecided: {found}, above {threshold}, but {decision.elapsed} by the wall clock; {advice(decision)}"
-    return f"undecided: {found}, and {threshold} is within it; {advice(decision)}"
-
-
-def advice(decision: Decision) -> str:
-    """Return what would help a run that ended undecided."""
-    if decision.others > 0.2:
+def sentence(comparison: Comparison) -> str:
+    """Return the outcome in one sentence."""
+    threshold = f"{comparison.threshold:g} ×"
+    ratio = f"speed ratio {comparison.processor} by processor time"
+    if comparison.outcome == REGRESSED and comparison.processor.high >= comparison.threshold:
+        return f"regression: speed ratio {comparison.elapsed} by wall-clock time in quiet rounds, below {threshold}"
+    if comparison.outcome == REGRESSED:
+        return f"regression: {ratio}, certainly below {threshold}"
+    if comparison.outcome == PASSED:
+        return f"no regression: {ratio}, certainly above {threshold}"
+    if comparison.processor.low > comparison.threshold:
         return (
-            f"other work took {decision.others:.0%} of the processors: run it when they are free, or allow more than "
-            f"{decision.seconds:.0f} s with --time-limit"
+            f"undecided: {ratio}, above {threshold}, but {comparison.elapsed} by wall-clock time; {advice(comparison)}"
         )
-    if decision.processor.low > decision.threshold:
-        return f"run it when the machine is free, or allow more than {decision.seconds:.0f} s with --time-limit"
-    return f"allow more than {decision.seconds:.0f} s with --time-limit, or compare directly with --against"
+    return f"undecided: {ratio}, and {threshold} is within the interval; {advice(comparison)}"
 
 
-def lines(decision: Decision, series: Series, notes: Sequence[str]) -> list[str]:
-    """Return the report for people."""
-    wall = str(decision.elapsed) if decision.elapsed else "not judged: the machine was never quiet for long enough"
-    rounds = (
-        f"  {decision.rounds} rounds in {decision.seconds:.1f} s, {decision.quiet_rounds} of them on a quiet machine; "
-        f"other work took {decision.others:.0%} of the processors"
-    )
+def advice(comparison: Comparison) -> str:
+    """Return what would help a run that ended undecided."""
+    more_time = f"allow more than {comparison.seconds:.0f} s with --time-limit"
+    if comparison.background_load > 0.2:
+        load = f"other processes took {comparison.background_load:.0%} of the processors"
+        return f"{load}: run it when they are idle, or {more_time}"
+    if comparison.processor.low > comparison.threshold:
+        return f"run it when the machine is idle, or {more_time}"
+    return f"{more_time}, or compare directly with --against"
+
+
+def lines(comparison: Comparison, series: Series, notes: Sequence[str]) -> list[str]:
+    """Return the report for the terminal."""
+    rounds = f"{comparison.rounds} rounds in {comparison.seconds:.1f} s, {comparison.quiet_rounds} of them quiet"
     return [
-        sentence(decision),
-        f"  by the wall clock: {wall}",
-        rounds,
+        sentence(comparison),
+        f"  by wall-clock time: {_wall_clock(comparison)}",
+        f"  {rounds}; other processes took {comparison.background_load:.0%} of the processors",
         *speeds(series.rounds),
         *(f"  note: {note}" for note in notes),
     ]
 
 
+def _wall_clock(comparison: Comparison) -> str:
+    return str(comparison.elapsed) if comparison.elapsed else "not compared, too few quiet rounds"
+
+
 def speeds(rounds: Sequence[Round]) -> list[str]:
-    """Return each member's speed, by the wall clock and by processor time."""
+    """Return the speed of each workload by wall-clock time and by processor time, one line each."""
     return [
-        f"  {name + ':':<15}{_amount(wall):>8} {'samples' if name in (TARGET, 'peer') else 'pieces'}/s, "
-        f"{_amount(processor)} a second of processor time"
+        f"  {name + ':':<15}{_amount(wall):>8} {'samples' if name in (TARGET, PEER) else 'pieces'}/s, "
+        f"{_amount(processor)} per second of processor time"
         for name, (wall, processor) in typical(rounds).items()
     ]
 
 
 def typical(rounds: Sequence[Round]) -> dict[str, tuple[float, float]]:
-    """Return name → work a second by the wall clock, and by processor time: the centre of the rounds."""
+    """Return workload → work per second of wall-clock time, and of processor time: the midmean of the rounds."""
     return {
         name: (
             math.exp(float(midmean(np.array([one.elapsed[name] for one in rounds])))),
@@ -76,17 +78,17 @@ def typical(rounds: Sequence[Round]) -> dict[str, tuple[float, float]]:
     }
 
 
-def decision_json(decision: Decision, series: Series, notes: Sequence[str]) -> dict[str, Any]:
+def comparison_json(comparison: Comparison, series: Series, notes: Sequence[str]) -> dict[str, Any]:
     """Return the report for scripts."""
     return {
-        "verdict": decision.verdict,
-        "threshold": decision.threshold,
-        "processor": _interval_json(decision.processor),
-        "elapsed": None if decision.elapsed is None else _interval_json(decision.elapsed),
-        "rounds": decision.rounds,
-        "quiet_rounds": decision.quiet_rounds,
-        "seconds": round(decision.seconds, 3),
-        "others": round(decision.others, 4),
+        "outcome": comparison.outcome,
+        "threshold": comparison.threshold,
+        "processor": _interval_json(comparison.processor),
+        "elapsed": None if comparison.elapsed is None else _interval_json(comparison.elapsed),
+        "rounds": comparison.rounds,
+        "quiet_rounds": comparison.quiet_rounds,
+        "seconds": round(comparison.seconds, 3),
+        "background_load": round(comparison.background_load, 4),
         "speeds": speeds_json(series.rounds),
         "weights": dict(series.weights),
         "notes": list(notes),
@@ -94,7 +96,7 @@ def decision_json(decision: Decision, series: Series, notes: Sequence[str]) -> d
 
 
 def speeds_json(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Return each member's speeds, for scripts."""
+    """Return the speeds of each workload, for scripts."""
     return {
         name: {"per_second": float(f"{wall:.6g}"), "per_processor_second": float(f"{processor:.6g}")}
         for name, (wall, processor) in typical(rounds).items()
@@ -123,38 +125,37 @@ def latency_table(series: Sequence[Latency]) -> list[str]:
     rows = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for one in series:
         quantiles = [one.quantile(share) for share in QUANTILES]
-        figures = ["–" if found is None else f"{1e3 * found:.3f}" for found in quantiles]
-        ends = [f"{one.histogram.max * 1e-6:.3f}", f"{1e3 * one.jitter:.3f}", f"{one.histogram.count:,}"]
-        rows.append("| " + " | ".join([str(one.batch), one.arrivals, f"{one.rate:,.0f}", *figures, *ends]) + " |")
+        figures = ["–" if value is None else f"{1e3 * value:.3f}" for value in quantiles]
+        rest = [f"{one.histogram.max * 1e-6:.3f}", f"{1e3 * one.jitter:.3f}", f"{one.histogram.count:,}"]
+        rows.append("| " + " | ".join([str(one.batch), one.arrivals, f"{one.rate:,.0f}", *figures, *rest]) + " |")
     return rows
 
 
-def markdown(title: str, decision: Decision, series: Series, machine: Mapping[str, Any], notes: Sequence[str]) -> str:
+def markdown(title: str, comparison: Comparison, series: Series, machine: Machine, notes: Sequence[str]) -> str:
     """Return the report for a pull request."""
-    sign = {KEPT: "✅", REGRESSED: "❌"}.get(decision.verdict, "❔")
+    sign = {PASSED: "✅", REGRESSED: "❌"}.get(comparison.outcome, "❔")
     rows = [
         f"| {name} | {_amount(wall)} | {_amount(processor)} |"
         for name, (wall, processor) in typical(series.rounds).items()
     ]
-    wall = str(decision.elapsed) if decision.elapsed else "not judged: the machine was not quiet"
     return "\n".join(
         [
             f"### {sign} {title}",
             "",
-            sentence(decision) + ".",
+            sentence(comparison) + ".",
             "",
-            "| | ratio [interval over all looks, 98 %] |",
+            f"| | ratio [interval over all looks, {1 - ALPHA:.0%}] |",
             "|---|---|",
-            f"| by processor time | {decision.processor} |",
-            f"| by the wall clock | {wall} |",
+            f"| by processor time | {comparison.processor} |",
+            f"| by wall-clock time | {_wall_clock(comparison)} |",
             "",
-            "| | work a second | work a second of processor time |",
+            "| | work per second | work per second of processor time |",
             "|---|---|---|",
             *rows,
             "",
-            f"{decision.rounds} rounds in {decision.seconds:.1f} s; other work took {decision.others:.0%} of the "
-            f"processors. {machine['processor']}, {machine['threads']} threads, "
-            + ", ".join(f"{name} {version}" for name, version in machine["libraries"].items())
+            f"{comparison.rounds} rounds in {comparison.seconds:.1f} s; other processes took "
+            f"{comparison.background_load:.0%} of the processors. {machine.processor}, {machine.threads} threads, "
+            + ", ".join(f"{name} {version}" for name, version in machine.libraries.items())
             + ".",
             *(f"\nNote: {note}." for note in notes),
             "",

@@ -1,7 +1,7 @@
-"""Turns: things run for a moment each, one after the other, on a machine whose speed changes from minute to minute.
+"""Interleaved timing on a machine whose speed changes from minute to minute.
 
-Each way to run a generator has its turn, round after round. Within a round the machine is about the same for all of
-them, so a round gives one ratio of speeds.
+Workloads take turns of a moment each, round after round. Within a round the machine is about equally fast for all of
+them, so each round gives one ratio of their speeds.
 """
 
 from __future__ import annotations
@@ -22,59 +22,60 @@ from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.latents import Latents
 
 _TURN_S = 0.06
-"""One turn of a runner: long beside a timer's and a thread's noise, short beside the machine's changes."""
+"""Duration of a runner's turn: long compared with the noise of timers and threads, short compared with the machine's
+changes of speed."""
 
-_LEAST_ROUNDS = 3
+_MIN_ROUNDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
-    """What one turn took."""
+class Timing:
+    """The work and the time of one turn."""
 
     work: float
-    """How much was done, in units of the one whose turn it was: samples of a generator."""
+    """In the workload's own unit: samples of a generator, pieces of a calibration workload."""
 
     elapsed: float
-    """Seconds by the wall clock."""
+    """Wall-clock seconds."""
 
     processor: float
-    """Seconds of processors, over all threads of this process."""
+    """Processor seconds, over all threads of this process."""
 
 
-class Turns(Protocol):
-    """Something that can be timed a moment at a time."""
+class Workload(Protocol):
+    """Something that is timed a turn at a time."""
 
     def warm_up(self) -> None:
-        """Run a little, and find how much of it makes a turn. Does nothing the second time."""
+        """Run a little, and determine how much work makes a turn. Has no effect the second time."""
         ...
 
-    def spend(self) -> Spent:
+    def run_turn(self) -> Timing:
         """Run one turn."""
         ...
 
     def close(self) -> None:
-        """Release what it holds. May be called again; nothing else may."""
+        """Release threads and memory. May be called again; after it, nothing else may."""
         ...
 
 
-def timed(run: Callable[[], object], work: float) -> Spent:
-    """Run something that does so much work, and return what it took."""
+def timed(run: Callable[[], object], work: float) -> Timing:
+    """Call ``run``, which does that much work, and return its timing."""
     processor, began = time.process_time(), time.perf_counter()
     run()
     elapsed = time.perf_counter() - began
-    return Spent(work=work, elapsed=elapsed, processor=time.process_time() - processor)
+    return Timing(work=work, elapsed=elapsed, processor=time.process_time() - processor)
 
 
 class Runner:
-    """A generator opened in a backend, with the lanes that a job would have.
+    """A generator opened in a backend, with as many lanes as a job would have.
 
     Args:
-        backend: where it runs.
-        bundle: what its latents and labels are.
-        lanes: how many lanes run in parallel.
-        turn_s: about how long a turn takes, and no less than a batch.
-        as_job: in a turn, also draw the latents of every batch and digest its samples, as a job does on the same
-            processors. What that takes of a batch's time, and of the caches, is not the same for all batches.
+        backend: runs it.
+        bundle: specifies its latents and labels.
+        lanes: lanes that run in parallel, one thread each.
+        turn_s: approximate duration of a turn in seconds; a turn is at least one batch.
+        as_job: in a turn, also draw the latents of each batch and hash its samples, as a job does on the same
+            processors. Their cost, in time and in cache, is not the same for all batch sizes.
     """
 
     def __init__(
@@ -83,37 +84,38 @@ class Runner:
         self.backend, self._bundle, self._turn_s, self._as_job = backend, bundle, turn_s, as_job
         self._lanes = [backend.lane() for _ in range(lanes)]
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="rounds")
-        self._latents = [self._new_latents(seed=0) for _ in range(lanes)]  # a lane's thread has its own
+        self._latents = [self._new_latents(seed=0) for _ in range(lanes)]  # not shared between threads
         self._inputs = self._feeds(self._latents[0], 0)
-        self._turns = 0
-        """Batches a lane in one turn; 0 before it is warm."""
+        self._batches_per_turn = 0
+        """Of each lane; 0 before the warm-up."""
 
     def warm_up(self) -> None:
-        """Run a few batches, and find how many of them make a turn. Does nothing the second time."""
-        if self._turns:
+        """Run a few batches, and determine how many of them make a turn. Has no effect the second time."""
+        if self._batches_per_turn:
             return
         self._run(1)
-        # The shortest of three: a stall would make the turns of a whole run too short.
+        # The shortest of three: after a stall, the turns of the whole run would be too short.
         one = min(timed(lambda: self._run(1), 1).elapsed for _ in range(3))
-        self._turns = max(1, round(self._turn_s / one))
+        self._batches_per_turn = max(1, round(self._turn_s / one))
 
-    def spend(self) -> Spent:
+    def run_turn(self) -> Timing:
         """Run one turn; its work is in samples."""
-        return timed(lambda: self._run(self._turns), len(self._lanes) * self._turns * self.backend.batch)
+        batches = self._batches_per_turn
+        return timed(lambda: self._run(batches), len(self._lanes) * batches * self.backend.batch)
 
-    def turn(self) -> float:
-        """Run one turn; return samples a second."""
-        spent = self.spend()
-        return spent.work / spent.elapsed
+    def throughput(self) -> float:
+        """Run one turn; return samples per second."""
+        timing = self.run_turn()
+        return timing.work / timing.elapsed
 
     def call(self) -> None:
-        """Run one batch on the first lane and on the calling thread."""
+        """Run one batch on the first lane, in the calling thread."""
         lane = self._lanes[0]
         lane.submit(*self._inputs)
         lane.collect()
 
     def draw(self, *, seed: int, samples: int) -> NDArray[Any]:
-        """Return samples 0 to ``samples`` - 1 of a sequence, as the sampler makes them: the first output's values."""
+        """Return samples 0 to ``samples`` - 1 of a seed, equal to a job's: the first output's values [samples, …]."""
         starts = range(0, samples, self.backend.batch)
 
         def work(lane: Lane, share: Sequence[int]) -> list[NDArray[Any]]:
@@ -131,7 +133,7 @@ class Runner:
         return np.concatenate(ordered)[:samples]
 
     def close(self) -> None:
-        """Close the lanes. May be called again; nothing else may."""
+        """Close the lanes. May be called again; after it, nothing else may."""
         self._pool.shutdown()
         for lane in self._lanes:
             lane.close()
@@ -142,8 +144,8 @@ class Runner:
 
     def _feeds(self, latents: Latents, start: int) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         batch, labels = self.backend.batch, self._bundle.labels
-        numbers = None if labels is None else np.arange(start, start + batch) % len(labels.names)
-        return latents.draw(start, start + batch), numbers
+        class_ids = None if labels is None else np.arange(start, start + batch) % len(labels.names)
+        return latents.draw(start, start + batch), class_ids
 
     def _run(self, batches: int) -> None:
         pairs = zip(self._lanes, self._latents, strict=True)
@@ -154,16 +156,16 @@ class Runner:
         digest = blake3()
         for number in range(batches + lane.depth):
             if number >= lane.depth:
-                made = lane.collect()
+                outputs = lane.collect()
                 if self._as_job:
-                    for values in made.values():
+                    for values in outputs.values():
                         digest.update(memoryview(np.ascontiguousarray(values)).cast("B"))
             if number < batches:
                 lane.submit(*(self._feeds(latents, number * self.backend.batch) if self._as_job else self._inputs))
 
 
 def relative_speeds(peer: Runner, runners: Sequence[Runner], *, seconds: float) -> list[float]:
-    """Return each runner's samples a second over the peer's: the median of its rounds' ratios.
+    """Return each runner's speedup over the peer: the median of the rounds' ratios of samples per second.
 
     Takes about ``seconds``, and at least three rounds.
     """
@@ -171,8 +173,8 @@ def relative_speeds(peer: Runner, runners: Sequence[Runner], *, seconds: float) 
         runner.warm_up()
     ratios: list[list[float]] = [[] for _ in runners]
     end = time.perf_counter() + seconds
-    while len(ratios[0]) < _LEAST_ROUNDS or time.perf_counter() < end:
-        base = peer.turn()
-        for found, runner in zip(ratios, runners, strict=True):
-            found.append(runner.turn() / base)
-    return [statistics.median(found) for found in ratios]
+    while len(ratios[0]) < _MIN_ROUNDS or time.perf_counter() < end:
+        base = peer.throughput()
+        for of_runner, runner in zip(ratios, runners, strict=True):
+            of_runner.append(runner.throughput() / base)
+    return [statistics.median(of_runner) for of_runner in ratios]

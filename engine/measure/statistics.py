@@ -1,9 +1,11 @@
-"""Is one speed a given share of another? From noisy rounds that are looked at again and again.
+"""Confidence intervals for ratios of speeds, from noisy rounds and with repeated looks.
 
-A round gives the logarithm of a ratio. Rounds have outliers (a machine stalls) and memory (it is slow for a while), so
-the centre of the rounds is the mean of their middle half, and its error comes from a circular block bootstrap (Politis
-and Romano 1992), with blocks as long as the memory asks for. Each look spends its own share of the chance to be wrong
-(Bonferroni), so an interval holds over all looks of a run together: who looks often is not wrong more often.
+Each round gives the logarithm of a ratio. Rounds have outliers (the machine stalls) and are autocorrelated (it is slow
+for a while), so their location is estimated by the midmean, the mean of the middle half, and its standard error by a
+circular block bootstrap (Politis and Romano 1992) whose block length follows from the autocorrelation. The error rate
+is divided between the looks (Bonferroni), so the family-wise error of a run is :data:`ALPHA` however often it looks.
+
+Student's t is own code: sampling requires NumPy and not SciPy. The tests compare it with SciPy's.
 
 All logarithms are natural. Shape suffixes: N rounds, R resamples.
 """
@@ -19,137 +21,138 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOOKS = (12, 19, 30, 48, 76, 120, 192, 304, 480, 768, 1200)
-"""After how many rounds a run is looked at, whatever was seen: each about 1.6 times the one before, so none comes much
-too late."""
+"""Numbers of rounds after which a run looks at its result, fixed in advance. Each is about 1.6 times the one before, so
+a run goes on for at most 60 % more rounds than it needs."""
 
-WRONG = 0.02
-"""Chance that any interval of a run, at any of its looks, misses the truth; half of it on either side."""
+ALPHA = 0.02
+"""Family-wise error: the probability that any interval of a run, at any look, misses the true ratio; two-sided."""
 
 _RESAMPLES = 600
-"""Of the bootstrap: its standard error is then known to 3 %, less than the rounds themselves leave open."""
+"""Of the bootstrap. They determine its standard error to 3 %, better than the rounds themselves do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The centre of some rounds and how well it is known."""
+    """The location of some rounds, with its precision."""
 
     log: float
-    """Of the ratio."""
+    """Logarithm of the ratio."""
 
     error: float
     """Standard error of :attr:`log`."""
 
-    freedom: float
-    """Degrees of freedom that the error was estimated with."""
+    dof: float
+    """Degrees of freedom of :attr:`error`."""
 
     def minus(self, other: Estimate) -> Estimate:
         """Return the difference of two independent estimates (Welch 1947)."""
         a, b = self.error**2, other.error**2
-        whole = a + b
-        freedom = whole**2 / (a**2 / self.freedom + b**2 / other.freedom) if whole > 0 else self.freedom
-        return Estimate(log=self.log - other.log, error=math.sqrt(whole), freedom=freedom)
+        variance = a + b
+        spread = a**2 / self.dof + b**2 / other.dof
+        dof = variance**2 / spread if spread > 0 else self.dof
+        return Estimate(log=self.log - other.log, error=math.sqrt(variance), dof=dof)
 
-    def interval(self, wrong: float, *, drift: float = 0.0) -> Interval:
-        """Return the ratio's interval.
+    def interval(self, alpha: float, *, drift: float = 0.0) -> Interval:
+        """Return the ratio's confidence interval.
 
         Args:
-            wrong: chance that sampling alone leads it to miss the truth, half of it on either side.
-            drift: standard error of what no number of rounds can show, as a logarithm. It is there once, not anew at
-                each look, so it reaches as far as :data:`WRONG` says for one.
+            alpha: probability that it misses the true ratio by sampling error alone, two-sided.
+            drift: standard error of what no number of rounds can reveal, as a logarithm. It is the same at all looks,
+                so its quantile is that of :data:`ALPHA`.
         """
-        sampling = student_quantile(1 - wrong / 2, self.freedom) * self.error
-        reach = math.hypot(sampling, NormalDist().inv_cdf(1 - WRONG / 2) * drift)
-        return Interval(low=_ratio(self.log - reach), ratio=_ratio(self.log), high=_ratio(self.log + reach))
+        sampling = student_quantile(1 - alpha / 2, self.dof) * self.error
+        half_width = math.hypot(sampling, NormalDist().inv_cdf(1 - ALPHA / 2) * drift)
+        return Interval(low=_ratio(self.log - half_width), ratio=_ratio(self.log), high=_ratio(self.log + half_width))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A ratio of speeds: what it is most likely, and what it can be."""
+    """A ratio of speeds with its confidence interval."""
 
     low: float
     ratio: float
     high: float
 
     def __str__(self) -> str:
-        """Return it as people read it."""
+        """Return it as ``0.950 [0.940, 0.960]``."""
         return f"{self.ratio:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def estimate(rounds: Sequence[float] | NDArray[np.float64], *, seed: int = 0) -> Estimate:
-    """Return the centre of logarithms of ratios, at least four, and its standard error.
+    """Return the midmean of at least four logarithms of ratios, and its standard error.
 
-    The same rounds give the same estimate: ``seed`` is that of the resampling.
+    The resampling is seeded, so the same rounds give the same estimate.
     """
     log_N = np.asarray(rounds, np.float64)
     count = len(log_N)
-    assert count >= 4, "too few rounds for an error"
+    assert count >= 4, "too few rounds for a standard error"
     length = block_length(log_N)
     rng = np.random.default_rng(seed)
     starts = rng.integers(0, count, (_RESAMPLES, -(-count // length)))
-    picked_RN = ((starts[:, :, None] + np.arange(length)) % count).reshape(_RESAMPLES, -1)[:, :count]
-    error = float(np.std(midmean(log_N[picked_RN]), ddof=1))
+    resample_RN = ((starts[:, :, None] + np.arange(length)) % count).reshape(_RESAMPLES, -1)[:, :count]
+    error = float(np.std(midmean(log_N[resample_RN]), ddof=1))
     blocks = count / length
-    # A resample varies by (blocks - 1) / blocks of what new rounds would.
+    # The variance of resamples is (blocks - 1) / blocks of the variance of new rounds.
     error *= math.sqrt(blocks / (blocks - 1)) if blocks > 1.5 else math.inf
-    return Estimate(log=float(midmean(log_N)), error=error, freedom=max(blocks - 1, 1.0))
+    return Estimate(log=float(midmean(log_N)), error=error, dof=max(blocks - 1, 1.0))
 
 
 def midmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of the middle half along the last axis: a quarter of the values may be any nonsense."""
+    """Return the mean of the middle half along the last axis: a quarter of the values at each end has no influence."""
     count = values.shape[-1]
     cut = count // 4
-    middle: NDArray[np.float64] = np.sort(values, axis=-1)[..., cut : count - cut].mean(axis=-1)
-    return middle
+    means: NDArray[np.float64] = np.sort(values, axis=-1)[..., cut : count - cut].mean(axis=-1)
+    return means
 
 
 def block_length(log_N: NDArray[np.float64]) -> int:
-    """Return how many rounds belong together: Carlstein's (1986) rule for a first-order autoregression.
+    """Return the bootstrap's block length in rounds: Carlstein's (1986) rule for a first-order autoregression.
 
-    Its coefficient is found from ranks, which a stalled round cannot bend. At most a fifth of the rounds.
+    Its coefficient is estimated from ranks, which makes it robust against outliers. At most a fifth of the rounds.
     """
     count = len(log_N)
     rank_N = np.argsort(np.argsort(log_N, kind="stable"), kind="stable").astype(np.float64)
     rank_N -= rank_N.mean()
-    # Estimated from few rounds it comes out low by about (1 + 3 ρ) / N (Kendall 1954).
-    found = float(rank_N[:-1] @ rank_N[1:] / max(float(rank_N @ rank_N), 1e-12))
-    rho = float(min(max(found + (1 + 3 * max(found, 0.0)) / count, 0.0), 0.97))
+    autocorrelation = float(rank_N[:-1] @ rank_N[1:] / max(float(rank_N @ rank_N), 1e-12))
+    # The estimate is biased by about -(1 + 3 ρ) / N (Kendall 1954).
+    rho = float(min(max(autocorrelation + (1 + 3 * max(autocorrelation, 0.0)) / count, 0.0), 0.97))
     length = math.ceil(math.pow(2 * rho / (1 - rho**2), 2 / 3) * math.pow(count, 1 / 3))
     return max(1, min(count // 5, length))
 
 
-def wrong_at_a_look() -> float:
-    """Return the share of :data:`WRONG` that one look may spend."""
-    return WRONG / len(LOOKS)
+def alpha_per_look() -> float:
+    """Return the share of :data:`ALPHA` that one look may spend."""
+    return ALPHA / len(LOOKS)
 
 
-def student_quantile(chance: float, freedom: float) -> float:
-    """Return the quantile of Student's t distribution: Hill's expansion (1970, CACM algorithm 396), to 1 in 100.
+def student_quantile(probability: float, dof: float) -> float:
+    """Return a quantile of Student's t distribution by Hill's expansion (1970, CACM algorithm 396), to 1 %.
 
     Args:
-        chance: of a smaller value, 0.5 to below 1.
-        freedom: degrees of freedom, at least 1; need not be whole.
+        probability: of a smaller value, 0.5 to below 1.
+        dof: degrees of freedom, at least 1; need not be an integer.
     """
-    tail = 2 * (1 - chance)
-    if freedom < 2:
-        return 1 / math.tan(tail * math.pi / 2)  # exact for one degree, and safe up to two
-    a = 1 / (freedom - 0.5)
+    tail = 2 * (1 - probability)
+    if dof < 2:
+        return 1 / math.tan(tail * math.pi / 2)  # exact for one degree, conservative up to two
+    a = 1 / (dof - 0.5)
     b = 48 / a**2
     c = ((20700 * a / b - 98) * a - 16) * a + 96.36
-    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * freedom
-    y = (d * tail) ** (2 / freedom)
+    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * dof
+    y = (d * tail) ** (2 / dof)
     if y > 0.05 + a:
         x = NormalDist().inv_cdf(tail / 2)
         y = x**2
-        if freedom < 5:
-            c += 0.3 * (freedom - 4.5) * (x + 0.6)
+        if dof < 5:
+            c += 0.3 * (dof - 4.5) * (x + 0.6)
         c += (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b
         y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
         y = a * y**2
         y = math.expm1(y)
     else:
-        d = ((freedom + 6) / (freedom * y) - 0.089 * d - 0.822) * (freedom + 2) * 3
-        y = ((1 / d + 0.5 / (freedom + 4)) * y - 1) * (freedom + 1) / (freedom + 2) + 1 / y
-    return math.sqrt(freedom * y)
+        d = ((dof + 6) / (dof * y) - 0.089 * d - 0.822) * (dof + 2) * 3
+        y = ((1 / d + 0.5 / (dof + 4)) * y - 1) * (dof + 1) / (dof + 2) + 1 / y
+    return math.sqrt(dof * y)
 
 
 def _ratio(log: float) -> float:

@@ -1,10 +1,12 @@
-"""gen-engine bench, as it is typed."""
+"""The command gen-engine bench."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jobs import reseal
@@ -14,8 +16,8 @@ from tiny_variant import make_variant, with_variant
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle
 from gen_engine.engine.identity.variants import add_variant
-from gen_engine.engine.measure import guard
-from gen_engine.engine.measure.guard import TARGET, Round
+from gen_engine.engine.measure import sequential_test
+from gen_engine.engine.measure.sequential_test import TARGET, Round
 
 
 @pytest.fixture
@@ -24,19 +26,19 @@ def tiny(tmp_path: Path) -> Bundle:
 
 
 class Speeds:
-    """What rounds measure: the target's speed over everybody else's, by a clock that no machine can disturb."""
+    """Replaces the measurement of rounds: the target's speed relative to all other workloads."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ratio, self.spread, self._taken = 1.0, 0.001, 0
         speeds = self
 
-        def take(rounds: guard.Rounds) -> Round:
+        def take(rounds: sequential_test.Rounds) -> Round:
             speeds._taken += 1
-            found = dict.fromkeys(rounds._members, 3.0)
-            found[TARGET] += math.log(speeds.ratio) + speeds.spread * (-1) ** speeds._taken
-            return Round(processor=found, elapsed=found, others=0.0)
+            logs = dict.fromkeys(rounds._workloads, 3.0)
+            logs[TARGET] += math.log(speeds.ratio) + speeds.spread * (-1) ** speeds._taken
+            return Round(processor=logs, elapsed=logs, background_load=0.0)
 
-        monkeypatch.setattr(guard.Rounds, "take", take)
+        monkeypatch.setattr(sequential_test.Rounds, "take", take)
 
 
 @pytest.fixture
@@ -48,51 +50,50 @@ def bench(*words: object) -> int:
     return main(["bench", *map(str, words)])
 
 
-def test_as_it_is(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is made up here: real rounds, of this machine."""
+def test_real_rounds(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(tiny.path, "--time-limit", "0.1s", "--save", tmp_path / "base.json") == 0
-    said = capsys.readouterr().out
-    assert "target: " in said
-    assert "matmul-fp32: " in said
-    assert f"next: gen-engine bench {tiny.path} --compare {tmp_path / 'base.json'}" in said
+    output = capsys.readouterr().out
+    assert "target: " in output
+    assert "matmul-fp32: " in output
+    assert f"next: gen-engine bench {tiny.path} --compare {tmp_path / 'base.json'}" in output
     report = tmp_path / "report.md"
     words = ("--compare", tmp_path / "base.json", "--time-limit", "0.1s", "--fail-below", "0.01", "--markdown", report)
     assert bench(tiny.path, *words) == 0
-    said = capsys.readouterr().out
-    assert "no regression: speed ratio " in said
-    assert "other work took " in said
+    output = capsys.readouterr().out
+    assert "no regression: speed ratio " in output
+    assert "other processes took " in output
     assert "no regression: speed ratio " in report.read_text()
 
 
 @pytest.mark.parametrize(
-    ("ratio", "spread", "code", "verdict"),
-    [(1.0, 0.001, 0, "kept"), (0.9, 0.001, 6, "regressed"), (0.95, 0.3, 7, "undecided")],
+    ("ratio", "spread", "code", "outcome"),
+    [(1.0, 0.001, 0, "passed"), (0.9, 0.001, 6, "regressed"), (0.95, 0.3, 7, "undecided")],
 )
-def test_verdicts_and_exit_codes(
+def test_outcomes_and_exit_codes(
     tiny: Bundle,
     speeds: Speeds,
     capsys: pytest.CaptureFixture[str],
     ratio: float,
     spread: float,
     code: int,
-    verdict: str,
+    outcome: str,
 ) -> None:
     speeds.ratio, speeds.spread = ratio, spread
     words = ("--against", "canonical", "--time-limit", "0.2s")
     assert bench(tiny.path, *words, "--json") == code
-    said = capsys.readouterr().out
-    assert said.count("\n") == 1
-    record = json.loads(said)
-    assert (record["verdict"], record["threshold"]) == (verdict, 0.95)
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    record = json.loads(output)
+    assert (record["outcome"], record["threshold"]) == (outcome, 0.95)
     assert record["processor"]["low"] <= record["processor"]["ratio"] <= record["processor"]["high"]
     assert bench(tiny.path, *words) == code
-    said = capsys.readouterr().out
-    if verdict == "undecided":
-        assert "0.95 × is within it; allow more than " in said
-        assert "--time-limit" in said
+    output = capsys.readouterr().out
+    if outcome == "undecided":
+        assert "0.95 × is within the interval; allow more than " in output
+        assert "--time-limit" in output
 
 
-def test_a_baseline_of_then(tiny: Bundle, tmp_path: Path, speeds: Speeds, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_baseline(tiny: Bundle, tmp_path: Path, speeds: Speeds, capsys: pytest.CaptureFixture[str]) -> None:
     base = tmp_path / "base.json"
     assert bench(tiny.path, "--save", base, "--json") == 0
     assert json.loads(capsys.readouterr().out)["record"] == str(base)
@@ -147,49 +148,74 @@ def test_baselines_that_are_refused(
     assert "note: the baseline is of another machine: threads: 999 there" in capsys.readouterr().out
     reseal(base, {"schema": 99})
     assert bench(tiny.path, "--compare", base) == 3
-    assert "schema 99, and this gen-engine reads 1; update gen-engine" in capsys.readouterr().err
+    assert "schema 99, and this gen-engine reads 2; update gen-engine" in capsys.readouterr().err
     base.write_bytes(base.read_bytes()[:-9])
     assert bench(tiny.path, "--compare", base) == 3
-    assert "no record of gen-engine bench" in capsys.readouterr().err
+    assert "is not valid JSON" in capsys.readouterr().err
     assert bench(tiny.path, "--compare", tmp_path / "none.json") == 3
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda series: {"workloads": [TARGET, "nosuch", *series["workloads"][2:]]}, '"nosuch" is not one of target'),
+        (lambda series: {"weights": {}}, "they must be of matmul-fp32"),
+        (lambda series: {"processor": series["processor"][:1]}, "is not a list of 12 to 12 items"),
+    ],
+    ids=["workloads", "weights", "processor"],
+)
+def test_a_sealed_baseline_with_invalid_contents_is_refused(
+    tiny: Bundle,
+    tmp_path: Path,
+    speeds: Speeds,
+    capsys: pytest.CaptureFixture[str],
+    change: Callable[[dict[str, Any]], dict[str, Any]],
+    message: str,
+) -> None:
+    base = tmp_path / "base.json"
+    assert bench(tiny.path, "--save", base) == 0
+    series = json.loads(base.read_bytes())["series"]
+    reseal(base, {"series": series | change(series)})
+    assert bench(tiny.path, "--compare", base) == 3
+    assert message in capsys.readouterr().err
+
+
 def test_latency(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    picture, report = tmp_path / "latency.svg", tmp_path / "latency.md"
+    chart, report = tmp_path / "latency.svg", tmp_path / "latency.md"
     words = (tiny.path, "--latency", "--time-limit", "0.2s")
-    assert bench(*words, "--picture", picture, "--markdown", report) == 0
-    said = capsys.readouterr().out
-    assert "| batch | arrivals | calls/s | p50 | p95 | p99 | p99.9 | max | jitter | calls |" in said
-    assert said.count("| steady load |") == said.count("| back to back |") == 2
-    assert picture.read_text().startswith("<svg ")
+    assert bench(*words, "--chart", chart, "--markdown", report) == 0
+    output = capsys.readouterr().out
+    assert "| batch | arrivals | calls/s | p50 | p95 | p99 | p99.9 | max | jitter | calls |" in output
+    assert output.count("| steady load |") == output.count("| back to back |") == 2
+    assert chart.read_text().startswith("<svg ")
     assert "| steady load |" in report.read_text()
     assert bench(*words, "--batch", 3, "--json") == 0
     record = json.loads(capsys.readouterr().out)
     assert [one["batch"] for one in record["latency"]] == [3, 3]
     assert record["latency"][0]["p50"] > 0
-    assert bench(*words, "--picture", tmp_path / "no" / "folder.svg") == 5
+    assert bench(*words, "--chart", tmp_path / "no" / "folder.svg") == 5
 
 
-WRONG = [
-    (["--save", "a", "--compare", "b"], 2, "--save and --compare do not go together"),
-    (["--latency", "--against", "canonical"], 2, "--against and --latency do not go together"),
-    (["--picture", "a.svg"], 2, "it goes with --latency"),
-    (["--markdown", "a.md"], 2, "goes with --compare, --against or --latency"),
-    (["--fail-below", "0"], 2, "'0' is no ratio of speeds; write 0.95"),
-    (["--fail-below", "nan", "--against", "canonical"], 2, "'nan' is no ratio of speeds"),
+BAD_USAGE = [
+    (["--save", "a", "--compare", "b"], 2, "--save and --compare exclude each other"),
+    (["--latency", "--against", "canonical"], 2, "--against and --latency exclude each other"),
+    (["--chart", "a.svg"], 2, "--chart requires --latency"),
+    (["--markdown", "a.md"], 2, "--markdown requires --compare, --against or --latency"),
+    (["--fail-below", "0"], 2, "'0' is not a ratio of speeds; write 0.95"),
+    (["--fail-below", "nan", "--against", "canonical"], 2, "'nan' is not a ratio of speeds"),
     (["--time-limit", "soon"], 2, "'soon' is not a time; write 60s or 2m"),
     (["--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
     (["--backend", "torch"], 2, "unknown backend 'torch': choose one of auto, onnxruntime"),
     (["--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu"),
-    (["--against", "nowhere.gen"], 2, "nowhere.gen: no such bundle, and "),
+    (["--against", "nowhere.gen"], 2, "nowhere.gen: there is no such bundle, and "),
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "said"), WRONG, ids=[" ".join(words) for words, _, _ in WRONG])
-def test_a_wrong_word_is_one_clear_message(
-    tiny: Bundle, capsys: pytest.CaptureFixture[str], words: list[str], code: int, said: str
+@pytest.mark.parametrize(("words", "code", "message"), BAD_USAGE, ids=[" ".join(words) for words, _, _ in BAD_USAGE])
+def test_bad_usage_gives_one_clear_message(
+    tiny: Bundle, capsys: pytest.CaptureFixture[str], words: list[str], code: int, message: str
 ) -> None:
     assert bench(tiny.path, *words) == code
     captured = capsys.readouterr()
-    assert said in captured.err
+    assert message in captured.err
     assert captured.out == ""

@@ -1,4 +1,4 @@
-"""Turns of a runner."""
+"""A runner's turns."""
 
 from __future__ import annotations
 
@@ -30,5 +30,5 @@ def test_a_turn_as_a_job_draws_the_latents_of_each_batch(
     with contextlib.closing(Runner(backend, bundle, lanes=1, turn_s=0, as_job=as_job)) as runner:
         runner.warm_up()
         drawn.clear()
-        assert runner.spend().work == 3
+        assert runner.run_turn().work == 3
         assert drawn == [0] * as_job

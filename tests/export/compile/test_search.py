@@ -228,7 +228,7 @@ def test_rounds_tell_fast_from_slow(bundle: Bundle, monkeypatch: pytest.MonkeyPa
 
     with contextlib.closing(runner()) as peer, contextlib.closing(runner()) as other:
         speeds = iter([10.0, 30.0, 5.0, 15.0, 1.0, 1.0] * 100)  # the last round: a machine that stalled
-        monkeypatch.setattr(Runner, "turn", lambda self: next(speeds))
+        monkeypatch.setattr(Runner, "throughput", lambda self: next(speeds))
         began = time.perf_counter()
         assert relative_speeds(peer, [other], seconds=0.0) == [3.0]
         assert time.perf_counter() - began < 60

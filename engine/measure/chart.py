@@ -1,7 +1,7 @@
-"""The picture of latencies: a line a series, how long so large a share of the calls takes at most.
+"""The chart of latencies: one percentile curve per series.
 
-The axis of shares is logarithmic in what is left, as HdrHistogram draws it: 90 %, 99 % and 99.9 % are equally far
-apart, for it is the rare calls that users remember. An SVG, written by hand: text without a font library.
+The percentile axis is logarithmic towards 100 %, as HdrHistogram plots it: 90 %, 99 % and 99.9 % are equally far apart,
+because rare slow calls are what matters to users. The SVG is written directly, so no plotting library is needed.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from gen_engine.engine.measure.latency import Latency
 _WIDTH, _HEIGHT = 760, 440
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 20, 66, 50
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's, which are told apart by all eyes."""
+"""The palette of Okabe and Ito, distinguishable with colour-blindness."""
 
-_Place = Callable[[float], float]
-"""A value → where it is drawn."""
+_Scale = Callable[[float], float]
+"""A value → its coordinate."""
 
 
 def latency_svg(series: Sequence[Latency], title: str) -> str:
-    """Return the picture as SVG. Every series has at least one call."""
+    """Return the chart as SVG. Every series has at least one call."""
     values = [value * 1e-6 for one in series for _, value in one.histogram.curve()]
     low, high = _decades(min(values), max(values))
     calls = max(one.histogram.count for one in series)
     nines = max(1.0, math.log10(calls))
 
     def x(share: float) -> float:
-        left = min(-math.log10(max(1 - share, 0.5 / calls)), nines)
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * left / nines
+        exponent = min(-math.log10(max(1 - share, 0.5 / calls)), nines)
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * exponent / nines
 
     def y(milliseconds: float) -> float:
-        place = (math.log10(milliseconds) - low) / (high - low)
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * min(max(place, 0.0), 1.0)
+        fraction = (math.log10(milliseconds) - low) / (high - low)
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _TOP - _BOTTOM) * min(max(fraction, 0.0), 1.0)
 
     parts = [*_frame(title, x, y, low, high, nines)]
     for i, one in enumerate(series):
@@ -53,20 +53,20 @@ def latency_svg(series: Sequence[Latency], title: str) -> str:
 
 
 def _decades(low: float, high: float) -> tuple[float, float]:
-    """Return the ends of the axis of milliseconds as logarithms, at 1, 2 or 5 times a power of ten."""
+    """Return the limits of the milliseconds axis as logarithms, at 1, 2 or 5 times a power of ten."""
     ticks = [math.log10(m) + d for d in range(-7, 9) for m in (1, 2, 5)]
     below = max((t for t in ticks if t <= math.log10(max(low, 1e-6)) + 1e-9), default=ticks[0])
     above = min((t for t in ticks if t >= math.log10(max(high, 1e-6)) - 1e-9), default=ticks[-1])
     return (below, above) if above > below else (below - 0.31, above + 0.31)
 
 
-def _frame(title: str, x: _Place, y: _Place, low: float, high: float, nines: float) -> list[str]:
+def _frame(title: str, x: _Scale, y: _Scale, low: float, high: float, nines: float) -> list[str]:
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     parts = [f'<text x="{_LEFT}" y="20" font-size="14">{escape(title)}</text>']
-    for left in range(math.floor(nines + 1e-9) + 1):
-        share = 1 - 10.0**-left
+    for exponent in range(math.floor(nines + 1e-9) + 1):
+        share = 1 - 10.0**-exponent
         at = x(share)
-        label = f"{100 * share:.{max(0, left - 2)}f} %"
+        label = f"{100 * share:.{max(0, exponent - 2)}f} %"
         parts.append(f'<line x1="{at:.1f}" y1="{_TOP}" x2="{at:.1f}" y2="{bottom}" stroke="#ddd"/>')
         parts.append(f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{label}</text>')
     for exponent in range(math.floor(low), math.ceil(high) + 1):
@@ -77,14 +77,14 @@ def _frame(title: str, x: _Place, y: _Place, low: float, high: float, nines: flo
                 parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{m * 10.0**exponent:g}</text>')
     parts.append(f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 12}" text-anchor="middle">share of calls</text>')
     middle = (_TOP + bottom) / 2
-    turned = f'x="16" y="{middle}" text-anchor="middle" transform="rotate(-90 16 {middle})"'
-    parts.append(f"<text {turned}>milliseconds</text>")
+    rotated = f'x="16" y="{middle}" text-anchor="middle" transform="rotate(-90 16 {middle})"'
+    parts.append(f"<text {rotated}>milliseconds</text>")
     return parts
 
 
-def _line(one: Latency, colour: str, x: _Place, y: _Place) -> str:
-    points, before = [], 0.0
-    for share, value in one.histogram.curve():  # a step: up to this share, the value
-        points += [f"{x(before):.1f},{y(value * 1e-6):.1f}", f"{x(share):.1f},{y(value * 1e-6):.1f}"]
-        before = share
+def _line(one: Latency, colour: str, x: _Scale, y: _Scale) -> str:
+    points, previous = [], 0.0
+    for share, value in one.histogram.curve():  # a step function
+        points += [f"{x(previous):.1f},{y(value * 1e-6):.1f}", f"{x(share):.1f},{y(value * 1e-6):.1f}"]
+        previous = share
     return f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="1.5"/>'
