@@ -77,6 +77,8 @@ def cases(name: str, first: int, stop: int) -> Iterator[dict[str, Any]]:
         process.wait()
         for reader in readers:
             reader.join()
+        process.stdout.close()
+        process.stderr.close()
 
 
 def _forward(stream: Any, lines: queue.SimpleQueue[str | None]) -> None:
