@@ -91,8 +91,9 @@ $(BASE): pyproject.toml | $(BIN)/pip
 # Type checkers cannot follow an editable install, so they get a folder of links.
 $(DEV): pyproject.toml $(LOCK) | $(BIN)/pip
 	@echo "Installing gen-engine and its development tools into $(VENV): minutes, the first time"
-	@$(PIP) install --quiet --no-deps --requirement $(LOCK) $(UNLOCKED)
+	@$(PIP) install --quiet --no-deps --requirement $(LOCK)
 	@$(PIP) install --quiet "$$(sed -n 's/^torch==/&/p' constraints.txt)" --constraint $(LOCK)
+	@$(PIP) install --quiet --no-deps $(UNLOCKED)
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@rm -rf .typing && mkdir -p .typing/gen_engine
 	@for room in $(ROOMS); do ln -s ../../$$room .typing/gen_engine/$$room; done
