@@ -82,7 +82,7 @@ class CompiledPeer:
 
     def pixels(self, latents: NDArray[Any]) -> NDArray[Any]:
         """Return uint8 [batch, H, W, C]."""
-        with contextlib.closing(self._runner.backend.lane()) as lane:
+        with contextlib.closing(self._runner.backend.open_stream()) as lane:
             lane.submit(latents, None)
             return lane.collect()["image"].copy()
 

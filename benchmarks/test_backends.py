@@ -17,7 +17,7 @@ def test_default_batch_against_others(against, shipped, batch: int) -> None:
     samples = 1000 if against.real else batch
 
     def loop(size: int):
-        lane = open_backend("onnxruntime", shipped, canonical_graph(shipped), device="cpu", batch=size).lane()
+        lane = open_backend("onnxruntime", shipped, canonical_graph(shipped), device="cpu", batch=size).open_stream()
         latents = Latents(dim=shipped.latent.dim).draw(0, size)
         labels = np.zeros(size, np.int64) if shipped.labels else None
 

@@ -73,7 +73,7 @@ def open_both(model: ZooModel, form: tuple[str, str], batch: int) -> tuple[Backe
 def check_pixels_of(backend: Backend, model: ZooModel) -> None:
     """Raise DifferentSamples unless a form makes the generator's samples: one that does not is never timed."""
     latents = Latents(dim=model.bundle.latent.dim, seed=9).draw(0, backend.batch)
-    with contextlib.closing(backend.lane()) as lane:
+    with contextlib.closing(backend.open_stream()) as lane:
         lane.submit(latents, None)
         check_pixels(lane.collect()["image"], latents, model, at_least=MIN_PSNR[backend.precision])
 
@@ -81,7 +81,7 @@ def check_pixels_of(backend: Backend, model: ZooModel) -> None:
 @contextlib.contextmanager
 def caller(model: ZooModel, backend: Backend) -> Iterator[Callable[[], float]]:
     """Yield a function that makes one batch on one lane and returns its seconds."""
-    lane = backend.lane()
+    lane = backend.open_stream()
     latents = Latents(dim=model.bundle.latent.dim).draw(0, backend.batch)
 
     def call() -> float:

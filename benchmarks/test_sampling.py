@@ -37,7 +37,7 @@ def bare_loop(job: Job, samples: int, threads: int) -> None:
     labels_B = None if labels is None else labels.draw(0, batch)
 
     def loop() -> None:
-        lane = job.backend.lane()
+        lane = job.backend.open_stream()
         batches = samples // batch // threads
         for number in range(batches + lane.depth):  # as many in flight as a job has
             if number >= lane.depth:

@@ -35,7 +35,7 @@ def test_the_overhead_of_rounds(against, shipped) -> None:
     labels = runners[TARGET]._inputs[1]
 
     def loop() -> None:
-        lane = target.backend.lane()
+        lane = target.backend.open_stream()
         for _ in range(round(batches)):
             lane.submit(latents, labels)
             lane.collect()

@@ -1,8 +1,8 @@
 """The sampling engine: a bundle in, sharded and verified datasets out. Imports no torch.
 
-For Python programs: :class:`Generator` gives samples in memory, :class:`SampleDataset` is a data set that nothing was
-written for, :func:`write_dataset` is ``gen-engine sample``, :func:`open_dataset` reads a dataset back. They are
-imported when they are named.
+For Python programs: :class:`Generator` gives samples in memory, :class:`SampleDataset` is a dataset that is
+never written, :func:`write_dataset` is ``gen-engine sample``, :func:`open_dataset` reads a dataset back. They are
+imported on first access.
 """
 
 from importlib import import_module
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Dataset", "Field", "Generator", "SampleDataset", "Schema", "open_dataset", "write_dataset"]
 
-if not TYPE_CHECKING:  # a type checker that saw this would take every misspelled name for one of ours
+if not TYPE_CHECKING:  # a type checker that saw this would accept every misspelled name
     _HOMES = {
         "Batch": "sample.schema",
         "Dataset": "reader",

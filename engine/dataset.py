@@ -1,4 +1,4 @@
-"""Datasets of a generator's samples: one that is read by index and never written, and one in files."""
+"""Datasets of a generator's samples: one that is indexed and never written, and one in files."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ Item: TypeAlias = dict[str, Any]
 
 
 class SampleDataset:
-    """A map-style dataset whose item i is sample i, made when it is asked for. Goes into a torch ``DataLoader``.
+    """A map-style dataset whose item i is sample i, generated on access. Works with a torch ``DataLoader``.
 
-    Nothing of a runtime is opened before the first item, and each process opens its own: a dataset can be pickled, so
+    The runtime is not opened before the first item, and each process opens its own: a dataset can be pickled, so
     workers may be started by ``spawn`` or by ``fork``. Any number of threads may read it.
 
     The runtime computes whole batches of the grid, and the last one is kept. Reading in order computes every sample
-    once; with several workers it does if the loader's ``batch_size`` is a multiple of the generator's batch. An item
-    anywhere else costs a whole batch. Samples are independent of each other in any order, so there is no need to
-    shuffle them; who must jump about can ask for a small ``batch``, which is another identity.
+    once; with several workers, so it does if the loader's ``batch_size`` is a multiple of the generator's batch. Any
+    other access costs a whole batch. Samples are independent in any order, so there is no need to shuffle them; for
+    random access choose a small ``batch``, which is another identity.
 
     Args:
         bundle: the directory NAME.gen, or one that was read; without it, the generator that ships with the package.
-        count: how many samples it has.
+        count: number of samples.
         seed: which of the generator's 2**64 sequences of samples.
         labels: as :class:`~gen_engine.engine.generator.Generator` takes them; a row of ids has ``count``.
         truncation: keep every normal latent within ±truncation.
@@ -91,7 +91,7 @@ class SampleDataset:
         return self._request.count
 
     def __getitem__(self, number: int) -> Item:
-        """Return sample ``number``; a negative one counts from the end. Its arrays are the caller's.
+        """Return sample ``number``; a negative one counts from the end. Its arrays belong to the caller.
 
         Raises:
             IndexError: there is no such sample.
@@ -102,16 +102,16 @@ class SampleDataset:
     def __getitems__(self, numbers: Sequence[int]) -> list[Item]:
         """Return several samples in the order given, which is how torch fetches a batch; each is computed once."""
         places = [self._place(number) for number in numbers]
-        found: dict[int, Item] = {}
-        for place in sorted(range(len(places)), key=places.__getitem__):  # neighbours are computed together
-            found[place] = self._item(places[place])
-        return [found[place] for place in range(len(places))]
+        items: dict[int, Item] = {}
+        for place in sorted(range(len(places)), key=places.__getitem__):  # adjacent samples are computed together
+            items[place] = self._item(places[place])
+        return [items[place] for place in range(len(places))]
 
     def __repr__(self) -> str:
         return f"<SampleDataset: {len(self):,} samples of {self.bundle.name}, seed {self._request.seed}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process."""
+        """Omit the state of this process."""
         return self.__dict__ | {"_opened": None, "_last": None}
 
     def _place(self, number: int) -> int:
@@ -126,7 +126,7 @@ class SampleDataset:
         return {name: column[0] if column.ndim > 1 else column[0].item() for name, column in _arrays(values)}
 
     def _around(self, place: int) -> Batch:
-        """Return the grid's batch that holds a sample. Threads may do it twice, to no harm."""
+        """Return the grid's batch that holds a sample. Threads may compute it twice, harmlessly."""
         generator = self._generator()
         first = place - place % generator.batch
         last = self._last
@@ -154,7 +154,7 @@ def _arrays(batch: Batch) -> Iterator[tuple[str, NDArray[Any]]]:
 
 
 class _Quiet:
-    """A monitor that passes on notes as warnings."""
+    """A monitor that turns messages into warnings."""
 
     def started(self, total: int, done: int, workers: int) -> None: ...
     def rendered(self, samples: int) -> None: ...
@@ -186,26 +186,26 @@ def write_dataset(
     workers: int | None = None,
     monitor: Monitor | None = None,
 ) -> Outcome:
-    """Write a dataset to files, or go on with one: ``gen-engine sample``, whose options these are.
+    """Write a dataset to files, or resume one: the options are those of ``gen-engine sample``.
 
     Args:
         bundle: the directory NAME.gen, or one that was read; :data:`~gen_engine.engine.identity.bundle.SHIPPED` comes
             with the package.
-        out: the dataset directory; made if it is not there. The outcome names it as it is given here.
+        out: the dataset directory; created if it does not exist. The outcome has it as given here.
         count: how many samples, and with the arguments up to ``build`` a
-            :class:`~gen_engine.engine.plan.request.SampleRequest`, whose fields say what they mean. ``device`` may also
-            name several (``cuda:0,1``, ``all``): a process each, which cannot change a byte.
+            :class:`~gen_engine.engine.plan.request.SampleRequest`, whose fields document them. ``device`` may also
+            be several (``cuda:0,1``, ``all``): one worker process per device, with the same bytes.
         part: ``K/N`` to make part K of N only; the part that makes the last shard finishes the dataset.
-        workers: lanes in parallel; None for one a processor. Cannot change a byte.
-        monitor: hears how it goes; without one, what the user should know is a UserWarning.
+        workers: threads that render in parallel; None for one per processor. Does not affect the samples.
+        monitor: receives progress and messages; without one, messages are UserWarnings.
 
     Raises:
         BundleError: the bundle is missing or damaged.
         RequestError: the request does not fit the bundle.
         BackendUnavailable, WriterUnavailable: something it needs does not work here.
-        OutputError: the directory is refused, or a write failed; the same call resumes.
+        OutputError: the output is refused, or a write failed; the same call resumes.
         BackendError: the generator failed.
-        KeyboardInterrupt: passed on after the lanes have stopped; the same call resumes.
+        KeyboardInterrupt: passed on after the workers have stopped; the same call resumes.
     """
     share = WHOLE if part is None else parse_part(part)
     devices = parse_devices(device)
@@ -221,6 +221,6 @@ def write_dataset(
         with_latents=with_latents,
         runtime=Runtime(backend=backend, device=devices[0], precision=precision, batch=batch, build=build),
     )
-    heard = monitor or _Quiet()
-    job = open_job(request, as_bundle(bundle), heard.message)
-    return run_job(job, out, workers=workers, part=share, monitor=heard, devices=devices)
+    monitor = monitor or _Quiet()
+    job = open_job(request, as_bundle(bundle), monitor.message)
+    return run_job(job, out, workers=workers, part=share, monitor=monitor, devices=devices)

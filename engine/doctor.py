@@ -1,6 +1,6 @@
-"""What works on this machine and what does not, each found out by trying it.
+"""Find out what works on this machine and what does not, by trying it.
 
-Facts only, as rows; whoever shows them decides how. Nothing is installed, downloaded or written.
+Returns facts as rows; how they are displayed is up to the caller. Nothing is installed, downloaded or written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.writers import FORMATS, open_format
 
 PROBE_SECONDS = 0.2
-"""Long enough for two digits of a rate, short enough to answer at once."""
+"""Long enough for two significant digits of a rate, short enough to answer at once."""
 
 PROBED_DEVICES = {
     "onnxruntime": ("cpu", "cuda:0"),
@@ -40,15 +40,15 @@ PROBED_DEVICES = {
     "tensorrt": ("cuda:0",),
     "tensorrt-rtx": ("cuda:0",),
 }
-"""Backend → devices that it is tried on."""
+"""Backend → the devices to try it on."""
 
 DEFAULT_DEVICE = "cpu"
-"""What ``sample`` uses when no device is named."""
+"""The device that ``sample`` uses by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One thing that was looked at."""
+    """One item that was checked."""
 
     group: str
     """``backend``, ``runtime``, ``format``, ``codec``, ``training`` or ``processor``."""
@@ -56,21 +56,21 @@ class Row:
     name: str
 
     works: bool | None
-    """Whether it can be used; None for a mere fact."""
+    """Whether it can be used; None for information only."""
 
     detail: str
-    """What was found or measured, or why it does not work."""
+    """The result or measurement, or why it does not work."""
 
     fix: str | None = None
-    """What to do about it, if something can be done."""
+    """The fix, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that was found."""
+    """All rows."""
 
     default_works: bool
-    """True if the backend and device that ``sample`` uses by itself rendered a batch."""
+    """True if the default backend and device of ``sample`` rendered a batch."""
 
     rows: tuple[Row, ...]
 
@@ -121,18 +121,18 @@ def _probe(bundle: Bundle, backend: str, device: str) -> Row:
         return _backend_row(backend, device, works=False, detail=reason or str(error), fix=fix)
     except EngineError as error:
         return _backend_row(backend, device, works=False, detail=str(error))
-    detail = f"{runtime}: {rate:,.0f} samples/s of {bundle.name} on one lane, measured just now"
+    detail = f"{runtime}: {rate:,.0f} samples/s of {bundle.name} on one stream, measured just now"
     return _backend_row(backend, device, works=True, detail=detail)
 
 
 def _openvino_bf16() -> Row:
-    """Whether a graph in bf16 would be computed in it: the runtime's word, since the canonical graph is not one."""
+    """Whether a bf16 graph would be computed in bf16: as the runtime reports, since the canonical graph is fp32."""
     try:
         capabilities = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except BackendUnavailable as error:
         return _backend_row("openvino", "cpu", "bf16", works=False, detail=str(error))
     has = "BF16" in capabilities
-    detail = f"openvino {'lists' if has else 'does not list'} bf16 among what this processor computes in"
+    detail = f"openvino {'lists' if has else 'does not list'} bf16 among the precisions of this processor"
     use = "; 'gen-engine compile NAME.gen --precision bf16' makes a variant that uses it"
     return _backend_row("openvino", "cpu", "bf16", works=has, detail=detail + use if has else detail)
 
@@ -160,7 +160,9 @@ def _measure(bundle: Bundle, name: str, device: str, graph: Graph) -> tuple[floa
     backend = open_backend(name, bundle, graph, device=device, batch=graph.batch or DEFAULT_BATCH, build=False)
     labels = Labels(LabelPlan(kind="balanced"), bundle.labels.names, 0) if bundle.labels is not None else None
     latents = Latents(dim=bundle.latent.dim, distribution=bundle.latent.distribution)
-    with contextlib.closing(Renderer(backend.lane(), backend.batch, latents, labels, bundle.schema())) as renderer:
+    with contextlib.closing(
+        Renderer(backend.open_stream(), backend.batch, latents, labels, bundle.schema())
+    ) as renderer:
         first = renderer.array(0, backend.batch)
         assert len(first) == backend.batch
         began, done = time.perf_counter(), 0
@@ -171,9 +173,9 @@ def _measure(bundle: Bundle, name: str, device: str, graph: Graph) -> tuple[floa
 
 
 def _gpu_fault(backend: str) -> tuple[str | None, str]:
-    """Return what ONNX Runtime's provider lacks, which its own message does not say, and the fix.
+    """Return what ONNX Runtime's provider lacks, which its own error omits, and the fix.
 
-    A provider library that cannot be loaded names the first library it misses.
+    The load error of a provider library names the first missing library.
     """
     name, needs = _PROVIDERS[backend]
     spec = find_spec("onnxruntime")
@@ -187,7 +189,7 @@ def _gpu_fault(backend: str) -> tuple[str | None, str]:
     libraries = f"pip install 'onnxruntime-gpu[cuda,cudnn]', or install the {needs} libraries of its release"
     for library, fix in (
         ("libcuda.so.1", "install NVIDIA's driver, on a machine with an NVIDIA GPU"),
-        (str(capi / "libonnxruntime_providers_shared.so"), libraries),  # the next one refers to it
+        (str(capi / "libonnxruntime_providers_shared.so"), libraries),  # the next error refers to it
         (str(provider), libraries),
     ):
         try:
@@ -205,7 +207,7 @@ _PROVIDERS = {
 
 
 def _clashes() -> Iterator[Row]:
-    """Two wheels that own the same files: which of them is imported is a matter of the order they came in."""
+    """Detect two wheels that own the same files: the one that was installed last is imported."""
     plain, gpu = installed("onnxruntime"), installed("onnxruntime-gpu")
     if plain and gpu:
         yield Row(
@@ -218,7 +220,7 @@ def _clashes() -> Iterator[Row]:
 
 
 def _gpus() -> Iterator[Row]:
-    """The GPUs, and what draws their latents: what every engine needs besides its library."""
+    """Rows for the GPUs and the kernel of their latents, which every engine needs besides its library."""
     try:
         gpus = visible_gpus()
     except BackendUnavailable as error:
@@ -232,8 +234,8 @@ def _gpus() -> Iterator[Row]:
     except BackendUnavailable as error:
         yield Row(group="runtime", name="cuda-core", works=False, detail=_one_line(str(error)))
     else:
-        said = f"cuda-core {installed('cuda-core')}: the latents' kernel compiles"
-        yield Row(group="runtime", name="cuda-core", works=True, detail=said)
+        detail = f"cuda-core {installed('cuda-core')}: the latents' kernel compiles"
+        yield Row(group="runtime", name="cuda-core", works=True, detail=detail)
 
 
 _PROBED_ARCHITECTURE = "90"
@@ -256,8 +258,10 @@ def _writer(group: str, name: str) -> Row:
 def _processor() -> Iterator[Row]:
     yield Row(group="processor", name="name", works=None, detail=processor_name())
     yield Row(group="processor", name="cores", works=None, detail=f"{usable_cpus()} usable by this process")
-    found = " ".join(isa())
-    yield Row(group="processor", name="simd", works=None, detail=found or "unknown: this system does not list them")
+    instructions = " ".join(isa())
+    yield Row(
+        group="processor", name="simd", works=None, detail=instructions or "unknown: this system does not list them"
+    )
 
 
 def _one_line(text: str) -> str:

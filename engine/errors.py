@@ -1,4 +1,4 @@
-"""What can go wrong in the engine.
+"""The errors of the engine.
 
 ::
 
@@ -6,10 +6,10 @@
     ├── RequestError          the user asked for something impossible            exit 2
     ├── BundleError           a bundle is missing, damaged or of another schema  exit 3
     ├── DatasetError          a dataset directory cannot be read as one          exit 3
-    ├── RecordError           a baseline is damaged, or of something else        exit 3
+    ├── RecordError           a baseline is damaged, or does not apply           exit 3
     ├── BackendError          a backend failed while it ran                      exit 4
-    │   ├── BackendUnavailable  a backend, device or precision is not here       exit 4
-    │   └── EngineBuildError    TensorRT built no engine of the graph            exit 4
+    │   ├── BackendUnavailable  a backend, device or precision is not available  exit 4
+    │   └── EngineBuildError    TensorRT built no engine from the graph          exit 4
     ├── OutputError           the output directory was refused                   exit 5
     │   ├── PlanMismatch      it holds a job with another plan                   exit 5
     │   ├── OutputUnavailable  it cannot be used now; try again                  exit 8
@@ -18,7 +18,7 @@
     │   └── WriterError       a shard could not be written                       exit 5
     │       └── WriterUnavailable  the format's library is not installed         exit 4
     ├── VerifyError           a dataset is not what its manifest says            exit 6
-    └── WrongSamples          what was to be timed makes wrong samples           exit 6
+    └── WrongSamples          the benchmark's target makes wrong samples         exit 6
 
 Every message says what was wrong, with the value, and what to do about it.
 """
@@ -29,13 +29,13 @@ from typing import ClassVar
 
 
 class EngineError(Exception):
-    """Base of everything the engine raises on purpose; anything else is a bug."""
+    """Base of all errors that the engine raises on purpose; any other exception is a bug."""
 
     exit_code: ClassVar[int] = 1
 
 
 class RequestError(EngineError):
-    """The request cannot be met: a count of 0, an unknown class, a flag the bundle has no use for."""
+    """The request cannot be met: a count of 0, an unknown class, a flag that the bundle does not support."""
 
     exit_code = 2
 
@@ -65,17 +65,17 @@ class BackendError(EngineError):
 
 
 class BackendUnavailable(BackendError):
-    """The backend, device or precision that was asked for does not work on this machine."""
+    """The backend, device or precision that was requested does not work on this machine."""
 
     exit_code = 4
 
 
 class EngineBuildError(BackendError):
-    """TensorRT refused the graph, an option or the build; the message holds what it said."""
+    """TensorRT refused the graph, an option or the build; the message contains its log."""
 
 
 class OutputError(EngineError):
-    """The output directory cannot be used: not ours, not writable, or full."""
+    """The output directory cannot be used: not a job's, not writable, or full."""
 
     exit_code = 5
 
@@ -95,7 +95,7 @@ class OutputLocked(OutputUnavailable):
 
 
 class JobUnfinished(OutputUnavailable):
-    """A job made all of its shards, and some are not there at the end: the same command makes them again."""
+    """A job made all of its shards, and some are missing at the end: the same command makes them again."""
 
 
 class WriterError(OutputError):
@@ -115,6 +115,6 @@ class VerifyError(EngineError):
 
 
 class WrongSamples(EngineError):
-    """What was to be timed makes samples that are not the generator's, so its speed says nothing."""
+    """The benchmark's target makes samples that differ from the generator's, so its speed is meaningless."""
 
     exit_code = 6

@@ -1,4 +1,4 @@
-"""A generator for programs that want samples and no files.
+"""A generator for programs that need samples in memory, not files.
 
 Sample i is the one that ``gen-engine sample`` writes at index i with the same seed, labels, truncation, batch, backend
 and precision, byte for byte: both run the same renderer over the same grid of batches.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.contract import Backend, Lane
+from gen_engine.engine.backends.contract import Backend, ExecutionStream
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle, read_bundle
 from gen_engine.engine.identity.labels import Labels, LabelsLike, open_labels
@@ -35,22 +35,23 @@ from gen_engine.engine.sample.schema import Batch, Schema
 class Generator:
     """A bundle's generator, opened in a runtime: made by :meth:`open`.
 
-    Any number of threads may use one at the same time. A child process that was forked cannot: it opens its own, which
-    is what :class:`~gen_engine.engine.dataset.SampleDataset` does.
+    Any number of threads may use it concurrently. A forked child process must open its own, as
+    :class:`~gen_engine.engine.dataset.SampleDataset` does.
 
-    Every method takes what a sample is made from besides its index:
+    Every method takes what determines a sample besides its index:
 
     - ``seed``: which of the generator's 2**64 sequences of samples;
     - ``labels``: for a generator with classes, ``"balanced"`` (the default: sample i is of class i modulo their
-      number), a class by name or id, ``"A=0.9,B=0.1"``, ``"file:labels.npy"``, or an id for each of the samples that
-      are asked for, in order;
+      number), a class by name or id, ``"A=0.9,B=0.1"``, ``"file:labels.npy"``, or an id for each of the requested
+      samples, in order;
     - ``truncation``: keep every normal latent within ±truncation.
 
     Attributes:
-        bundle: what was opened, with all that its manifest says.
-        compute: what computes the samples: backend, version, device, precision, batch, and the fingerprint, the SHA-256
+        bundle: the opened bundle, with the contents of its manifest.
+        compute: the runtime that computes the samples: backend, version, device, precision, batch, and the fingerprint,
+        the SHA-256
             of the first batch's pixels at seed 0, which is equal on machines that make the same bytes.
-        workers: lanes that :meth:`sample` and :meth:`stream` run in parallel.
+        workers: threads that render for :meth:`sample` and :meth:`stream` in parallel.
     """
 
     def __init__(self, job: Job, workers: int | None) -> None:
@@ -59,7 +60,7 @@ class Generator:
         self._schema = job.bundle.schema()
         self.workers = worker_count(workers, MAX_COUNT)
         self._backend: Backend | None = job.backend
-        self._idle: list[Lane] = []
+        self._idle: list[ExecutionStream] = []
         self._lock = threading.Lock()
         self._process = os.getpid()
 
@@ -82,26 +83,26 @@ class Generator:
             device: ``cpu``, ``cuda`` or ``cuda:N``.
             backend: a runtime, or ``auto`` for that of the bundle's fastest variant.
             precision: ``fp32``, ``bf16``, ``fp16``, ``int8``, or ``auto`` for that of the fastest variant.
-            batch: samples a call of the runtime. Part of a sample's identity: another batch rounds differently.
+            batch: samples per call of the runtime. Part of a sample's identity: another batch rounds differently.
             build: whether an engine may be built if the bundle has none for this GPU.
-            workers: lanes in parallel; None for one a processor. Cannot change a byte.
+            workers: threads that render in parallel; None for one per processor. Does not affect the samples.
 
         Warns:
-            UserWarning: the bundle has a variant that would be faster and cannot be used here, and why; or an engine
-                is built.
+            UserWarning: the bundle has a variant that would be faster but cannot be used here, with the reason; or an
+                engine is built.
 
         Raises:
             BundleError: the bundle is missing or damaged.
-            RequestError: a value that cannot be, or that does not fit the bundle.
+            RequestError: a value is invalid or does not fit the bundle.
             BackendUnavailable: the backend, device or precision does not work on this machine.
             BackendError: the generator failed.
         """
         runtime = Runtime(device=device, backend=backend, precision=precision, batch=batch, build=build)
         request = SampleRequest(count=1, runtime=runtime)
-        notes: list[str] = []
-        job = open_job(request, as_bundle(bundle), notes.append)
-        for said in notes:
-            warnings.warn(said, stacklevel=2)
+        messages: list[str] = []
+        job = open_job(request, as_bundle(bundle), messages.append)
+        for message in messages:
+            warnings.warn(message, stacklevel=2)
         return cls(job, workers)
 
     @property
@@ -111,7 +112,7 @@ class Generator:
 
     @property
     def schema(self) -> Schema:
-        """The fields of a sample: what the generator makes, the label if it has classes, and the index."""
+        """The fields of a sample: the generator's outputs, the label if it has classes, and the index."""
         return self._schema
 
     @property
@@ -121,7 +122,7 @@ class Generator:
 
     @property
     def batch(self) -> int:
-        """Samples a call of the runtime."""
+        """Samples per call of the runtime."""
         return self.compute.batch
 
     def __repr__(self) -> str:
@@ -134,8 +135,8 @@ class Generator:
     ) -> NDArray[Any]:
         """Return the samples ``[start, stop)`` of a generator with one output: uint8 [n, H, W, C] of images.
 
-        The array is new and the caller's. :meth:`columns` returns the labels as well, and every output of a generator
-        with several.
+        The array is new and belongs to the caller. :meth:`columns` returns the labels as well, and every output of a
+        generator with several.
 
         Raises:
             RequestError: as :meth:`columns`; or the generator has several outputs.
@@ -152,18 +153,18 @@ class Generator:
     ) -> Batch:
         """Return the samples ``[start, stop)`` with all fields of :attr:`schema`: ``columns(0, 8)["label"]``.
 
-        The arrays are new and the caller's. The runtime always computes whole batches of the grid, so one sample costs
-        as much as :attr:`batch` of them.
+        The arrays are new and belong to the caller. The runtime always computes whole batches of the grid, so one
+        sample costs as much as :attr:`batch` of them.
 
         Raises:
-            RequestError: the range, the labels, the seed or the truncation cannot be; or the generator is closed.
+            RequestError: the range, the labels, the seed or the truncation is invalid; or the generator is closed.
             BackendError: the generator failed, or made a value that is NaN or infinite.
         """
         start, stop = _check_range(start, stop)
         renderer = self._renderers(start, stop, labels, seed, truncation)
         if start == stop:
             return self._allocate(start, stop)
-        if stop - start <= TICKET_BATCHES * self.batch:  # no work for two lanes
+        if stop - start <= TICKET_BATCHES * self.batch:  # no work for two streams
             with renderer() as one:
                 return one.array(start, stop)
         with contextlib.closing(self._stream(renderer, start, stop, stop - start)) as whole:
@@ -181,12 +182,12 @@ class Generator:
     ) -> Reading:
         """Yield ``count`` samples from index ``start`` on, in order, ``batch`` at a time; the last may be fewer.
 
-        Lanes work ahead on threads of their own, by at most ``batch`` samples and eight calls of the runtime a lane;
-        memory does not grow with the count. They stop when the iterator is exhausted, closed or dropped, and when
-        anything is raised. ``batch`` is the caller's own affair: it changes no sample.
+        Worker threads prefetch at most ``batch`` samples plus eight calls of the runtime per worker; memory does not
+        grow with the count. They stop when the iterator is exhausted, closed or dropped, and on any exception.
+        ``batch`` does not affect the samples.
 
         Yields:
-            batches with the fields of :attr:`schema`, in arrays that are the caller's.
+            batches with the fields of :attr:`schema`, in arrays that belong to the caller.
 
         Raises:
             RequestError: as for :meth:`columns`, at once; or from the iterator, when the generator is closed.
@@ -202,21 +203,21 @@ class Generator:
         """Return the class ids of the samples ``[start, stop)``, int64 [n], without running the generator.
 
         Raises:
-            RequestError: the generator has no classes, or the range or the labels cannot be.
+            RequestError: the generator has no classes, or the range or the labels are invalid.
         """
         start, stop = _check_range(start, stop)
         drawn = bundle_labels(self.bundle, start, stop, labels, seed)
         if drawn is None:
-            raise RequestError(f"bundle {self.bundle.name} has no classes, so its samples have no ids of them")
+            raise RequestError(f"bundle {self.bundle.name} has no classes, so its samples have no class ids")
         return drawn.draw(start, stop)
 
     def close(self) -> None:
-        """Let go of the runtime. A stream that is under way ends with an error at its next step."""
+        """Release the runtime. An open stream ends with an error at its next step."""
         with self._lock:
             self._backend = None
             idle, self._idle = self._idle, []
-        for lane in idle:
-            lane.close()
+        for stream in idle:
+            stream.close()
 
     def __enter__(self) -> Generator:
         return self
@@ -232,7 +233,7 @@ class Generator:
     def _renderers(
         self, start: int, stop: int, labels: LabelsLike, seed: int, truncation: float | None
     ) -> Callable[[], AbstractContextManager[Renderer]]:
-        """Check what drives the samples ``[start, stop)``, and return what opens a lane for them."""
+        """Check the inputs of the samples ``[start, stop)``, and return a function that opens a renderer for them."""
         self._check()
         drawn = bundle_labels(self.bundle, start, stop, labels, seed)
 
@@ -240,17 +241,17 @@ class Generator:
             latent = self.bundle.latent
             return Latents(dim=latent.dim, distribution=latent.distribution, seed=index(seed), truncation=truncation)
 
-        latents()  # refuses a seed or a truncation here, not on a lane
+        latents()  # refuses a seed or a truncation here, not in a worker
 
         @contextlib.contextmanager
         def renderer() -> Iterator[Renderer]:
-            lane = self._borrow()
+            stream = self._borrow()
             try:
-                yield Renderer(lane, self.batch, latents(), drawn, self._schema)
+                yield Renderer(stream, self.batch, latents(), drawn, self._schema)
             except BaseException:
-                lane.close()  # batches may be in flight in it
+                stream.close()  # it may have batches in flight
                 raise
-            self._give_back(lane)
+            self._give_back(stream)
 
         return renderer
 
@@ -266,7 +267,7 @@ class Generator:
             stop=stop,
             batch=batch,
             ticket=ticket,
-            lanes=min(self.workers, stop // ticket - start // ticket + 1),
+            workers=min(self.workers, stop // ticket - start // ticket + 1),
         ).read()
 
     def _allocate(self, start: int, stop: int) -> Batch:
@@ -274,7 +275,7 @@ class Generator:
         return Batch(start, {field.name: np.empty((count, *field.sizes), field.numpy_dtype) for field in self._schema})
 
     def _check(self) -> Backend:
-        """Return the backend, if it may be used here and now."""
+        """Return the backend, if it may be used in this process and is open."""
         if self._backend is None:
             raise RequestError(f"generator {self.bundle.name} is closed; open it again with Generator.open")
         if os.getpid() != self._process:
@@ -284,21 +285,21 @@ class Generator:
             )
         return self._backend
 
-    def _borrow(self) -> Lane:
+    def _borrow(self) -> ExecutionStream:
         with self._lock:
             backend = self._check()
-            return self._idle.pop() if self._idle else backend.lane()
+            return self._idle.pop() if self._idle else backend.open_stream()
 
-    def _give_back(self, lane: Lane) -> None:
+    def _give_back(self, stream: ExecutionStream) -> None:
         with self._lock:
             if self._backend is not None:
-                self._idle.append(lane)
+                self._idle.append(stream)
                 return
-        lane.close()
+        stream.close()
 
 
 def as_bundle(bundle: str | Path | Bundle) -> Bundle:
-    """Read a bundle, unless it was read.
+    """Read a bundle, unless it is one already.
 
     Raises:
         BundleError: it is missing or damaged.
@@ -307,10 +308,10 @@ def as_bundle(bundle: str | Path | Bundle) -> Bundle:
 
 
 def bundle_labels(bundle: Bundle, start: int, stop: int, labels: LabelsLike, seed: int) -> Labels | None:
-    """Return what draws the labels of the samples ``[start, stop)``; None for a generator without classes.
+    """Return the labels of the samples ``[start, stop)``; None for a generator without classes.
 
     Raises:
-        RequestError: labels for such a generator, or that it does not have; or the seed cannot be.
+        RequestError: labels for a generator without classes, unknown labels, or an invalid seed.
     """
     check_seed(index(seed))
     if bundle.labels is not None:
@@ -323,5 +324,5 @@ def bundle_labels(bundle: Bundle, start: int, stop: int, labels: LabelsLike, see
 def _check_range(start: int, stop: int) -> tuple[int, int]:
     start, stop = index(start), index(stop)
     if not 0 <= start <= stop <= MAX_COUNT:
-        raise RequestError(f"samples {start} to {stop}: a range runs upwards, from 0 on and to {MAX_COUNT:,} at most")
+        raise RequestError(f"samples {start} to {stop}: a range must be ascending, within 0 to {MAX_COUNT:,}")
     return start, stop

@@ -1,4 +1,4 @@
-"""The latents that samples are made from, for programs that run a generator in a runtime of their own."""
+"""The latents that samples are made from, for programs that run a generator in their own runtime."""
 
 from gen_engine.engine.identity.latents import Latents
 

@@ -8,7 +8,7 @@
         for batch in dataset.iter_batches(256, columns=["image", "label"]):
             ...
 
-Nothing is read before it is asked for, and no more memory is taken than the schema's shapes need.
+Nothing is read before it is requested, and no more memory is allocated than the schema's shapes need.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gen_engine.engine.writers.contract import Format, ShardFile, ShardReader
 from gen_engine.engine.writers.shard import is_encoded
 
 OPEN_SHARDS = 8
-"""Shards that a dataset keeps open: those that were read last."""
+"""Maximum shards that a dataset keeps open: those that were read last."""
 
 
 def open_dataset(out: str | Path) -> Dataset:
@@ -49,7 +49,7 @@ def open_dataset(out: str | Path) -> Dataset:
         out: its directory or URL.
 
     Raises:
-        DatasetError: no finished dataset is there, or its manifest is damaged.
+        DatasetError: there is no finished dataset, or its manifest is damaged.
         RequestError: its format or codec belongs to a plugin that is not installed.
         WriterUnavailable: its format or codec needs a library that is not installed.
     """
@@ -61,7 +61,7 @@ def open_manifest(out: str | Path) -> tuple[DatasetReader, Manifest]:
     """Open a finished dataset in a directory or under a URL, and read its manifest.
 
     Raises:
-        DatasetError: it is not there, cannot be read, or its manifest is damaged.
+        DatasetError: it does not exist, cannot be read, or its manifest is damaged.
     """
     reader = open_reader(out)
     if not is_url(out) and not Path(out).is_dir():
@@ -78,7 +78,7 @@ def open_manifest(out: str | Path) -> tuple[DatasetReader, Manifest]:
 class Dataset:
     """A finished dataset, read by index: made by :func:`open_dataset`.
 
-    It can be pickled and used after a fork, for workers of a data loader; one thread at a time may use it.
+    It can be pickled and used after a fork, for a data loader's workers; only one thread at a time may use it.
 
     Attributes:
         schema: the fields of every sample.
@@ -139,7 +139,7 @@ class Dataset:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to this process."""
+        """Omit the state of this process."""
         return self.__dict__ | {"_open": OrderedDict(), "_process": -1}
 
     def iter_batches(
@@ -154,7 +154,7 @@ class Dataset:
             columns: the fields to decode; None for all.
 
         Raises:
-            RequestError: the size or the range is not possible, or a column does not exist.
+            RequestError: the size or the range is invalid, or a column does not exist.
             VerifyError: from the iterator: a shard is damaged.
         """
         stop = len(self) if stop is None else as_index(stop)
@@ -241,8 +241,8 @@ class Dataset:
         return not self._format.holds_arrays and is_encoded(field, self._codec)
 
     def _shard(self, number: int) -> ShardReader:
-        """Return an open shard, one of the few that are kept."""
-        if self._process != os.getpid():  # files that were opened before a fork share their position with the parent
+        """Return an open shard, from the few that are kept open."""
+        if self._process != os.getpid():  # files opened before a fork share their position with the parent
             self._open, self._process = OrderedDict(), os.getpid()
         if number in self._open:
             self._open.move_to_end(number)
@@ -258,7 +258,7 @@ class Dataset:
 
 
 def differing_fields(one: Record, other: Record) -> tuple[str, ...]:
-    """Return the names of the fields in which two stored samples differ, bit by bit."""
+    """Return the names of the fields in which two stored samples differ bitwise."""
     return tuple(name for name in one.values if not _same(one.values[name], other.values.get(name)))
 
 

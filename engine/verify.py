@@ -1,4 +1,4 @@
-"""Is a dataset what its manifest says, and what its generator makes?"""
+"""Check a dataset against its manifest, and against its generator."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from gen_engine.engine.sinks.contract import DatasetReader, FileStat
 from gen_engine.engine.sinks.errors import reading_errors
 
 LITTER = ("Thumbs.db", "desktop.ini")
-"""What file managers leave in a directory, besides files whose names begin with a dot. No reader of a format opens
+"""Files that file managers leave in a directory, besides those whose names begin with a dot. No format's reader opens
 either: the formats' names begin with ``train``, ``shard`` or ``index``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """What was checked and found right."""
+    """What was verified."""
 
     shards: int
     files: int
-    """Of the shards and beside them, ``dataset.json`` apart."""
+    """Number of files, of shards and beside them, except ``dataset.json``."""
 
     bytes: int
-    """Of these files."""
+    """Total size of these files."""
 
 
 def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
@@ -46,8 +46,8 @@ def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
         on_progress: called with the number of bytes after each file.
 
     Raises:
-        DatasetError: no finished dataset is there.
-        VerifyError: names the first file that differs, and how; or a file in ``data`` that belongs to no shard.
+        DatasetError: there is no finished dataset.
+        VerifyError: a file differs, of which the message names the first; or a file in ``data`` belongs to no shard.
     """
     reader, manifest = open_manifest(out)
     with reading_errors(reader.uri):
@@ -67,23 +67,23 @@ def hash_files(out: str | Path, on_progress: Callable[[int], None]) -> Verified:
 
 
 def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progress: Callable[[int], None]) -> int:
-    """Make randomly chosen samples of a dataset again and compare them with what is stored.
+    """Regenerate randomly chosen samples of a dataset and compare them with the stored ones.
 
-    The choice is seeded by the dataset's own digest, so the same samples of the same dataset are always chosen.
+    The choice is seeded by the dataset's own digest, so the same samples of a dataset are always chosen.
 
     Args:
         out: the dataset's directory or URL.
         bundle: the generator that made it.
-        samples: how many to make again; at most all.
+        samples: how many to regenerate; at most all.
         on_progress: called with 1 after each sample.
 
     Returns:
         How many were compared.
 
     Raises:
-        DatasetError: no finished dataset is there, or this version draws other latents.
+        DatasetError: there is no finished dataset, or this version draws other latents.
         RequestError: another generator made it, or a variant that the bundle no longer has.
-        VerifyError: names the first sample that differs.
+        VerifyError: a sample differs; the message names the first.
     """
     reader, manifest = open_manifest(out)
     plan = manifest.plan
@@ -93,7 +93,7 @@ def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progres
     with Dataset(reader, plan) as dataset, reading_errors(reader.uri):
         labels = None
         if plan.labels is not None and plan.labels.kind == "file":
-            first_batch = np.arange(min(plan.compute.batch, plan.count))  # which tells whether kernels round alike
+            first_batch = np.arange(min(plan.compute.batch, plan.count))  # for the fingerprint
             labels = _StoredLabels(_stored_labels(out, dataset, np.union1d(chosen, first_batch)))
         job = open_plan(plan, bundle, labels)
         excuse = _excuse(job)
@@ -119,9 +119,9 @@ def _stored_labels(out: str | Path, dataset: Dataset, indices: NDArray[np.int64]
 
 
 class _StoredLabels(Labels):
-    """The labels of a label file that is not at hand.
+    """The labels of a label file that is not available.
 
-    A sample depends on its own label alone, so only the stored labels of the samples that are made again are needed.
+    A sample depends only on its own label, so only the stored labels of the regenerated samples are needed.
     """
 
     def __init__(self, known: Mapping[int, int]) -> None:
@@ -129,7 +129,7 @@ class _StoredLabels(Labels):
         self._known = known
 
     def draw(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the labels of samples ``[start, stop)``, class 0 for those that are not known."""
+        """Return the labels of samples ``[start, stop)``, class 0 for unknown ones."""
         return np.array([self._known.get(index, 0) for index in range(start, stop)], np.int64)
 
 
@@ -140,11 +140,11 @@ def _difference(dataset: Dataset, stored: Record, again: Record, names: Sequence
     else:
         what = f"{what} {'differs' if len(names) == 1 else 'differ'}"
     shard = dataset.shard_of(stored.index)
-    return f"sample {stored.index} in shard {shard} is not what its generator makes: {what}"
+    return f"sample {stored.index} in shard {shard} differs from what its generator makes: {what}"
 
 
 def _excuse(job: Job) -> str:
-    """Say why this machine may make other bytes of a dataset that is sound, if it may."""
+    """Return why this machine may make other bytes of an intact dataset, if it may."""
     if fingerprint(job.first_batch, job.plan.layout.schema) != job.plan.compute.fingerprint:
         return (
             "; this machine's kernels round differently from those of the machine that wrote it (another processor or "
@@ -157,7 +157,7 @@ def _excuse(job: Job) -> str:
 
 
 def _refuse_unlisted(reader: DatasetReader, names: Collection[str]) -> None:
-    """Readers take all that is in ``data``, so a file there that no shard has is a difference."""
+    """Raise VerifyError for a file in ``data`` that belongs to no shard, since readers would read it."""
     for name in reader.list():
         parts = PurePosixPath(name).parts
         if name not in names and parts[-1] not in LITTER and not any(part.startswith(".") for part in parts):
@@ -170,13 +170,13 @@ def _check_file(reader: DatasetReader, what: str, file: FileRecord, stat: Callab
     try:
         seen = stat(file.name)
         if seen is None:
-            raise VerifyError(f"{differs} cannot be found; {again}")
+            raise VerifyError(f"{differs} is missing; {again}")
         if seen.bytes != file.bytes:
             raise VerifyError(f"{differs} has {seen.bytes} bytes, {file.bytes} were written; {again}")
-        found = reader.digest(file.name)
+        digest = reader.digest(file.name)
     except OSError as error:
         raise VerifyError(f"{differs} cannot be read ({error.strerror or error})") from error
-    if found != file.blake3:
+    if digest != file.blake3:
         raise VerifyError(
-            f"{differs} has BLAKE3 {found[:12]}…, {file.blake3[:12]}… was written; remove the file, and {again}"
+            f"{differs} has BLAKE3 {digest[:12]}…, {file.blake3[:12]}… was written; remove the file, and {again}"
         )

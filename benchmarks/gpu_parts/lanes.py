@@ -108,7 +108,7 @@ def _subject(name: str, bundle: Bundle, backend: str, precision: str | None, fol
     compiled = compile_bundle(bundle, options, out=folder / f"{bundle.name}-{backend}-{precision}.gen").bundle
     found.figure(f"{name}: compiling it", time.perf_counter() - began, "s")
     _, graph = choose(
-        compiled, backend=backend, device="cuda", precision=precision, batch=BATCHES[0], note=lambda said: None
+        compiled, backend=backend, device="cuda", precision=precision, batch=BATCHES[0], on_message=lambda _: None
     )
     return Subject(name, compiled, graph, backend)
 
@@ -117,10 +117,13 @@ def _compare(found: Findings, subject: Subject, name: str, precision: str) -> No
     """Latents from the host and drawn on the GPU, twice and on another lane: equal; near the processor's samples."""
     batch, latents = BATCHES[0], Latents(dim=subject.bundle.latent.dim, seed=3)
     reference = open_backend("onnxruntime", subject.bundle, canonical_graph(subject.bundle), device="cpu", batch=batch)
-    processor, most, share, unequal = reference.lane(), 0, 0.0, []
+    processor, most, share, unequal = reference.open_stream(), 0, 0.0, []
     with contextlib.ExitStack() as stack:
         backend = subject.open(batch)
-        lanes = [stack.enter_context(contextlib.closing(one.lane())) for one in (backend, backend, subject.open(batch))]
+        lanes = [
+            stack.enter_context(contextlib.closing(one.open_stream()))
+            for one in (backend, backend, subject.open(batch))
+        ]
         for first in (0, 10**6, 10**12)[:COMPARED]:
             z_BZ, labels_B = latents.draw(first, first + batch), subject.labels(first, batch)
             processor.submit(z_BZ, labels_B)
@@ -188,7 +191,7 @@ def lane_rate(subject: Subject, backend: Backend, lanes: int) -> float:
 
     def work(number: int) -> None:
         try:
-            with contextlib.closing(backend.lane()) as lane:
+            with contextlib.closing(backend.open_stream()) as lane:
                 feed = _feeder(subject, lane, backend.batch)
                 for turn in range(4):  # warm: kernels chosen, graphs captured
                     feed(turn)

@@ -153,7 +153,7 @@ def check_pixels(
 ) -> None:
     """Raise DifferentSamples unless these are the exported graph's samples of the latents."""
     graph = canonical_graph(model.bundle)
-    lane = open_backend("onnxruntime", model.bundle, graph, device="cpu", batch=len(latents_BZ)).lane()
+    lane = open_backend("onnxruntime", model.bundle, graph, device="cpu", batch=len(latents_BZ)).open_stream()
     with contextlib.closing(lane):
         lane.submit(latents_BZ, None)
         similarity = psnr(pixels_BHWC, lane.collect()["image"])

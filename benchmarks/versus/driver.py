@@ -25,7 +25,7 @@ from gen_engine.engine.identity.variants import canonical_graph
 def backend(path: Path) -> Callable[[], object]:
     """Return 80 batches of 50 on one lane."""
     bundle = read_bundle(path)
-    lane = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=50).lane()
+    lane = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=50).open_stream()
     latents, labels = Latents(dim=bundle.latent.dim).draw(0, 50), np.arange(50) % len(bundle.labels.names)
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""Backends: what runs the generator, one file per runtime."""
+"""Backends: run the generator, one module per runtime."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENGINES: Final = ("tensorrt", "tensorrt-rtx")
 """Backends that run an engine, which may have to be built first."""
 
 BUILT: Final = (*ENGINES, "onnxruntime-tensorrt")
-"""Backends that build something for one batch, which may take minutes."""
+"""Backends that build an engine for one batch size, which may take minutes."""
 
 BACKENDS = Registry(
     "gen_engine.backends",
@@ -35,7 +35,7 @@ BACKENDS = Registry(
         "tensorrt-rtx": "gen_engine.engine.backends.tensorrt:TensorRtRtxBackend",
     },
 )
-"""What ``--backend`` accepts besides ``auto``; a package adds one by an entry point in the group
+"""Values of ``--backend`` besides ``auto``; a package adds one by an entry point in the group
 ``gen_engine.backends``. A backend's runtime is imported when it is opened, never before."""
 
 RUNTIMES = {
@@ -53,7 +53,7 @@ INSTALL = {
     "tensorrt": "pip install 'gen-engine[tensorrt]'",
     "tensorrt_rtx": "pip install 'gen-engine[tensorrt-rtx]'",
 }
-"""Library → how it is installed."""
+"""Library → how to install it."""
 
 DEVICES = ("cpu", "cuda", "cuda:N")
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
@@ -69,7 +69,7 @@ def open_backend(
     build: bool = True,
     on_message: Callable[[str], None] = lambda _: None,
 ) -> Backend:
-    """Open a graph of a bundle in a backend. :func:`gen_engine.engine.backends.choose.choose` decides which of both.
+    """Open a graph of a bundle in a backend. :func:`gen_engine.engine.backends.choose.choose` chooses both.
 
     Args:
         name: one of :data:`BACKENDS`.
@@ -77,15 +77,15 @@ def open_backend(
         graph: its graph.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         batch: samples per call.
-        build: for :data:`ENGINES`, whether an engine that is missing or stale may be built, which takes minutes.
-        on_message: called when one is built, with the reason.
+        build: for :data:`ENGINES`, whether a missing or stale engine may be built, which takes minutes.
+        on_message: called with the reason when an engine is built.
 
     Raises:
         RequestError: no backend has that name.
-        BackendUnavailable: it does not work here, with the reason and the fix.
+        BackendUnavailable: the backend does not work here, with the reason and the fix.
     """
     backend: type[Backend] = BACKENDS.load(name)
-    options = {"build": build, "note": on_message} if name in ENGINES else {}
+    options = {"build": build, "on_message": on_message} if name in ENGINES else {}
     return backend(bundle, graph, device=device, batch=batch, **options)  # type: ignore[call-arg]
 
 
@@ -96,12 +96,12 @@ def import_runtime(name: str) -> Any:
         BackendUnavailable: it cannot be imported, with the reason and what to install.
     """
     library = RUNTIMES[name]
-    # Importing openvino reports to a web service that it was imported, and leaves files in the home directory, if this
-    # package can be imported. A sampling job reports to no one.
+    # If this package can be imported, importing openvino sends telemetry to a web service and leaves files in the home
+    # directory. A sampling job sends no telemetry.
     silenced = library == "openvino" and sys.modules.setdefault(_TELEMETRY, None) is None  # type: ignore[arg-type]
     try:
         return import_module(library)
-    except (ImportError, OSError) as error:  # TensorRT's loads other libraries while it is imported
+    except (ImportError, OSError) as error:  # TensorRT's loads other libraries during import
         raise BackendUnavailable(f"{library} cannot be imported ({error}); {INSTALL[library]}") from error
     finally:
         if silenced:

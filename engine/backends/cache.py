@@ -1,6 +1,6 @@
-"""Where engines are kept that were built for the GPU of this machine.
+"""The cache of engines that were built for this machine's GPU.
 
-An engine is code that the GPU's library runs, so it is read only from directories that no other user can write to.
+An engine is executable code, so it is read only from directories that no other user can write to.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gen_engine.engine.errors import BackendUnavailable
 
 
 def cache_directory(backend: str, *names: str) -> Path:
-    """Make and return a directory of a backend's, under ``XDG_CACHE_HOME`` or ``~/.cache``, for this user alone.
+    """Create and return a backend's directory under ``XDG_CACHE_HOME`` or ``~/.cache``, private to this user.
 
     Raises:
         BackendUnavailable: it cannot be made, or other users may write to it or replace it.

@@ -1,4 +1,4 @@
-"""Which backend and which of a bundle's graphs a job runs."""
+"""Choose the backend and the graph of a bundle that a job runs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from gen_engine.engine.identity.variants import CANONICAL, Graph, Variant, canon
 from gen_engine.engine.plan.request import Runtime
 
 DEFAULT_BACKEND = "onnxruntime"
-"""What runs the canonical graph when no backend is named."""
+"""The backend of the canonical graph when none is requested."""
 
 
 def choose(bundle: Bundle, runtime: Runtime, on_message: Callable[[str], None]) -> tuple[str, Graph]:
     """Return the backend and the graph that a job runs.
 
-    With nothing requested, the fastest variant for this device and this processor, if one was measured to be faster
-    than the canonical graph in ONNX Runtime; else that. A backend or a precision that is named is the one used.
+    By default, the fastest variant for this device and processor, if one was measured to be faster than the canonical
+    graph in ONNX Runtime; otherwise the canonical graph. A backend or precision that is requested is always used.
 
     Args:
         bundle: the generator.
-        runtime: what is requested. What is fast in batches need not be so for a batch of one sample.
-        on_message: called for each variant that would have been used and cannot be: why, and what to do.
+        runtime: what is requested. A variant that is fast in batches may be slow for a single sample.
+        on_message: called with the reason and the fix for each variant that would have been used and cannot be.
 
     Raises:
         RequestError: no backend or precision has that name.
-        BackendUnavailable: the bundle has nothing for this backend and precision that runs here.
+        BackendUnavailable: the bundle has no graph for this backend and precision that runs here.
         BundleError: a variant's record cannot be used.
     """
     backend, precision = runtime.backend, runtime.precision
@@ -41,7 +41,7 @@ def choose(bundle: Bundle, runtime: Runtime, on_message: Callable[[str], None]) 
     passed: list[str] = []
     for variant in _candidates(variants, runtime):
         if reason := _obstacle(variant, runtime):
-            passed.append(f"variant {variant.name} is passed over: {reason}")
+            passed.append(f"variant {variant.name} is skipped: {reason}")
             continue
         if precision != "auto" and (reason := _built_elsewhere(variant)):
             passed.append(f"variant {variant.name} is used as requested, but {reason} for its speed on this one")
@@ -59,7 +59,7 @@ def open_reference(bundle: Bundle) -> Backend:
 
 
 def _candidates(variants: tuple[Variant, ...], runtime: Runtime) -> list[Variant]:
-    """Return the variants that could be used, the fastest first, without those that the canonical graph outruns."""
+    """Return the variants that could be used, the fastest first, without those slower than the canonical graph."""
 
     def speedup(variant: Variant) -> float | None:
         return variant.speedup_at_1 if runtime.batch == 1 else variant.speedup
@@ -79,8 +79,8 @@ def _candidates(variants: tuple[Variant, ...], runtime: Runtime) -> list[Variant
 def _obstacle(variant: Variant, runtime: Runtime) -> str | None:
     """Return why a variant cannot be used here and what to do, or None.
 
-    With a precision that was requested it may be slow. One of unknown speed is used if its backend or precision is
-    named.
+    With a requested precision it may be slow. A variant of unknown speed is used if its backend or precision is
+    requested.
     """
     named = runtime.backend != "auto" or runtime.precision != "auto"
     if variant.target not in BACKENDS:
@@ -97,7 +97,7 @@ def _obstacle(variant: Variant, runtime: Runtime) -> str | None:
 
 
 def _built_elsewhere(variant: Variant) -> str | None:
-    """Return that a variant was compiled for a processor with other instructions than this one's, or None."""
+    """Return the reason if a variant was compiled for a processor with other instructions than this one's, or None."""
     if variant.device != "cpu" or tuple(variant.built_for["isa"]) == isa():
         return None
     return (

@@ -24,10 +24,10 @@ Values: TypeAlias = Mapping[str, NDArray[Any]]
 """A batch of what a generator makes: field name → its values, [B, …]."""
 
 
-class Lane(Protocol):
-    """One line of work through the generator. Used by one thread.
+class ExecutionStream(Protocol):
+    """One independent sequence of batches through the generator. Used by one thread.
 
-    Batches are submitted in order and collected in the same order, with at most :attr:`depth` of them between.
+    Batches are submitted in order and collected in the same order, with at most :attr:`depth` in flight.
     """
 
     @property
@@ -46,18 +46,18 @@ class Lane(Protocol):
     def collect(self) -> Values:
         """Wait for the oldest batch and return its values: for each field of the bundle's outputs, [B, …].
 
-        The arrays are the lane's: they are valid until the next call of :meth:`collect` or :meth:`close`.
+        The arrays belong to the stream: they are valid until the next call of :meth:`collect` or :meth:`close`.
         """
         ...
 
     def close(self) -> None:
-        """Release what the lane holds. Batches in flight are lost."""
+        """Release the stream's resources. Batches in flight are lost."""
         ...
 
 
 @runtime_checkable
-class DrawingLane(Lane, Protocol):
-    """A lane that can draw the latents where it computes, with the same bits, so that they need not be copied there."""
+class DrawingStream(ExecutionStream, Protocol):
+    """A stream that can draw the latents on its own device, bit for bit the same, which saves copying them."""
 
     def submit_samples(self, first: int, latents: Latents, labels_B: NDArray[np.int64] | None) -> None:
         """Start the batch of samples ``first`` and after, as :meth:`submit` would with what ``latents`` draws for them.
@@ -69,8 +69,8 @@ class DrawingLane(Lane, Protocol):
 
 
 @runtime_checkable
-class CancellableLane(Lane, Protocol):
-    """A lane whose runtime can be stopped while it computes."""
+class CancellableStream(ExecutionStream, Protocol):
+    """A stream whose runtime can be interrupted while it computes."""
 
     def cancel(self) -> None:
         """Make the batches in flight fail soon, and every later one. Called from another thread."""
@@ -78,15 +78,15 @@ class CancellableLane(Lane, Protocol):
 
 
 class Backend(Protocol):
-    """A generator opened in a runtime, for one device, precision and batch. Lanes may run in parallel.
+    """A generator opened in a runtime, for one device, precision and batch. Its streams may run in parallel.
 
     A row of a batch is a function of its own latents and label, of the batch's size and of its place in it: not of
-    the other rows, of the lane, or of how many lanes there are.
+    the other rows, of the stream, or of the number of streams.
     """
 
     @property
     def name(self) -> str:
-        """What ``--backend`` calls it."""
+        """Its name for ``--backend``."""
         ...
 
     @property
@@ -96,28 +96,28 @@ class Backend(Protocol):
 
     @property
     def device(self) -> str:
-        """``cpu`` or ``cuda:N``: the device that is really used."""
+        """``cpu`` or ``cuda:N``: the device that is actually used."""
         ...
 
     @property
     def precision(self) -> str:
-        """The precision that is really used: the one that the graph is written in."""
+        """The precision that is actually used: that of the graph."""
         ...
 
     @property
     def batch(self) -> int:
-        """Samples a call."""
+        """Samples per call."""
         ...
 
     @property
     def engine(self) -> str | None:
         """SHA-256 of the engine that runs, where one was built: its kernels were chosen by timing them, so another
-        build of the same graph may round differently. None where the graph and the runtime's version say it all.
+        build of the same graph may round differently. None where the graph and the runtime's version determine it.
         """
         ...
 
-    def lane(self) -> Lane:
-        """Open one more lane."""
+    def open_stream(self) -> ExecutionStream:
+        """Open one more execution stream."""
         ...
 
 

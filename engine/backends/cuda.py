@@ -1,4 +1,4 @@
-"""CUDA: which GPUs this process sees, by the driver's own word, and cuda-core, which drives them."""
+"""CUDA: the GPUs visible to this process, as the driver reports them, and cuda-core, which drives them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gpu:
     """As ``9.0``."""
 
     driver: str
-    """The newest CUDA that the driver serves, as ``13.0``."""
+    """The newest CUDA version that the driver supports, as ``13.0``."""
 
     @property
     def architecture(self) -> str:
@@ -40,7 +40,7 @@ def visible_gpus() -> tuple[Gpu, ...]:
     """Return the GPUs that this process may use, by ordinal: those of CUDA_VISIBLE_DEVICES where it is set.
 
     Raises:
-        BackendUnavailable: there is no driver, or it finds none; with its reason.
+        BackendUnavailable: there is no driver, or it reports no GPU; with its reason.
     """
     try:
         driver = ctypes.CDLL(DRIVER)
@@ -60,7 +60,7 @@ def gpu(ordinal: int) -> Gpu:
     """Return one GPU.
 
     Raises:
-        BackendUnavailable: it is not there, or there is none at all; says how many are.
+        BackendUnavailable: it does not exist, or there is no GPU; the message says how many there are.
     """
     try:
         gpus = visible_gpus()
@@ -87,10 +87,10 @@ def cuda_core() -> Any:
 
 
 def cuda_ordinal(device: str, backend: str, *, others: str = "cpu, ") -> int:
-    """Return N of ``cuda:N``, or raise BackendUnavailable with the devices that the backend knows."""
+    """Return N of ``cuda:N``, or raise BackendUnavailable with the devices that the backend supports."""
     kind, _, ordinal = device.partition(":")
     if kind != "cuda" or not ordinal.isdecimal():
-        raise BackendUnavailable(f"device {device!r}: {backend} knows {others}cuda and cuda:N")
+        raise BackendUnavailable(f"device {device!r}: {backend} supports {others}cuda and cuda:N")
     return int(ordinal)
 
 
@@ -101,7 +101,7 @@ def runtime_errors(what: str) -> Iterator[None]:
         yield
     except EngineError:
         raise
-    except Exception as error:  # their exceptions share no base but this
+    except Exception as error:  # their exceptions share no other base class
         hint = _NO_MEMORY if "OUT_OF_MEMORY" in str(error) else ""
         raise BackendError(f"{what}: {error}{hint}") from error
 
@@ -119,13 +119,13 @@ def _gpu(driver: ctypes.CDLL, ordinal: int, serves: str) -> Gpu:
 
 
 def _check(driver: ctypes.CDLL, result: int, call: str) -> None:
-    """Raise BackendUnavailable with the driver's own words unless a call succeeded."""
+    """Raise BackendUnavailable with the driver's message unless a call succeeded."""
     if result == 0:
         return
     text = ctypes.c_char_p()
     driver.cuGetErrorString(result, ctypes.byref(text))
-    said = text.value.decode(errors="replace") if text.value else "unknown error"
+    message = text.value.decode(errors="replace") if text.value else "unknown error"
     raise BackendUnavailable(
-        f"the NVIDIA driver answers {call} with error {result} ({said}); see that nvidia-smi works here, "
+        f"the NVIDIA driver answers {call} with error {result} ({message}); check that nvidia-smi works here, "
         "or use --device cpu"
     )

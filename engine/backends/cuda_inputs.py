@@ -17,7 +17,7 @@ from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.latents import LATENT_STREAM, Latents
 
 _FIRST_BYTES = 256
-"""Room for the index of the first sample before the labels: TensorRT wants tensors at multiples of this."""
+"""Bytes for the index of the first sample before the labels: TensorRT requires tensors aligned to this."""
 
 
 class DeviceLatents:
@@ -25,8 +25,8 @@ class DeviceLatents:
 
     Args:
         core: cuda-core.
-        ordinal: which GPU; it is the calling thread's.
-        architecture: of that GPU, as ``90``.
+        ordinal: the GPU, current on the calling thread.
+        architecture: that GPU's, as ``90``.
         stream: orders the copies.
         latents: what to draw.
     """
@@ -54,7 +54,7 @@ class DeviceLatents:
         )
 
     def close(self) -> None:
-        """Release the table; nothing that was enqueued may still need it."""
+        """Release the table; no enqueued work may still need it."""
         for table in self._tables:
             table.close()
         self._tables.clear()
@@ -65,9 +65,9 @@ class DeviceInputs:
 
     Args:
         core: cuda-core.
-        ordinal: which GPU; it is the calling thread's.
+        ordinal: the GPU, current on the calling thread.
         stream: orders the allocations.
-        bundle: says what the inputs are.
+        bundle: defines the inputs.
         batch: samples.
     """
 
@@ -90,7 +90,7 @@ class DeviceInputs:
         self.latents_address = int(self._device[1].handle)
 
     def put(self, first: int, labels_B: NDArray[np.int64] | None) -> None:
-        """Write the index of the first sample and the labels, into memory that nothing is reading now."""
+        """Write the index of the first sample and the labels, into memory that nothing is currently reading."""
         assert (labels_B is not None) is (self.labels_B is not None), "labels go with a generator that has classes"
         self._first[0] = first
         if self.labels_B is not None and labels_B is not None:
@@ -105,7 +105,7 @@ class DeviceInputs:
             drawn.launch(stream, self)
 
     def close(self) -> None:
-        """Release the buffers; nothing that was enqueued may still need them."""
+        """Release the buffers; no enqueued work may still need them."""
         for buffer in (*self._device, *self._host):
             buffer.close()
         self._device.clear()

@@ -1,7 +1,7 @@
 """Latents drawn on the GPU by a kernel that has the bits of :mod:`gen_engine.engine.identity.latents`.
 
-``latents.cu`` is compiled by NVRTC, which needs no driver, when a lane is opened. Its bits were compared with the
-processor's as host code, and on a GPU (docs/gpu.md).
+``latents.cu`` is compiled by NVRTC, which needs no driver, when an execution stream is opened. Its bits were compared
+with the processor's as host code, and on a GPU (docs/gpu.md).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from gen_engine.engine.errors import BackendUnavailable
 SOURCE = Path(__file__).with_name("latents.cu")
 KERNEL = "draw_latents"
 BLOCK = 128
-"""Threads a block of the grid."""
+"""Threads per block of the grid."""
 
-_LATENTS_A_THREAD = 8
+_LATENTS_PER_THREAD = 8
 
 
 def grid(dim: int, samples: int) -> int:
-    """Return how many blocks of :data:`BLOCK` threads draw so many samples: a thread eight latents of one sample."""
-    return -(-(-(-dim // _LATENTS_A_THREAD) * samples) // BLOCK)
+    """Return how many blocks of :data:`BLOCK` threads draw so many samples: eight latents of one sample per thread."""
+    return -(-(-(-dim // _LATENTS_PER_THREAD) * samples) // BLOCK)
 
 
 @lru_cache(maxsize=8)
@@ -39,7 +39,7 @@ def compile_kernel(architecture: str) -> Any:
     options = core.ProgramOptions(name="latents.cu", arch=f"sm_{architecture}", fma=False, ftz=False)
     try:
         return core.Program(read_text(SOURCE), "c++", options).compile("cubin")
-    except Exception as error:  # its exceptions share no base but this
+    except Exception as error:  # its exceptions share no other base class
         raise BackendUnavailable(
             f"the latents' kernel does not compile for sm_{architecture} ({' '.join(str(error).split())}); "
             "pip install 'gen-engine[cuda]' for NVRTC of a release that knows this GPU"

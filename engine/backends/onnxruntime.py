@@ -1,7 +1,7 @@
 """ONNX Runtime: the CPU, and CUDA without its silent fallback.
 
-On a processor a lane computes on the thread that calls it (one intra-op thread), so lanes share one session and nothing
-else, and how many there are cannot change how a matrix product is cut up.
+On a CPU an execution stream computes on the calling thread (one intra-op thread), so streams share one session and
+nothing else, and their number cannot change how a matrix product is partitioned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import Values, refuse_unpromised
 from gen_engine.engine.backends.cuda import cuda_ordinal
-from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
+from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaStream, SessionGpu
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT, LATENTS_INPUT, Bundle
 
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Graph
 
 _NO_FOLDER = f"{os.devnull}/none"
-"""A folder that cannot exist."""
+"""A directory that cannot exist."""
 
 CPU_PRECISIONS = ("fp32", "int8")
-"""Its processor kernels know no others; a graph in bf16 or fp16 would be cast back and forth at every node."""
+"""Its CPU kernels support no others; a graph in bf16 or fp16 would be cast back and forth at every node."""
 
-_REPEATED_VALUES, _MOST_REPEATS = 1 << 22, 32
-"""Values that are made again to see that they are the same, and how often a batch is run for that at most."""
+_REPEATED_VALUES, _MAX_REPEATS = 1 << 22, 32
+"""Values that are recomputed to check that they repeat, and how often a batch is run for that at most."""
 
 
 class OnnxRuntimeBackend:
@@ -45,7 +45,7 @@ class OnnxRuntimeBackend:
         bundle: what to run.
         graph: its graph, in fp32 or int8 on ``cpu``, in any precision on a GPU.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        batch: samples a call, at least 1.
+        batch: samples per call, at least 1.
 
     Raises:
         BackendUnavailable: this device or precision does not work here.
@@ -67,11 +67,11 @@ class OnnxRuntimeBackend:
         self._gpu = None if self.device == "cpu" else SessionGpu(self.device, int(options["device_id"]))
         if self._gpu is not None:
             options = {**options, "user_compute_stream": str(int(self._gpu.stream.handle))}
-        runtime.set_default_logger_severity(4)  # errors reach us as exceptions; the log would repeat them
+        runtime.set_default_logger_severity(4)  # errors are raised as exceptions; the log would repeat them
         self.version = str(runtime.__version__)
         try:
             self._session = _open_session(runtime, graph, provider, options, batch)
-        except Exception as error:  # its exceptions share no base but this
+        except Exception as error:  # its exceptions share no other base class
             if self.device != "cpu":
                 raise BackendUnavailable(self._reason(error)) from error
             raise BackendError(f"onnxruntime refused the generator of bundle {bundle.path}: {error}") from error
@@ -80,28 +80,28 @@ class OnnxRuntimeBackend:
         if self._gpu is not None:
             self.refuse_unrepeatable()
 
-    def lane(self) -> OnnxRuntimeLane | OnnxRuntimeCudaLane:
-        """Open a lane; all lanes share the session, which is safe to call from any thread."""
+    def open_stream(self) -> OnnxRuntimeStream | OnnxRuntimeCudaStream:
+        """Open an execution stream; all share the session, which is thread-safe."""
         if self._gpu is not None:
-            return OnnxRuntimeCudaLane(self._session, self._gpu, self._bundle, self.batch)
-        return OnnxRuntimeLane(self._session, self._bundle, self.batch)
+            return OnnxRuntimeCudaStream(self._session, self._gpu, self._bundle, self.batch)
+        return OnnxRuntimeStream(self._session, self._bundle, self.batch)
 
     def refuse_unrepeatable(self) -> None:
-        """Raise BackendUnavailable if the same batch, run again and again, is not the same to the bit.
+        """Raise BackendUnavailable if repeated runs of the same batch are not bit-identical.
 
-        Some of cuDNN's kernels add in no fixed order, and no option of ONNX Runtime leaves those out. Rounding to uint8
-        hides most of it, so small batches are run often.
+        Some cuDNN kernels add in no fixed order, and no option of ONNX Runtime excludes them. Rounding to uint8 hides
+        most of the differences, so small batches are run often.
         """
         rng = np.random.default_rng(0)
         latents_BZ = rng.standard_normal((self.batch, self._bundle.latent.dim), np.float32)
         classes = self._bundle.labels
         labels_B = None if classes is None else np.arange(self.batch) % len(classes.names)
         values = self.batch * sum(int(np.prod(output.shape)) for output in self._bundle.outputs)
-        with contextlib.closing(self.lane()) as lane:
+        with contextlib.closing(self.open_stream()) as stream:
             made = []
-            for _ in range(min(_MOST_REPEATS, 2 + _REPEATED_VALUES // values)):
-                lane.submit(latents_BZ, labels_B)
-                made.append(blake3(b"".join(array.tobytes() for array in lane.collect().values())).digest())
+            for _ in range(min(_MAX_REPEATS, 2 + _REPEATED_VALUES // values)):
+                stream.submit(latents_BZ, labels_B)
+                made.append(blake3(b"".join(array.tobytes() for array in stream.collect().values())).digest())
         if len(set(made)) > 1:
             raise BackendUnavailable(
                 f"device {self.device!r}: at a batch of {self.batch} in {self.precision} onnxruntime makes other "
@@ -125,15 +125,15 @@ class OnnxRuntimeBackend:
         }
 
     def _reason(self, error: Exception | None) -> str:
-        said = f" ({' '.join(str(error).split())})" if error else ""
+        reason = f" ({' '.join(str(error).split())})" if error else ""
         return (
-            f"device {self.device!r}: onnxruntime's CUDA provider does not load here{said}; it needs onnxruntime-gpu, "
-            "an NVIDIA driver, and the CUDA and cuDNN libraries of its release. "
+            f"device {self.device!r}: onnxruntime's CUDA provider does not load here{reason}; it needs "
+            "onnxruntime-gpu, an NVIDIA driver, and the CUDA and cuDNN libraries of its release. "
             "Use --device cpu to run on the processor"
         )
 
 
-class OnnxRuntimeLane:
+class OnnxRuntimeStream:
     """Runs each batch when it is submitted."""
 
     depth = 1
@@ -164,18 +164,18 @@ class OnnxRuntimeLane:
         return values
 
     def cancel(self) -> None:
-        """Make the batch that is being run fail at the next node, of a loop's body too."""
+        """Make the running batch fail at the next node, including nodes of a loop's body."""
         self._run_options.terminate = True
 
     def close(self) -> None:
-        """Forget the batch in flight."""
+        """Drop the batch in flight."""
         self._values = None
 
 
 def exported_values(
     graph: Graph, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None
 ) -> NDArray[np.float32] | None:
-    """Return what a canonical graph makes on the CPU before it becomes samples: float32, channels first.
+    """Return the output of a canonical graph on the CPU before it is converted to samples: float32, channels first.
 
     None if the graph has no output :data:`~gen_engine.engine.identity.bundle.IMAGES_OUTPUT`.
 
@@ -198,10 +198,10 @@ def exported_values(
 
 
 def _convolutions(graph: Graph) -> dict[str, str]:
-    """Return how the CUDA provider is to choose its convolutions: never by timing, which no two processes agree on.
+    """Return how the CUDA provider is to choose its convolutions: never by timing, on which no two processes agree.
 
-    A transposed convolution without tensor cores is by heuristics one that adds in no fixed order, on every GPU that we
-    saw; the default one is several times as slow, and the same to the bit. ``compile`` finds forms without any.
+    For a transposed convolution without tensor cores, the heuristics choose a kernel that adds in no fixed order, on
+    every GPU tried; the default kernel is several times slower and deterministic. ``compile`` finds forms without any.
     """
     if graph.precision == "fp32" and _TRANSPOSED in graph.onnx:
         return {"cudnn_conv_algo_search": "DEFAULT"}
@@ -209,14 +209,14 @@ def _convolutions(graph: Graph) -> dict[str, str]:
 
 
 _TRANSPOSED = b"\x22\x0dConvTranspose"
-"""A node's ``op_type`` as protocol buffers have it: field 4, 13 bytes. Its name, which may be the same, is field 3."""
+"""A node's ``op_type`` as protocol buffers encode it: field 4, 13 bytes. Its name, which may be equal, is field 3."""
 
 
 def _load_cuda_libraries(runtime: Any) -> None:
     """Load the CUDA and cuDNN libraries that pip installed, which no loader finds by itself.
 
-    Without it the provider works only where they are on the loader's path, or after torch was imported. What cannot be
-    loaded is said on standard output, where samples may go; the provider then says it again by not loading.
+    Without it the provider works only where they are on the loader's path, or after torch was imported. Failures are
+    printed on standard output, where samples may go; they are discarded, since the provider then fails to load as well.
     """
     preload = getattr(runtime, "preload_dlls", None)
     if preload is not None:
@@ -232,12 +232,12 @@ def _open_session(
     options.inter_op_num_threads = 1
     options.add_free_dimension_override_by_name("batch", batch)
     options.log_severity_level = 4
-    # Graphs with external data are refused before; if one got here, it would find no file, not even a relative one.
+    # Graphs with external data were refused earlier; one that got here would find no file, not even a relative one.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
     if provider != "CPUExecutionProvider":
-        # Without this, a GPU provider that cannot load is a session that quietly runs on the CPU.
+        # Without this, a session whose GPU provider cannot load silently runs on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    # Its own fallback, to other providers with a word on standard output, is off from the start.
+    # The session's own fallback to other providers, announced on standard output, is off from the start.
     return runtime.InferenceSession(
         graph.onnx, options, providers=[(provider, dict(provider_options))], enable_fallback=0
     )

@@ -1,8 +1,8 @@
-"""A lane of ONNX Runtime on a GPU: inputs and outputs bound where they are made, outputs copied behind the work.
+"""ONNX Runtime on a GPU: inputs and outputs bound in device memory, outputs copied while the next batch computes.
 
-All lanes of a session use its one stream, in turn: what draws the latents is enqueued before what reads them, and no
-batch can be given scratch memory that another still works in. A run returns once it is enqueued, and each lane copies
-its samples to pinned memory on a stream of its own, while the next batch computes.
+All execution streams of a session use its one CUDA stream, in turn: what draws the latents is enqueued before what
+reads them, and no batch is given scratch memory that another still uses. A run returns once it is enqueued, and each
+execution stream copies its samples to pinned memory on its own CUDA stream, while the next batch computes.
 
 Measured on one H100: docs/gpu.md.
 """
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class SessionGpu:
-    """The GPU of a session, and the stream that it computes on.
+    """The GPU of a session, and the CUDA stream that it computes on.
 
     Args:
         device: ``cuda:N``.
@@ -42,7 +42,7 @@ class SessionGpu:
     """
 
     memory = "cuda"
-    """Where ONNX Runtime is told that inputs lie."""
+    """The device on which inputs are bound, as ONNX Runtime names it."""
 
     def __init__(self, device: str, ordinal: int) -> None:
         self.device, self.ordinal = device, ordinal
@@ -60,10 +60,10 @@ class SessionGpu:
             yield
 
 
-class OnnxRuntimeCudaLane:
+class OnnxRuntimeCudaStream:
     """Keeps two batches in flight in three slots: one computes while the samples of the other are copied to the host.
 
-    The arrays that :meth:`collect` returned last are pinned memory of a slot that the next submit but one uses again.
+    The arrays that :meth:`collect` returned last are pinned memory of a slot that the second submit after it reuses.
     """
 
     depth = 2
@@ -75,9 +75,9 @@ class OnnxRuntimeCudaLane:
         for output in bundle.outputs:
             refuse_unpromised(output.dtype, (batch, *shapes[output.tensor][1:]), output, batch)
         self._options = import_runtime("onnxruntime").RunOptions()
-        # Else a run ends when its work has: what waits is the one who collects.
+        # Otherwise a run would return only when its work is done; here ``collect`` is what waits.
         self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        with gpu.turn, gpu.current("onnxruntime cannot prepare a lane"):
+        with gpu.turn, gpu.current("onnxruntime cannot prepare an execution stream"):
             self._copies = gpu.core.Device(gpu.ordinal).create_stream()
             self._idle = deque(_Slot(session, gpu, bundle, batch) for _ in range(self.depth + 1))
             gpu.stream.sync()
@@ -103,7 +103,7 @@ class OnnxRuntimeCudaLane:
         """Wait for the oldest batch; the arrays are its slot's own memory."""
         assert self._in_flight, "collect without submit"
         slot = self._in_flight.popleft()
-        self._idle.append(slot)  # behind the one that is idle now, whose array was the one before
+        self._idle.append(slot)  # after the idle one, whose array was returned before this one
         with self._gpu.current("onnxruntime failed while it ran a batch"):
             slot.copied.sync()
         return slot.values
@@ -115,7 +115,7 @@ class OnnxRuntimeCudaLane:
             return
         self._idle.clear()
         self._in_flight.clear()
-        with self._gpu.turn, self._gpu.current("onnxruntime cannot close a lane"):
+        with self._gpu.turn, self._gpu.current("onnxruntime cannot close an execution stream"):
             for stream in (self._gpu.stream, self._copies):
                 stream.sync()
             for slot in slots:
@@ -124,7 +124,7 @@ class OnnxRuntimeCudaLane:
                 self._drawn.close()
 
     def _run(self, first: int, labels_B: NDArray[np.int64] | None, drawn: DeviceLatents | None) -> None:
-        assert len(self._in_flight) < self.depth, "more batches in flight than the lane has room for"
+        assert len(self._in_flight) < self.depth, "more batches in flight than the stream's depth"
         slot, stream = self._idle[0], self._gpu.stream
         with self._gpu.turn, self._gpu.current(f"onnxruntime failed on a batch of {self._batch}"):
             slot.inputs.put(first, labels_B)
@@ -139,7 +139,7 @@ class OnnxRuntimeCudaLane:
 
 
 class _Output(NamedTuple):
-    """Where a batch of one field is made, and where it is copied to."""
+    """The device memory of one field's batch, and the pinned memory that it is copied to."""
 
     spec: OutputSpec
     device: Any
@@ -165,7 +165,7 @@ class _Slot:
         self.inputs = DeviceInputs(gpu.core, gpu.ordinal, gpu.stream, bundle, batch)
         self.outputs = [_Output.of(gpu, output, batch) for output in bundle.outputs]
         self.values: Values = {output.spec.name: output.array for output in self.outputs}
-        blocking = gpu.core.EventOptions(blocking_sync=True)  # a thread that waits leaves its processor to encoders
+        blocking = gpu.core.EventOptions(blocking_sync=True)  # a waiting thread yields its CPU to encoders
         self.computed, self.copied = device.create_event(), device.create_event(blocking)
         self.binding = session.io_binding()
         latents = self.inputs.latents_BZ.shape, self.inputs.latents_address
@@ -179,7 +179,7 @@ class _Slot:
             self.binding.bind_output(output.spec.tensor, gpu.memory, gpu.ordinal, dtype, shape, address)
 
     def close(self) -> None:
-        """Release the GPU's memory; the host's goes with the last view of it."""
+        """Release the device memory; the pinned memory is freed with its last view."""
         self.inputs.close()
         for output in self.outputs:
             output.device.close()

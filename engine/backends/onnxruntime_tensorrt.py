@@ -1,4 +1,4 @@
-"""TensorRT through ONNX Runtime's provider: it builds an engine of the graph for the GPU that is there.
+"""TensorRT through ONNX Runtime's provider, which builds an engine of the graph for the local GPU.
 
 Unmeasured: written from the provider's documentation and run only up to the point at which it needs a GPU.
 """
@@ -25,9 +25,9 @@ class OnnxRuntimeTensorRtBackend(OnnxRuntimeBackend):
 
     Args:
         bundle: what to run.
-        graph: its graph, in any precision: TensorRT is held to the types that it has.
+        graph: its graph, in any precision: TensorRT is restricted to the graph's types.
         device: ``cuda`` or ``cuda:N``.
-        batch: samples a call, at least 1.
+        batch: samples per call, at least 1.
 
     Raises:
         BackendUnavailable: the provider does not load here.
@@ -48,14 +48,14 @@ class OnnxRuntimeTensorRtBackend(OnnxRuntimeBackend):
             "trt_timing_cache_enable": "1",
             "trt_timing_cache_path": str(cache),
         }
-        # One shape is all that a job has: the batch is fixed and its tail is filled.
+        # A job has only one shape: the batch is fixed and its tail is padded.
         options |= {f"trt_profile_{end}_shapes": shapes for end in ("min", "opt", "max")}
         return "TensorrtExecutionProvider", options
 
     def _reason(self, error: Exception | None) -> str:
-        said = f" ({' '.join(str(error).split())})" if error else ""
+        reason = f" ({' '.join(str(error).split())})" if error else ""
         return (
-            f"device {self.device!r}: onnxruntime's TensorRT provider does not load here{said}; it needs "
+            f"device {self.device!r}: onnxruntime's TensorRT provider does not load here{reason}; it needs "
             "onnxruntime-gpu, an NVIDIA driver, and the CUDA, cuDNN and TensorRT 10 libraries of its release. "
             "Use --backend onnxruntime, with or without --device cpu"
         )

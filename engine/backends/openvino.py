@@ -1,8 +1,8 @@
-"""OpenVINO on the processor: a static batch, requests that run while the lane's thread draws latents and encodes.
+"""OpenVINO on the CPU: a static batch, and asynchronous requests that run while the worker draws latents and encodes.
 
-Every request computes on one thread, however many of them there are, so that neither the number of lanes nor that of
-processors can change how a matrix product is cut up. The graph says in which precision it is computed: nothing is
-lowered in passing, and what the runtime then chose is looked at before the first batch.
+Every request computes on one thread, however many there are, so that neither the number of execution streams nor that
+of processors can change how a matrix product is partitioned. The graph determines the precision: nothing is lowered
+implicitly, and the precisions that the runtime chose are checked before the first batch.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Graph
 
 _MATRIX_LAYERS = frozenset({"Convolution", "Deconvolution", "FullyConnected", "MatMul"})
-"""Where a generator's time goes, by the names of the runtime's CPU plugin."""
+"""The layers that take a generator's time, as the runtime's CPU plugin names them."""
 
 _RUNTIME_TYPES = {"bf16": ("bf16",), "fp16": ("f16",), "int8": ("i8", "u8")}
-"""Precision → what the runtime calls it."""
+"""Precision → its name in the runtime."""
 
-_IN_FLIGHT_BYTES, _LEAST_DEPTH, _MOST_DEPTH = 4 << 20, 4, 12
-"""Of a lane's samples, and its batches: while it encodes, on the same processors, several short ones are done."""
+_IN_FLIGHT_BYTES, _MIN_DEPTH, _MAX_DEPTH = 4 << 20, 4, 12
+"""In flight per execution stream, in samples and in batches: several short batches run while the worker encodes."""
 
 _IN_PLACE: tuple[Literal["C"], Literal["W"]] = ("C", "W")
-"""What an array must be for the runtime to read it where it is: contiguous, and writeable though nothing writes."""
+"""What the runtime requires of an array to read it in place: contiguous, and writeable although nothing writes."""
 
 
 class OpenVinoBackend:
@@ -45,8 +45,8 @@ class OpenVinoBackend:
         bundle: what to run.
         graph: its graph, in any precision that this processor has.
         device: ``cpu``.
-        batch: samples a call, at least 1.
-        streams: how many requests run at once; None for one a processor. Cannot change a pixel.
+        batch: samples per call, at least 1.
+        streams: how many requests run at once; None for one per processor. Does not affect values.
 
     Raises:
         BackendUnavailable: another device; or the runtime computes a matrix product in another precision than the
@@ -63,7 +63,7 @@ class OpenVinoBackend:
     ) -> None:
         if device != "cpu":
             raise BackendUnavailable(
-                f"device {device!r}: openvino runs on the processor here; use --device cpu, or --backend onnxruntime"
+                f"device {device!r}: openvino runs on the CPU here; use --device cpu, or --backend onnxruntime"
             )
         self.batch, self.precision = batch, graph.precision
         openvino = import_runtime(self.name)
@@ -82,7 +82,7 @@ class OpenVinoBackend:
             refuse_unpromised(dtype, shape, output, batch)
         _refuse_fallback(graph.precision, layers)
         batch_bytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in made)
-        self._depth = min(max(_LEAST_DEPTH, _IN_FLIGHT_BYTES // batch_bytes), _MOST_DEPTH)
+        self._depth = min(max(_MIN_DEPTH, _IN_FLIGHT_BYTES // batch_bytes), _MAX_DEPTH)
         self._kernels = dict(Counter(layer.kernel for layer in layers))
 
     @property
@@ -90,16 +90,16 @@ class OpenVinoBackend:
         """The kernels that compute the matrix products, by the runtime's names, and how many layers each has."""
         return self._kernels
 
-    def lane(self) -> OpenVinoLane:
-        """Open a lane with requests of its own; the compiled graph is shared."""
-        return OpenVinoLane(self._compiled, self._tensor, self._outputs, labelled=self._labelled, depth=self._depth)
+    def open_stream(self) -> OpenVinoStream:
+        """Open an execution stream with its own requests; the compiled graph is shared."""
+        return OpenVinoStream(self._compiled, self._tensor, self._outputs, labelled=self._labelled, depth=self._depth)
 
 
-class OpenVinoLane:
-    """Keeps some batches in flight, in one request more, so that collected values need no copy.
+class OpenVinoStream:
+    """Keeps some batches in flight, with one extra request so that collected values need no copy.
 
-    While the others run, one request's outputs are the arrays that :meth:`collect` returned last; they are written to
-    again by the submit after the next :meth:`collect`.
+    While the others run, one request's outputs are the arrays that :meth:`collect` returned last; they are overwritten
+    by the submit after the next :meth:`collect`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class OpenVinoLane:
 
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
         """Start the batch on the runtime's threads. It reads the arrays in place."""
-        assert len(self._in_flight) < self.depth, "more batches in flight than the lane has room for"
+        assert len(self._in_flight) < self.depth, "more batches in flight than the stream's depth"
         assert (labels_B is not None) is self._labelled, "labels go with a generator that has classes"
         request = self._idle.popleft()
         inputs: dict[str, NDArray[Any]] = {LATENTS_INPUT: np.require(latents_BZ, np.float32, _IN_PLACE)}
@@ -132,7 +132,7 @@ class OpenVinoLane:
         """Wait for the oldest batch; the arrays are its request's own outputs."""
         assert self._in_flight, "collect without submit"
         request, _ = self._in_flight.popleft()
-        self._idle.append(request)  # behind the one that is idle now, whose array was the one before
+        self._idle.append(request)  # after the idle one, whose array was returned before this one
         try:
             request.wait()
         except RuntimeError as error:
@@ -140,12 +140,12 @@ class OpenVinoLane:
         return {name: request.get_tensor(tensor).data for name, tensor in self._outputs}
 
     def cancel(self) -> None:
-        """Cancel what is in flight. The runtime notices it between layers, and not inside a loop."""
+        """Cancel what is in flight. The runtime checks for it between layers, but not inside a loop."""
         for request in (*(request for request, _ in self._in_flight), *self._idle):
             request.cancel()  # the one that is being waited for is among the idle ones
 
     def close(self) -> None:
-        """Cancel what is in flight, wait until the runtime has let go of its arrays, and drop the requests."""
+        """Cancel what is in flight, wait until the runtime has released its arrays, and drop the requests."""
         for request, _ in self._in_flight:
             request.cancel()
         for request, _ in self._in_flight:
@@ -166,9 +166,9 @@ class _Layer(NamedTuple):
 def shared_core() -> Any:
     """Return the process's one ``openvino.Core``, which lives until the process ends.
 
-    Each Core gives its thread a stack for signal handlers, and puts the one before it back when it goes. Of two Cores,
-    the second puts back the stack that the first has freed by then, and the next Ctrl-C is a segmentation fault (seen
-    with 2026.4.1).
+    Each Core installs a stack for signal handlers on its thread, and restores the previous one when it is destroyed. Of
+    two Cores, the second restores the stack that the first has already freed, and the next Ctrl-C is a segmentation
+    fault (seen with 2026.4.1).
 
     Raises:
         BackendUnavailable: openvino cannot be imported.
@@ -199,16 +199,16 @@ def _compile(bundle: Bundle, graph: Graph, batch: int, streams: int) -> Any:
         model,
         "CPU",
         {
-            "INFERENCE_PRECISION_HINT": "f32",  # an fp32 graph stays that; one in bf16 has its types and keeps them
+            "INFERENCE_PRECISION_HINT": "f32",  # fp32 graphs stay fp32; one in bf16 declares its own types
             "NUM_STREAMS": streams,
             "INFERENCE_NUM_THREADS": streams,
-            "ENABLE_CPU_PINNING": False,  # lanes, encoders and other jobs share these processors
+            "ENABLE_CPU_PINNING": False,  # streams, encoders and other jobs share these processors
         },
     )
 
 
 def _matrix_layers(compiled: Any) -> Iterator[_Layer]:
-    """Yield what the runtime chose for each layer that is a matrix product or a convolution."""
+    """Yield the kernel and precision that the runtime chose for each matrix product and convolution."""
     for node in compiled.get_runtime_model().get_ordered_ops():
         info = node.get_rt_info()
         if info["layerType"].astype(str) in _MATRIX_LAYERS:
@@ -220,12 +220,12 @@ def _matrix_layers(compiled: Any) -> Iterator[_Layer]:
 
 
 def _refuse_fallback(precision: str, layers: list[_Layer]) -> None:
-    """Raise BackendUnavailable if a graph of low precision is not computed in it."""
+    """Raise BackendUnavailable if a low-precision graph is not computed in its precision."""
     if precision == "fp32":
         return
     wanted = _RUNTIME_TYPES.get(precision, ())
     others = [layer for layer in layers if layer.precision not in wanted]
-    # A quantised graph keeps some layers as they were on purpose; one in bf16 or fp16 is wholly so.
+    # A quantised graph keeps some layers unquantised on purpose; one in bf16 or fp16 is entirely so.
     if not others or (precision == "int8" and len(others) < len(layers)):
         return
     named = ", ".join(f"{layer.name} ({layer.kernel}, {layer.precision})" for layer in others[:3])

@@ -1,9 +1,9 @@
-"""TensorRT and TensorRT-RTX: an engine on a GPU, its latents drawn there, samples copied back behind its work.
+"""TensorRT and TensorRT-RTX: an engine on a GPU, latents drawn there, samples copied while the next batch computes.
 
-A lane has four slots. Three may be in flight, and the pixels that were collected last are the fourth's. A slot is an
-execution context with its buffers, and a CUDA graph of all that a batch is: its parameters copied to the GPU, its
-latents drawn, the engine run. The copy of the pixels to pinned memory waits for that on a stream of its own, so that
-the next batch computes meanwhile.
+An execution stream has four slots. Up to three are in flight, and the fourth holds the values that were collected last.
+A slot is an execution context with its buffers, and a CUDA graph of a whole batch: copy its parameters to the GPU, draw
+its latents, run the engine. The copy to pinned memory waits for that on a second CUDA stream, so that the next batch
+computes meanwhile.
 
 Written against the bindings of TensorRT 10.13, 11.4 and RTX 1.7 and those of cuda-core, and run only with stand-ins for
 both: unmeasured on a GPU.
@@ -24,7 +24,7 @@ from gen_engine.engine.backends import cuda, import_runtime
 from gen_engine.engine.backends.contract import Values, refuse_unpromised
 from gen_engine.engine.backends.cuda_inputs import DeviceInputs, DeviceLatents, pinned_array
 from gen_engine.engine.backends.tensorrt_engine import find_engine
-from gen_engine.engine.backends.tensorrt_log import logger_of, name_of, said
+from gen_engine.engine.backends.tensorrt_log import logger_of, name_of, with_log
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle, OutputSpec
 
@@ -40,9 +40,9 @@ class TensorRtBackend:
         bundle: what to run.
         graph: a graph that ``gen-engine compile --target tensorrt`` made.
         device: ``cuda`` or ``cuda:N``.
-        batch: samples a call, at least 1.
+        batch: samples per call, at least 1.
         build: whether an engine may be built here if the bundle and the cache have none for this GPU and version.
-        note: hears why one is built.
+        on_message: called with the reason when one is built.
 
     Raises:
         BackendUnavailable: a library, the driver, the GPU or an engine for it is not here; says which, and what to do.
@@ -60,38 +60,38 @@ class TensorRtBackend:
         device: str = "cuda",
         batch: int,
         build: bool = True,
-        note: Callable[[str], None] = lambda _: None,
+        on_message: Callable[[str], None] = lambda _: None,
     ) -> None:
         ordinal = cuda.cuda_ordinal("cuda:0" if device == "cuda" else device, self.name, others="")
         self.device, self.batch, self.precision = f"cuda:{ordinal}", batch, graph.precision
         trt, gpu, core = import_runtime(self.name), cuda.gpu(ordinal), cuda.cuda_core()
         self.version = str(trt.__version__)
-        found = find_engine(self.name, bundle, graph, batch=batch, trt=trt, gpu=gpu, build=build, note=note)
-        self.engine = found.record.plan_sha256
+        built = find_engine(self.name, bundle, graph, batch=batch, trt=trt, gpu=gpu, build=build, on_message=on_message)
+        self.engine = built.record.plan_sha256
         log = logger_of(trt)
         log.take()
         with cuda.runtime_errors(f"{self.name} cannot open the engine on {self.device}"):
             core.Device(ordinal).set_current()
             self._runtime = trt.Runtime(log.sink)  # an engine may outlive neither it nor the logger
-            opened = self._runtime.deserialize_cuda_engine(found.plan)
+            opened = self._runtime.deserialize_cuda_engine(built.plan)
         if opened is None:
-            raise BackendError(said(f"{name_of(trt)} did not open its engine on {gpu.name}", log))
+            raise BackendError(with_log(f"{name_of(trt)} did not open its engine on {gpu.name}", log))
         _refuse_other_tensors(trt, opened, bundle)
         self._opened = _Opened(trt, core, opened, bundle, ordinal, batch, gpu.architecture)
 
-    def lane(self) -> TensorRtLane:
-        """Open a lane with contexts, buffers and streams of its own; lanes share the engine."""
-        return TensorRtLane(self._opened)
+    def open_stream(self) -> TensorRtStream:
+        """Open an execution stream with its own contexts, buffers and CUDA streams; all share the engine."""
+        return TensorRtStream(self._opened)
 
 
 class TensorRtRtxBackend(TensorRtBackend):
-    """The same by TensorRT-RTX, for consumer GPUs. Unmeasured: it was not run on a GPU."""
+    """The same with TensorRT-RTX, for consumer GPUs. Unmeasured: it was not run on a GPU."""
 
     name = "tensorrt-rtx"
 
 
 class _Opened(NamedTuple):
-    """What the lanes of a backend share."""
+    """What the execution streams of a backend share."""
 
     trt: Any
     core: Any
@@ -102,11 +102,10 @@ class _Opened(NamedTuple):
     architecture: str
 
 
-class TensorRtLane:
+class TensorRtStream:
     """Keeps three batches in flight in four slots, so that collected values need no copy.
 
-    The arrays that :meth:`collect` returned last are pinned memory of a slot that the second submit after it uses
-    again.
+    The arrays that :meth:`collect` returned last are pinned memory of a slot that the second submit after it reuses.
     """
 
     depth = 3
@@ -114,11 +113,11 @@ class TensorRtLane:
     def __init__(self, opened: _Opened) -> None:
         self._opened, self._thread = opened, -1
         self._drawn: DeviceLatents | None = None
-        with self._errors("cannot prepare a lane"):
+        with self._errors("cannot prepare an execution stream"):
             device = opened.core.Device(opened.ordinal)
             self._compute, self._copies = device.create_stream(), device.create_stream()
             self._idle = deque(_Slot(opened, device, self._compute) for _ in range(self.depth + 1))
-            # Slots compute one after the other, on one stream, so they work in the same scratch memory.
+            # Slots compute one after the other, on one CUDA stream, so they share scratch memory.
             self._scratch = _memory(opened, max(slot.scratch_bytes for slot in self._idle), self._compute)
             for slot in self._idle:
                 slot.work_in(self._scratch)
@@ -144,7 +143,7 @@ class TensorRtLane:
         """Wait for the oldest batch; the arrays are its slot's own memory."""
         assert self._in_flight, "collect without submit"
         slot = self._in_flight.popleft()
-        self._idle.append(slot)  # behind the one that is idle now, whose array was the one before
+        self._idle.append(slot)  # after the idle one, whose array was returned before this one
         with self._errors("failed while it ran a batch"):
             slot.copied.sync()
         return slot.values
@@ -166,7 +165,7 @@ class TensorRtLane:
                 self._drawn.close()
 
     def _next_slot(self) -> _Slot:
-        assert len(self._in_flight) < self.depth, "more batches in flight than the lane has room for"
+        assert len(self._in_flight) < self.depth, "more batches in flight than the stream's depth"
         return self._idle[0]
 
     def _start(self, slot: _Slot, drawn: DeviceLatents | None) -> None:
@@ -183,7 +182,7 @@ class TensorRtLane:
         self._in_flight.append(self._idle.popleft())
 
     def _draw_by(self, latents: Latents) -> None:
-        """Put the table of these latents on the GPU; graphs that draw others are of no more use."""
+        """Put the table of these latents on the GPU; graphs that draw others are dropped."""
         self._compute.sync()
         for slot in (*self._idle, *self._in_flight):
             slot.graphs.pop(True, None)
@@ -204,7 +203,7 @@ class TensorRtLane:
 
 
 class _Output(NamedTuple):
-    """Where a batch of one field is made, and where it is copied to."""
+    """The device memory of one field's batch, and the pinned memory that it is copied to."""
 
     spec: OutputSpec
     device: Any
@@ -222,14 +221,14 @@ class _Output(NamedTuple):
 
 
 class _Slot:
-    """One batch at a time: a context, and buffers at addresses that its graphs know."""
+    """One batch at a time: a context, and buffers at the addresses that its graphs captured."""
 
     def __init__(self, opened: _Opened, device: Any, stream: Any) -> None:
         self._opened = opened
         self.inputs = DeviceInputs(opened.core, opened.ordinal, stream, opened.bundle, opened.batch)
         self.outputs = [_Output.of(opened, output, stream) for output in opened.bundle.outputs]
         self.values: Values = {output.spec.name: output.array for output in self.outputs}
-        blocking = opened.core.EventOptions(blocking_sync=True)  # a thread that waits leaves its processor to encoders
+        blocking = opened.core.EventOptions(blocking_sync=True)  # a waiting thread yields its CPU to encoders
         self.computed, self.copied = device.create_event(), device.create_event(blocking)
         self.graphs: dict[bool, Any] = {}
         """By whether the latents are drawn on the GPU."""
@@ -268,7 +267,7 @@ class _Slot:
         self.inputs.close()
         for output in self.outputs:
             output.device.close()
-        # What was collected last may still be referred to: its pinned memory goes with the last view of it.
+        # Arrays collected last may still be in use: their pinned memory is freed with the last view of it.
 
     def _enqueue(self, stream: Any, drawn: DeviceLatents | None) -> None:
         self.inputs.enqueue(stream, drawn)
@@ -302,7 +301,7 @@ class _Slot:
 
     def _said(self, what: str) -> str:
         trt = self._opened.trt
-        return said(f"{name_of(trt)} {what}", logger_of(trt))
+        return with_log(f"{name_of(trt)} {what}", logger_of(trt))
 
 
 def _memory(opened: _Opened, size: int, stream: Any) -> Any:
@@ -310,7 +309,7 @@ def _memory(opened: _Opened, size: int, stream: Any) -> Any:
 
 
 _TYPES = {"float32": "FLOAT", "uint8": "UINT8", "bool": "BOOL", "int8": "INT8", "int32": "INT32", "int64": "INT64"}
-"""dtype of an output → the runtime's name of it."""
+"""dtype of an output → its name in the runtime."""
 
 
 def _refuse_other_tensors(trt: Any, engine: Any, bundle: Bundle) -> None:
@@ -326,9 +325,9 @@ def _refuse_other_tensors(trt: Any, engine: Any, bundle: Bundle) -> None:
             )
         wanted[output.tensor] = (trt.TensorIOMode.OUTPUT, getattr(trt.DataType, _TYPES[output.dtype]))
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    found = {name: (engine.get_tensor_mode(name), engine.get_tensor_dtype(name)) for name in names}
-    if found != wanted:
-        shown = ", ".join(f"{name} {mode} {kind}" for name, (mode, kind) in sorted(found.items()))
+    actual = {name: (engine.get_tensor_mode(name), engine.get_tensor_dtype(name)) for name in names}
+    if actual != wanted:
+        shown = ", ".join(f"{name} {mode} {kind}" for name, (mode, kind) in sorted(actual.items()))
         raise BackendError(
             f"the engine has {shown}, and a generator of bundle {bundle.path} has {', '.join(sorted(wanted))}; "
             "compile the bundle again"

@@ -1,9 +1,9 @@
-"""TensorRT engines: built from a typed ONNX graph, with a record of all that decides whether one is valid somewhere.
+"""TensorRT engines: built from a typed ONNX graph, with a record of everything that decides where one is valid.
 
-Precision lives in the graph, the one way that TensorRT 10.13, 11 and RTX all know. The graphs are made by
-``gen_engine.export``; building needs nothing but TensorRT, so that an engine can be built again where it is used.
+Precision is part of the graph, the one way that TensorRT 10.13, 11 and RTX all support. The graphs are made by
+``gen_engine.export``; building needs nothing but TensorRT, so that an engine can be rebuilt where it is used.
 
-Engines were built by TensorRT-RTX without a GPU; none was run on one by this project yet.
+Engines were built by TensorRT-RTX without a GPU; none has been run on one by this project yet.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from gen_engine.engine.backends.cache import cache_directory
 from gen_engine.engine.backends.cuda import Gpu
-from gen_engine.engine.backends.tensorrt_log import EngineLogger, is_rtx, logger_of, name_of, said
+from gen_engine.engine.backends.tensorrt_log import EngineLogger, is_rtx, logger_of, name_of, with_log
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.base.durable import replace_file
 from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
 HARDWARE = {"none": "NONE", "ampere+": "AMPERE_PLUS", "same-cc": "SAME_COMPUTE_CAPABILITY"}
-"""How far an engine may travel → the member of HardwareCompatibilityLevel."""
+"""Hardware compatibility of an engine → the member of HardwareCompatibilityLevel."""
 
 PLAN, RECORD = "engine.plan", "engine.json"
 RECORD_SCHEMA = 1
@@ -44,11 +44,11 @@ class BuildOptions:
     """How to build.
 
     Raises:
-        RequestError: the options do not go together.
+        RequestError: the options contradict each other.
     """
 
     precision: str = "fp32"
-    """That of the graph; ``tf32`` is an fp32 graph whose products may be rounded to ten bits of mantissa."""
+    """The graph's; ``tf32`` is an fp32 graph whose products may be rounded to ten bits of mantissa."""
 
     min_batch: int = 1
     opt_batch: int = 64
@@ -58,10 +58,10 @@ class BuildOptions:
     """0 to 5; None for TensorRT's own default."""
 
     hardware_compatibility: str = "none"
-    """One of :data:`HARDWARE`: engines that travel are slower."""
+    """One of :data:`HARDWARE`: portable engines are slower."""
 
     workspace_bytes: int | None = None
-    """Most scratch memory; None for no limit but the GPU's."""
+    """Limit of the scratch memory in bytes; None for the GPU's."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -81,7 +81,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineRecord:
-    """All that decides whether an engine is valid somewhere."""
+    """Everything that decides where an engine is valid."""
 
     onnx_sha256: str
     plan_sha256: str
@@ -107,7 +107,7 @@ class EngineRecord:
 
         Raises:
             DocumentError: a field is missing, unknown or not of its type.
-            RequestError: the options do not go together.
+            RequestError: the options contradict each other.
         """
         with Fields(value, where) as fields:
             fields.take("schema", integer(RECORD_SCHEMA, RECORD_SCHEMA))
@@ -153,12 +153,12 @@ def _read_options(value: Any, where: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltEngine:
-    """An engine and its papers."""
+    """An engine and its record."""
 
     plan: bytes = field(repr=False)
     record: EngineRecord
     messages: tuple[str, ...]
-    """What TensorRT said of it, warnings and worse."""
+    """TensorRT's messages about it, warnings and errors."""
 
 
 def build_engine(
@@ -196,7 +196,7 @@ def build_engine(
         config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise EngineBuildError(said(f"{name_of(trt)} built no engine", log))
+        raise EngineBuildError(with_log(f"{name_of(trt)} built no engine", log))
     data = bytes(plan)
     if cache is not None:
         _keep_timings(config, cache)
@@ -214,9 +214,9 @@ def build_engine(
 
 
 def stale_reasons(record: EngineRecord, *, onnx_sha256: str, trt: ModuleType, gpu: Gpu | None) -> list[str]:
-    """Return why an engine cannot be used here, a sentence each; none: it can.
+    """Return the reasons why an engine cannot be used here, a sentence each; empty if it can.
 
-    There is no call that tells: an engine of another version or GPU deserialises to None, or is run slowly.
+    No call reports them: an engine of another version or GPU deserialises to None, or runs slowly.
     """
     reasons = []
     if record.onnx_sha256 != onnx_sha256:
@@ -245,39 +245,41 @@ def read_or_build(
     *,
     trt: ModuleType,
     gpu: Gpu | None = None,
-    note: Callable[[str], None],
+    on_message: Callable[[str], None],
     timing_cache: Path | None = None,
 ) -> BuiltEngine:
-    """Return the directory's engine if it is valid here, or build it anew there and say why.
+    """Return the directory's engine if it is valid here, or rebuild it there and report why.
 
     Raises:
         EngineBuildError: as :func:`build_engine`.
         OSError: the directory cannot be written.
     """
-    found, reasons = _read(directory, options)
-    if found is not None:
-        reasons = stale_reasons(found.record, onnx_sha256=sha256_bytes(model), trt=trt, gpu=gpu)
+    stored, reasons = _read(directory, options)
+    if stored is not None:
+        reasons = stale_reasons(stored.record, onnx_sha256=sha256_bytes(model), trt=trt, gpu=gpu)
         if not reasons:
-            return found
+            return stored
     if reasons:
-        note(f"the engine in {directory} is built again: {'; '.join(reasons)}")
+        on_message(f"the engine in {directory} is built again: {'; '.join(reasons)}")
     built = build_engine(model, options, trt=trt, gpu=gpu, timing_cache=timing_cache)
     directory.mkdir(parents=True, exist_ok=True)
     replace_file(directory / PLAN, built.plan, directory)
-    replace_file(directory / RECORD, built.record.to_json(), directory)  # last: without it the plan is not used
+    replace_file(
+        directory / RECORD, built.record.to_json(), directory
+    )  # last: without its record an engine is not used
     return built
 
 
 def _read(directory: Path, options: BuildOptions) -> tuple[BuiltEngine | None, list[str]]:
-    """Return the stored engine, or why there is none that could be used; nothing at all is no reason."""
+    """Return the stored engine, or the reasons why it is unusable; no reasons if none is stored."""
     try:
         plan, record = read_bounded(directory / PLAN, MODEL), read_bounded(directory / RECORD, DOCUMENT)
     except FileNotFoundError:
         return None, []
-    found, reasons = _parse_record(plan, record)
-    if found is not None and dict(found.record.options) != dataclasses.asdict(options):
+    stored, reasons = _parse_record(plan, record)
+    if stored is not None and dict(stored.record.options) != dataclasses.asdict(options):
         return None, ["it was built with other options"]
-    return found, reasons
+    return stored, reasons
 
 
 def _parse_record(plan: bytes, data: bytes) -> tuple[BuiltEngine | None, list[str]]:
@@ -302,7 +304,7 @@ def _parse(trt: ModuleType, builder: Any, model: bytes, log: EngineLogger) -> An
     if not parser.parse(model):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         refused = "; ".join(f"{e.node_name() or 'graph'}: {e.desc()}" for e in errors)
-        raise EngineBuildError(said(f"{name_of(trt)} refused the graph: {refused}", log))
+        raise EngineBuildError(with_log(f"{name_of(trt)} refused the graph: {refused}", log))
     return network
 
 
@@ -319,7 +321,7 @@ def _configure(trt: ModuleType, builder: Any, options: BuildOptions, log: Engine
         config.hardware_compatibility_level = level
         if config.hardware_compatibility_level != level:
             raise EngineBuildError(
-                said(f"{name_of(trt)} did not take hardware compatibility {options.hardware_compatibility}", log)
+                with_log(f"{name_of(trt)} did not take hardware compatibility {options.hardware_compatibility}", log)
             )
     if options.workspace_bytes is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
@@ -329,7 +331,7 @@ def _configure(trt: ModuleType, builder: Any, options: BuildOptions, log: Engine
 def _add_profile(builder: Any, config: Any, network: Any, options: BuildOptions, log: EngineLogger) -> None:
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     if LATENTS_INPUT not in [tensor.name for tensor in inputs]:
-        # A profile of an input that is not there is accepted, and the build then returns nothing.
+        # A profile for an input that does not exist is accepted, and the build then returns nothing.
         raise EngineBuildError(f"the graph has no input {LATENTS_INPUT!r}, but {', '.join(t.name for t in inputs)}")
     profile = builder.create_optimization_profile()
     for tensor in inputs:
@@ -337,7 +339,7 @@ def _add_profile(builder: Any, config: Any, network: Any, options: BuildOptions,
         batches = (options.min_batch, options.opt_batch, options.max_batch)
         profile.set_shape(tensor.name, *((batch, *rest) for batch in batches))
     if config.add_optimization_profile(profile) < 0:
-        raise EngineBuildError(said(f"the profile of batches {batches} was refused", log))
+        raise EngineBuildError(with_log(f"the profile of batches {batches} was refused", log))
 
 
 def _tensors(network: Any) -> dict[str, dict[str, Any]]:
@@ -350,22 +352,22 @@ def _tensors(network: Any) -> dict[str, dict[str, Any]]:
 
 
 def _inspect(trt: ModuleType, plan: bytes, log: EngineLogger, gpu: Gpu | None) -> str:
-    """Say what the layers are computed in. Without a GPU an engine cannot be opened, so nothing is claimed."""
+    """Return the precisions that the layers compute in, which takes a GPU: without one an engine cannot be opened."""
     if gpu is None:
         return "not inspected: built without a GPU"
     engine = trt.Runtime(log.sink).deserialize_cuda_engine(plan)
     if engine is None:
-        told = said(f"{name_of(trt)} cannot open the engine that it just built on {gpu.name}", log)
-        if _UNSERVED in told:  # TensorRT-RTX builds for the GPUs it knows, whichever is here
-            raise BackendUnavailable(f"{told}. Use --target tensorrt, or --target onnxruntime --device cuda")
-        raise EngineBuildError(told)
+        message = with_log(f"{name_of(trt)} cannot open the engine that it just built on {gpu.name}", log)
+        if _UNSERVED in message:  # TensorRT-RTX builds for the GPUs it supports, whichever is present
+            raise BackendUnavailable(f"{message}. Use --target tensorrt, or --target onnxruntime --device cuda")
+        raise EngineBuildError(message)
     text = str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.ONELINE))
     kinds = sorted(set(re.findall(r"\b(?:Float|Half|BFloat16|Int8|FP8|TF32)\b", text, re.IGNORECASE)))
     return ", ".join(kinds) or "the inspector names no types"
 
 
 _UNSERVED = "does not support this compute capability"
-"""What TensorRT-RTX says of data-centre GPUs such as the H100, when an engine is opened and not before."""
+"""TensorRT-RTX's message for data-centre GPUs such as the H100, when an engine is opened and not before."""
 
 
 def _cache_file(directory: Path, trt: ModuleType, gpu: Gpu | None) -> Path:
@@ -374,10 +376,10 @@ def _cache_file(directory: Path, trt: ModuleType, gpu: Gpu | None) -> Path:
 
 
 def _load_timings(config: Any, path: Path, log: EngineLogger) -> None:
-    """Use the cache that is there. Of a damaged one TensorRT makes an empty one; what it says of it is passed on."""
+    """Load the timing cache. TensorRT replaces a damaged one with an empty one; its message is passed on."""
     data = read_bounded(path, MODEL) if path.is_file() else b""
     if not config.set_timing_cache(config.create_timing_cache(data), ignore_mismatch=False):
-        log.note(f"the timing cache {path.name} does not belong to this machine and was left out")
+        log.add(f"the timing cache {path.name} does not belong to this machine and was left out")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
@@ -388,7 +390,7 @@ def _keep_timings(config: Any, path: Path) -> None:
         replace_file(path, bytes(cache.serialize()), path.parent)
 
 
-def _monitor(trt: ModuleType, heard: Callable[[str, int, int], None]) -> Any:
+def _monitor(trt: ModuleType, on_progress: Callable[[str, int, int], None]) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
@@ -398,7 +400,7 @@ def _monitor(trt: ModuleType, heard: Callable[[str, int, int], None]) -> Any:
             self._steps[name] = steps
 
         def step_complete(self, name: str, step: int) -> bool:
-            heard(name, step + 1, self._steps.get(name, 0))
+            on_progress(name, step + 1, self._steps.get(name, 0))
             return True  # go on
 
         def phase_finish(self, name: str) -> None:
@@ -416,12 +418,12 @@ def find_engine(
     trt: ModuleType,
     gpu: Gpu,
     build: bool,
-    note: Callable[[str], None],
+    on_message: Callable[[str], None],
 ) -> BuiltEngine:
-    """Return an engine of the graph that is valid on this GPU: the bundle's, or that of the cache, built if need be.
+    """Return an engine of the graph that is valid on this GPU: the bundle's, or that of the cache, built if necessary.
 
     Raises:
-        BackendUnavailable: there is none and none may be built, or the graph is none that was made for engines.
+        BackendUnavailable: there is none and none may be built, or the graph was not made for engines.
         EngineBuildError: as :func:`build_engine`.
     """
     if graph.origin != f"{backend}-{graph.precision}":
@@ -438,12 +440,12 @@ def find_engine(
         lambda: _read(directory, options),
     )
     for source in sources:
-        found, why_not = source()
-        if found is not None:
-            why_not = stale_reasons(found.record, onnx_sha256=graph.sha256, trt=trt, gpu=gpu)
-            why_not += _other_batches(found.record, batch)
+        stored, why_not = source()
+        if stored is not None:
+            why_not = stale_reasons(stored.record, onnx_sha256=graph.sha256, trt=trt, gpu=gpu)
+            why_not += _other_batches(stored.record, batch)
             if not why_not:
-                return found
+                return stored
         reasons += why_not
     why = (
         f"no engine of variant {graph.origin} for {gpu.name} and {name_of(trt)} at batch {batch} ({'; '.join(reasons)})"
@@ -453,12 +455,14 @@ def find_engine(
             f"{why}; leave --no-build out to build one here, or compile the bundle here: "
             f"'gen-engine compile {bundle.path} --target {backend}'"
         )
-    note(f"{why}: building one from its graph, which takes minutes, into {directory}")
-    return read_or_build(directory, graph.onnx, options, trt=trt, gpu=gpu, note=note, timing_cache=directory.parent)
+    on_message(f"{why}: building one from its graph, which takes minutes, into {directory}")
+    return read_or_build(
+        directory, graph.onnx, options, trt=trt, gpu=gpu, on_message=on_message, timing_cache=directory.parent
+    )
 
 
 def _in_bundle(bundle: Bundle, graph: Graph) -> tuple[BuiltEngine | None, list[str]]:
-    """Return the engine that was compiled with a variant, or why there is none that could be used."""
+    """Return the engine that was compiled with a variant, or the reasons why there is no usable one."""
     plan, record = (f"variants/{graph.origin}/{name}" for name in (PLAN, RECORD))
     if plan not in bundle.files or record not in bundle.files:
         return None, ["the bundle holds none"]
@@ -466,5 +470,5 @@ def _in_bundle(bundle: Bundle, graph: Graph) -> tuple[BuiltEngine | None, list[s
 
 
 def _other_batches(record: EngineRecord, batch: int) -> list[str]:
-    least, most = record.options["min_batch"], record.options["max_batch"]
-    return [] if least <= batch <= most else [f"it runs batches of {least} to {most}, and not {batch}"]
+    smallest, largest = record.options["min_batch"], record.options["max_batch"]
+    return [] if smallest <= batch <= largest else [f"it runs batches of {smallest} to {largest}, not {batch}"]

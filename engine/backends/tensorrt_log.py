@@ -1,7 +1,7 @@
-"""TensorRT's bindings, and what they say: the same for TensorRT 10.13 and newer, 11, and TensorRT-RTX.
+"""TensorRT's bindings and their log: the same for TensorRT 10.13 and newer, 11, and TensorRT-RTX.
 
-Much of the API is silent when it fails: it returns None, -1 or False, and the reason went to a logger. So there is one
-logger a process, which keeps what it hears, and each error carries that.
+Much of the API fails silently: it returns None, -1 or False, and the reason goes to a logger. So there is one logger
+per process, which keeps its messages, and each error carries them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any
 
 
 class EngineLogger:
-    """Keeps what TensorRT says. One a module and process: a second one that is handed over is ignored by it."""
+    """Keeps TensorRT's messages. One per module and process: TensorRT ignores a second one."""
 
     def __init__(self, trt: ModuleType) -> None:
         self._lock, self._messages = threading.Lock(), list[str]()
-        keep = self.note
+        keep = self.add
         quiet = {trt.ILogger.Severity.INFO, trt.ILogger.Severity.VERBOSE}
 
         class Sink(trt.ILogger):  # type: ignore[name-defined,misc]
@@ -28,18 +28,18 @@ class EngineLogger:
                     keep(message)
 
         self.sink = Sink()
-        """What is handed to TensorRT."""
+        """The logger object to pass to TensorRT."""
 
-    def note(self, message: str) -> None:
+    def add(self, message: str) -> None:
         """Keep a message. Called from TensorRT's threads."""
         with self._lock:
             self._messages.append(" ".join(message.split()))
 
     def take(self) -> tuple[str, ...]:
-        """Return what was said since the last call."""
+        """Return the messages since the last call."""
         with self._lock:
-            said, self._messages[:] = tuple(self._messages), []
-        return said
+            messages, self._messages[:] = tuple(self._messages), []
+        return messages
 
 
 _LOGGERS: dict[str, EngineLogger] = {}
@@ -52,9 +52,9 @@ def logger_of(trt: ModuleType) -> EngineLogger:
     return _LOGGERS[trt.__name__]
 
 
-def said(what: str, log: EngineLogger) -> str:
-    """Return ``what`` went wrong with all that was said since the log was last taken."""
-    return f"{what}. It said: {' | '.join(log.take()) or 'nothing'}"
+def with_log(what: str, log: EngineLogger) -> str:
+    """Return ``what`` went wrong, with the messages since the log was last taken."""
+    return f"{what}. Its log: {' | '.join(log.take()) or 'empty'}"
 
 
 def name_of(trt: ModuleType) -> str:
@@ -63,5 +63,5 @@ def name_of(trt: ModuleType) -> str:
 
 
 def is_rtx(trt: ModuleType) -> bool:
-    """Return whether these are TensorRT-RTX's, which finishes its kernels on the GPU that it finds."""
+    """Return whether these are TensorRT-RTX's, which finishes compiling its kernels on the GPU that runs them."""
     return trt.__name__ == "tensorrt_rtx"

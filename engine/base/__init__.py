@@ -1,1 +1,1 @@
-"""What every other package stands on: digests, durable writes, the processor. Imports no other package."""
+"""The foundation of all other packages: digests, durable writes, the processor. Imports no other package."""

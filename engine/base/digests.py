@@ -1,7 +1,7 @@
-"""Digests, and the one JSON form that documents are taken over.
+"""Digests, and the canonical JSON form that they are computed over.
 
 Documents and the files of a bundle are identified by SHA-256, which every tool supports; files of a dataset by BLAKE3,
-which is as hard to fool and four times as fast: SHA-256 costs as much as a small generator does.
+which is as collision-resistant and four times as fast: SHA-256 costs as much as a small generator does.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _BLOCK = 1 << 20
 
 
 def canonical_json(document: Any) -> bytes:
-    """Return the one byte form of a JSON document: sorted keys, two-space indent, UTF-8, a final newline.
+    """Return the canonical bytes of a JSON document: sorted keys, two-space indent, UTF-8, a final newline.
 
     Raises:
-        ValueError: it holds NaN or an infinity, which JSON has no form for.
+        ValueError: it holds NaN or an infinity, which JSON cannot represent.
     """
     text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
@@ -46,7 +46,7 @@ def sha256_file(path: Path) -> str:
 
 
 def _hash(digest: Any, file: Any) -> str:
-    """Return the digest of what is left of an open binary file in hexadecimal, reading a mebibyte at a time."""
+    """Return the digest of the rest of an open binary file in hexadecimal, reading a mebibyte at a time."""
     while block := file.read(_BLOCK):
         digest.update(block)
     return str(digest.hexdigest())
@@ -59,7 +59,7 @@ def blake3_file(path: Path) -> str:
 
 
 def blake3_stream(file: Any) -> str:
-    """Return the BLAKE3 of what is left of an open binary file in hexadecimal."""
+    """Return the BLAKE3 of the rest of an open binary file in hexadecimal."""
     return _hash(blake3(), file)
 
 
@@ -85,12 +85,12 @@ def unseal(data: bytes, where: str = "", *, schema: int | None = None, older: st
 
     Args:
         data: the document.
-        where: what messages call it.
-        schema: what has to stand under ``schema``. Looked at first: another schema may be sealed in another way.
+        where: its name in messages.
+        schema: the required value of ``schema``. Checked first: another schema may be sealed in another way.
         older: the fix for a document of an older schema.
 
     Raises:
-        DocumentError: it is not a JSON object, of another schema, or not byte for byte what was sealed.
+        DocumentError: it is not a JSON object, of another schema, or differs from what was sealed.
     """
     document = parse_json(data, where)
     if not isinstance(document, dict):

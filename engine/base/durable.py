@@ -26,7 +26,7 @@ def write_file(path: Path, data: bytes) -> None:
     """Write and fsync a new file. Its name is durable once the directory is fsynced too.
 
     Raises:
-        FileExistsError: something has this name, be it a link that leads nowhere.
+        FileExistsError: the name is taken, even by a dangling link.
     """
     with path.open("xb") as file:
         file.write(data)
@@ -35,12 +35,12 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def temporary_name(name: str) -> str:
-    """Return a name for a file under construction that no other attempt at it has."""
+    """Return a unique name for a file under construction."""
     return f"{name}.{os.urandom(6).hex()}.tmp"
 
 
 def replace_file(path: Path, data: bytes, scratch: Path) -> None:
-    """Put ``data`` at ``path`` whole or not at all, durably, by way of a new file in ``scratch``."""
+    """Write ``data`` to ``path`` atomically and durably, through a new file in ``scratch``."""
     temporary = scratch / temporary_name(path.name)
     try:
         write_file(temporary, data)
@@ -53,7 +53,7 @@ def replace_file(path: Path, data: bytes, scratch: Path) -> None:
 
 
 def open_in_place(path: Path, flags: int) -> int:
-    """Open a file that is written where it is, such as a lock or a journal, and return its descriptor.
+    """Open a file that is written in place, such as a lock or a journal, and return its descriptor.
 
     Args:
         path: the file.
@@ -84,9 +84,9 @@ def _check_single(path: Path, found: os.stat_result) -> None:
 
 
 def begin_writing(descriptor: int, offset: int, size: int) -> None:
-    """Have the disk begin with these bytes, without waiting for it, so that a later fsync finds little to do.
+    """Start writeback of these bytes without waiting for it, so that a later fsync has little to do.
 
-    Only speed: where the system has no such call, nothing happens, and no error is one.
+    An optimisation only: where the system has no such call, nothing happens, and errors are ignored.
     """
     if sys.platform == "linux" and (call := _sync_file_range()) is not None:
         call(descriptor, offset, size, _SYNC_FILE_RANGE_WRITE)
@@ -94,7 +94,7 @@ def begin_writing(descriptor: int, offset: int, size: int) -> None:
 
 @lru_cache(maxsize=1)
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
-    import ctypes  # here: small jobs need it not
+    import ctypes  # here: small jobs do not need it
 
     call = getattr(ctypes.CDLL(None), "sync_file_range", None)
     if call is not None:
@@ -107,9 +107,9 @@ _SYNC_FILE_RANGE_WRITE = 2
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two directories change places, in one system call on Linux, so that each name always holds one of them.
+    """Exchange two directories, in one system call on Linux, so that each name always refers to one of them.
 
-    Elsewhere, and on file systems that cannot, ``other``'s name holds nothing for the moment between two renames.
+    Elsewhere, and on file systems that cannot, ``other`` does not exist for the moment between two renames.
     """
     if _exchange_at_once(one, other):
         return

@@ -1,8 +1,8 @@
-"""Opening files for reading: the only place where the package does it.
+"""Open files for reading; the only module of the package that does so.
 
-Whatever a path leads to, reading it neither waits, nor has effects, nor fills memory: the file is regular, and its
-size is compared with a limit before a byte is read. All refusals are OSErrors, so a caller's handler for a file that
-cannot be read holds for them too.
+Whatever a path leads to, reading it neither blocks, nor has side effects, nor exhausts memory: the file is regular, and
+its size is compared with a limit before a byte is read. All refusals are OSErrors, so a caller's handler for an
+unreadable file covers them too.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ _BLOCK = 1 << 20
 
 
 DOCUMENT = 64 << 20
-"""One JSON or TOML document, or a record: the limit in bytes, as of all of these."""
+"""Limit in bytes, as all of these, of a JSON or TOML document, or a record."""
 
 LISTING = 256 << 20
 """A text with an entry per epoch or operation."""
 
 MODEL = 2 << 30
-"""A graph with its weights, an engine built of one, or a checkpoint. A single ONNX file holds no more."""
+"""A graph with its weights, an engine built from one, or a checkpoint. A single ONNX file cannot be larger."""
 
 DATA = 16 << 30
-"""Training data that are held in memory as a whole."""
+"""Training data that are loaded into memory as a whole."""
 
 IMAGE = 1 << 30
 """One encoded image."""
 
 SYSTEM = 16 << 20
-"""What the kernel reports in a file whose size it states as 0."""
+"""A kernel file whose stated size is 0."""
 
 RAISED_BY = "GEN_ENGINE_MAX_FILE_BYTES"
-"""The environment variable that raises every limit which is lower."""
+"""The environment variable that raises every lower limit."""
 
 
 class FileRefused(OSError):
-    """A path does not lead to a regular file within its limit. Not caught by anyone, it is bad input."""
+    """A path does not lead to a regular file within its limit. Uncaught, it ends the command as bad input."""
 
     exit_code: ClassVar[int] = 3
 
@@ -66,9 +66,9 @@ def open_regular(
 
     Raises:
         FileRefused: it is a directory, FIFO, socket or device, a link where none may be, or too large.
-        OSError: it is not there, or may not be read.
+        OSError: it does not exist, or may not be read.
     """
-    # Looked at before it is opened, since opening a device may have effects, and again after that: paths change.
+    # Checked before it is opened, since opening a device may have side effects, and again after that: paths change.
     _check(path, os.stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks), limit)
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if follow_symlinks else os.O_NOFOLLOW)
     descriptor = os.open(path, flags, dir_fd=dir_fd)
@@ -98,7 +98,7 @@ def read_text(path: str | os.PathLike[str], limit: int = DOCUMENT, *, errors: st
 
 
 def read_stream(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> bytes:
-    """Return what is left of an open file, which :func:`open_regular` or a store opened.
+    """Return the rest of an open file, which :func:`open_regular` or a store opened.
 
     Raises:
         FileRefused: it is more than the limit.
@@ -120,7 +120,7 @@ def regular_size(path: Path) -> int:
 
 
 def kind_of(mode: int) -> str:
-    """Return what a file of that ``st_mode`` is, as messages call it."""
+    """Return what a file of this ``st_mode`` is, for messages."""
     kinds = {
         stat.S_IFREG: "a regular file",
         stat.S_IFDIR: "a directory",
@@ -134,7 +134,7 @@ def kind_of(mode: int) -> str:
 
 
 def check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
-    """Raise FileRefused unless what was found at a path is a regular file."""
+    """Raise FileRefused unless a path leads to a regular file."""
     if not stat.S_ISREG(found.st_mode):
         code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
         raise FileRefused(code, f"is {kind_of(found.st_mode)}, not a regular file", os.fspath(path))

@@ -1,7 +1,7 @@
-"""The mapping between values in [-1, 1], which generators make, and the levels of an image: one for the package.
+"""The mapping between a generator's values in [-1, 1] and the levels of an image, shared by the whole package.
 
 Level = round(h x + h), halves to even, clipped to 0 to ``top``, where h = ``top`` / 2: 127.5 for uint8, 32,767.5 for
-uint16. Both functions take whatever has NumPy's methods, so arrays and tensors go through the same arithmetic.
+uint16. Both functions accept anything with NumPy's methods, so arrays and tensors go through the same arithmetic.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Limits on what a document may ask for, with the flag that raises each.
+"""Limits on what a document may request, with the flag that raises each.
 
-A bundle can state any number: a latent dimension of ten million, an image of a terabyte, a loop without an end. Each
-such number has a limit here. ``gen-engine --limit NAME=VALUE`` changes one for a command and for the processes that it
+A bundle can state any number: a latent dimension of ten million, an image of a terabyte, an endless loop. Each such
+number has a limit here. ``gen-engine --limit NAME=VALUE`` changes one for a command and for the processes that it
 starts; Python programs set the environment variable :data:`VARIABLE` to ``NAME=VALUE,NAME=VALUE``.
 """
 
@@ -27,20 +27,20 @@ DEFAULTS: Final[Mapping[str, float]] = {
     "first-batch-seconds": 15,
     "first-batch-gib": 1,
 }
-"""Name → the largest value. The first batch may take more seconds and memory where the bundle promises large samples or
-holds large weights: see :mod:`gen_engine.engine.render.allowance`."""
+"""Name → the largest value. The first batch may take more time and memory if the bundle promises large samples or has
+large weights: see :mod:`gen_engine.engine.render.allowance`."""
 
 _PAGE: Final = 4096
 
 _WAITING: Final = frozenset({"sigterm"})
-"""Names of threads of ours that only wait, and allocate nothing."""
+"""Names of this package's threads that only wait, and allocate nothing."""
 
 
 def limit(name: str) -> float:
     """Return a limit as it is set, or its default.
 
     Raises:
-        RequestError: :data:`VARIABLE` cannot be understood.
+        RequestError: :data:`VARIABLE` cannot be parsed.
     """
     return parse_limits(os.environ.get(VARIABLE, "")).get(name, DEFAULTS[name])
 
@@ -72,11 +72,11 @@ def parse_limits(text: str) -> dict[str, float]:
 
 @contextlib.contextmanager
 def limited_memory(more: float) -> Iterator[None]:
-    """Let this process allocate at most ``more`` bytes beyond what it holds: then allocations fail, and raise.
+    """Limit this process to ``more`` bytes beyond its current memory: further allocations fail with an error.
 
-    A runtime that is asked for ten gigabytes fails at once, and the system does not have to end a process. The limit is
-    the process's, so it is set only on Linux, and only while the program has no other thread: no allocation of another
-    may fail for it.
+    A runtime that allocates ten gigabytes fails at once, instead of being killed by the system. The limit applies to
+    the whole process, so it is set only on Linux, and only while the program has no other thread, whose allocations
+    could fail because of it.
     """
     others = {thread.name for thread in threading.enumerate() if thread is not threading.current_thread()}
     if sys.platform != "linux" or others - _WAITING:

@@ -1,4 +1,4 @@
-"""Reading ``.npy`` files: a header that is checked against the file's size before memory is taken for it."""
+"""Reading ``.npy`` files: a header that is checked against the file's size before memory is allocated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.base.files import DATA, open_regular, read_bounded
 
 _HEADER_CHARACTERS = 10_000
-"""What NumPy itself reads of a header by default; it is parsed as Python literals, in time beyond linear."""
+"""NumPy's own default limit of a header; it is parsed as a Python literal, in superlinear time."""
 
 
 def map_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -26,7 +26,7 @@ def map_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
     with open_regular(path) as file:
         shape, fortran_order, dtype = read_header(file, os.fstat(file.fileno()).st_size)
         if 0 in shape:
-            return np.empty(shape, dtype)  # nothing can be mapped of nothing
+            return np.empty(shape, dtype)  # an empty array cannot be mapped
         order: Any = "F" if fortran_order else "C"
         return np.memmap(file, dtype, "r", file.tell(), shape, order)
 
@@ -63,7 +63,7 @@ def read_header(file: BinaryIO, size: int) -> tuple[tuple[int, ...], bool, np.dt
         shape, fortran_order, dtype = read(file, _HEADER_CHARACTERS)
     except KeyError:
         raise ValueError("it is not an .npy file of version 1 or 2") from None
-    except Exception as error:  # the header is parsed as Python literals, which raise many kinds
+    except Exception as error:  # the header is parsed as a Python literal, which raises many types
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     if dtype.hasobject:
         raise ValueError("it holds Python objects, which are never unpickled")

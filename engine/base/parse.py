@@ -1,4 +1,4 @@
-"""Documents become typed values here: a dict is read once, field by field, and nothing behind its class indexes one.
+"""Parse documents into typed values: a dict is read once, field by field, and no code beyond its class indexes it.
 
 ::
 
@@ -24,14 +24,14 @@ T = TypeVar("T")
 Reader: TypeAlias = Callable[[Any, str], T]
 
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Controls, line ends, and what turns the direction of the text after it."""
+"""Control characters, line ends, and marks that change the direction of text."""
 
 
 class Fields:
-    """The fields of a JSON object, each to be taken once; one that is left over when the block ends is refused.
+    """The fields of a JSON object, each to be taken once; fields left over at the end of the block are refused.
 
     Raises:
-        DocumentError: the value is not an object, or a field is missing, unknown or not as its reader wants it.
+        DocumentError: the value is not an object, or a field is missing, unknown or refused by its reader.
     """
 
     def __init__(self, value: Any, where: str = "") -> None:
@@ -48,14 +48,14 @@ class Fields:
             raise DocumentError(self._where, f"unknown field {show(min(self._left))}")
 
     def take(self, name: str, read: Reader[T]) -> T:
-        """Return a field that has to be there."""
+        """Return a required field."""
         value = self._left.pop(name, _ABSENT)
         if value is _ABSENT:
             raise DocumentError(self._where, f"field {show(name)} is missing")
         return read(value, self._prefix + name)
 
     def take_optional(self, name: str, read: Reader[T]) -> T | None:
-        """Return a field, or None where there is none."""
+        """Return an optional field, or None."""
         return self.take(name, read) if name in self._left else None
 
 
@@ -82,7 +82,7 @@ def number(low: float, high: float) -> Reader[float]:
 
 
 def one_of(*choices: str) -> Reader[str]:
-    """Return a reader of one of these words."""
+    """Return a reader of one of these strings."""
     return _checked(lambda value: value in choices, f"one of {', '.join(choices)}")
 
 

@@ -21,7 +21,7 @@ CODECS = Registry(
         "raw": "gen_engine.engine.codecs.raw:RawCodec",
     },
 )
-"""What ``--codec`` accepts; a package adds one by an entry point in the group ``gen_engine.codecs``."""
+"""Values of ``--codec``; a package adds one by an entry point in the group ``gen_engine.codecs``."""
 
 
 def open_codec(name: str) -> Codec:

@@ -1,4 +1,4 @@
-"""What every codec promises.
+"""The contract of codecs.
 
 Shape suffixes: B samples.
 """
@@ -16,17 +16,17 @@ from gen_engine.engine.sample.schema import Field
 class Codec(Protocol):
     """Encodes the values of a field as one file per sample. Stateless, so workers may share one.
 
-    The same values give the same bytes, whatever batch they come in.
+    The same values give the same bytes, in whatever batch they arrive.
     """
 
     @property
     def name(self) -> str:
-        """What ``--codec`` calls it."""
+        """Its name for ``--codec``."""
         ...
 
     @property
     def extension(self) -> str:
-        """The file name extension that readers know it by, without a dot."""
+        """The file name extension by which readers recognise it, without a dot."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Codec(Protocol):
     def decode(self, data: bytes, field: Field) -> NDArray[Any]:
         """Return the values of one encoded file: an array of the field's dtype and shape.
 
-        Takes no more memory than such values need, whatever the file claims.
+        Allocates no more memory than such values need, whatever the file claims.
 
         Raises:
             ValueError: it is damaged, or of another dtype or shape than the field's.

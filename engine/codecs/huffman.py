@@ -1,9 +1,9 @@
-"""Deflate of many short rows at once, by Huffman codes that are there before the data.
+"""Deflate of many short rows at once, with precomputed Huffman codes.
 
-Most of what a compressor does for a row of a few hundred bytes is not about them: it clears tables, counts, builds a
-code. The residuals of a picture's filter are spread about zero in much the same way in all pictures, more widely in
-some than in others. So there is a code for each of a few spreads; a row is written in that of its own, no repeats are
-sought, and the rows of a batch are written at once, in NumPy.
+For a row of a few hundred bytes, most of a compressor's work is overhead: it clears tables, counts symbols and builds a
+code. Filter residuals are distributed about zero in much the same way in all images, more widely in some than in
+others. So there is one code per bin of spreads; each row is written with the code of its bin, without searching for
+repeats, and all rows of a batch are written at once, in NumPy.
 
 The formats are RFC 1950 (zlib) and RFC 1951 (deflate), a row being one block with dynamic codes.
 Shape suffixes: R rows, N bytes of a row, Q groups of symbols, W words.
@@ -21,27 +21,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 VERSION = 1
-"""To be raised whenever a row comes out as other bytes."""
+"""Increment whenever the encoded bytes of a row change."""
 
 _ZEROS = (0.05, 0.20, 0.45, 0.70)
 _MAGNITUDES = (1.5, 3.0, 6.0, 12.0, 24.0, 48.0)
-"""The spreads that have a code: the share of zeros, and the mean of |x| over all else, bytes being signed."""
+"""The spreads that have a code: the fraction of zeros, and the mean of |x| over the other bytes, taken as signed."""
 
 _ZEROS_BETWEEN = (0.125, 0.325, 0.575)
 _MAGNITUDES_BETWEEN = (2.12, 4.24, 8.49, 17.0, 33.9)
-"""Where one ends and the next begins."""
+"""Boundaries between adjacent bins."""
 
-_MOST_ZEROS, _NOISE = 0.8, 44.0
-"""The share of zeros, and the mean of |x| over all bytes, up to which rows are suited. Of white noise that is 64."""
+_MAX_ZEROS, _NOISE = 0.8, 44.0
+"""Limits of the fraction of zeros and of the mean of |x| over all bytes for suited rows. White noise has mean 64."""
 
 _LONGEST = 13
-"""Bits of a symbol, at most, so that four of them are less than a word."""
+"""Maximum bits per symbol, so that four symbols are shorter than a word."""
 
 _END = 256
 """The symbol that ends a block."""
 
 _ROWS_AT_ONCE = 64
-"""What is made on the way then stays in a core's cache."""
+"""Rows per pass, so that intermediate arrays stay in a core's cache."""
 
 _U64 = np.uint64
 _6, _63 = _U64(6), _U64(63)
@@ -49,57 +49,57 @@ _16, _LOW16 = np.uint32(16), np.uint32(0xFFFF)
 
 
 class Spread(NamedTuple):
-    """How the bytes of rows are spread about zero."""
+    """How the bytes of rows are distributed about zero."""
 
     zeros_R: NDArray[np.float64]
-    """The share of zeros."""
+    """The fraction of zeros."""
 
     magnitude_R: NDArray[np.float64]
-    """The mean of |x| over all other bytes, as signed ones."""
+    """The mean of |x| over all other bytes, taken as signed."""
 
 
 class Streams(NamedTuple):
     """Zlib streams in one array."""
 
     data: NDArray[np.uint8]
-    """[R, …]: in each row room for something, then the stream, but for its checksum."""
+    """[R, …]: in each row a reserved prefix, then the stream without its checksum."""
 
     stop_R: NDArray[np.int64]
-    """Where each ends in its row."""
+    """Offset of each stream's end in its row."""
 
     checksums: list[bytes]
-    """The four bytes that belong there. Apart, since what puts streams into files takes each out as bytes anyway."""
+    """The four bytes that follow. Separate, since whoever assembles files extracts each stream as bytes anyway."""
 
 
 def spread(rows_RN: NDArray[np.uint8]) -> Spread:
-    """Return how each row, of uint8 [R, N], is spread."""
+    """Return the spread of each row of uint8 [R, N]."""
     others_R = (rows_RN != 0).view(np.uint8).sum(axis=1, dtype=np.uint32)
     sum_R = np.abs(rows_RN.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint32)  # |-128| is 128 in a uint8
     return Spread(1 - others_R / rows_RN.shape[1], sum_R / np.maximum(others_R, 1))
 
 
-def suited(found: Spread) -> NDArray[np.bool_]:
-    """Return which rows are best written here, bool [R].
+def suited(spread_R: Spread) -> NDArray[np.bool_]:
+    """Return which rows this encoder suits, bool [R].
 
-    Not those that are mostly zeros, where repeats say more than bytes can; nor noise, of which no code makes less.
+    Rows of mostly zeros compress better with repeats; noise is incompressible.
     """
-    noise_R = found.magnitude_R * (1 - found.zeros_R) > _NOISE
-    return (found.zeros_R <= _MOST_ZEROS) & ~noise_R
+    noise_R = spread_R.magnitude_R * (1 - spread_R.zeros_R) > _NOISE
+    return (spread_R.zeros_R <= _MAX_ZEROS) & ~noise_R
 
 
-def deflate_rows(rows_RN: NDArray[np.uint8], found: Spread, *, room: int) -> Iterator[Streams]:
-    """Yield the rows as zlib streams that depend on nothing but the row, some of them at once.
+def deflate_rows(rows_RN: NDArray[np.uint8], spread_R: Spread, *, prefix: int) -> Iterator[Streams]:
+    """Yield the rows as zlib streams, in groups. Each stream depends on its row alone.
 
     Args:
         rows_RN: uint8 [R, N].
-        found: their spread.
-        room: bytes to leave before each stream; they are 0.
+        spread_R: their spread.
+        prefix: bytes to reserve before each stream; they are 0.
     """
-    code_R = np.searchsorted(_ZEROS_BETWEEN, found.zeros_R) * len(_MAGNITUDES)
-    code_R += np.searchsorted(_MAGNITUDES_BETWEEN, found.magnitude_R)
+    code_R = np.searchsorted(_ZEROS_BETWEEN, spread_R.zeros_R) * len(_MAGNITUDES)
+    code_R += np.searchsorted(_MAGNITUDES_BETWEEN, spread_R.magnitude_R)
     for first in range(0, len(rows_RN), _ROWS_AT_ONCE):
         some = slice(first, first + _ROWS_AT_ONCE)
-        yield _write(rows_RN[some], code_R[some], _codes(room))
+        yield _write(rows_RN[some], code_R[some], _codes(prefix))
 
 
 def _write(rows_RN: NDArray[np.uint8], code_R: NDArray[np.intp], codes: _Codes) -> Streams:
@@ -115,7 +115,7 @@ def _write(rows_RN: NDArray[np.uint8], code_R: NDArray[np.intp], codes: _Codes) 
 
 
 def _checksums(rows_RN: NDArray[np.uint8]) -> list[bytes]:
-    plain, size = rows_RN.tobytes(), rows_RN.shape[1]  # a slice of bytes takes half as long as one of an array
+    plain, size = rows_RN.tobytes(), rows_RN.shape[1]  # slicing bytes takes half as long as slicing an array
     return [zlib.adler32(plain[at : at + size]).to_bytes(4, "big") for at in range(0, len(plain), size)]
 
 
@@ -124,15 +124,15 @@ def _groups_of_four(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the codes of four bytes each, joined, and their lengths in bits: uint64 [R, Q].
 
-    The last group is of the bytes that are left over, at most three, and of the end of the block.
+    The last group has the remaining bytes, at most three, and the end of the block.
     """
     rows, fours = len(rows_RN), rows_RN.shape[1] // 4
     table, place_R = symbols.ravel(), code_R * symbols.shape[1]
-    # All first bytes of a group, all second ones and so on: each step is then one over neighbours.
+    # All first bytes of a group, all second ones and so on: each step then runs over adjacent values.
     at_4RQ = np.empty((4, rows, fours), np.intp)
     np.copyto(at_4RQ, rows_RN[:, : 4 * fours].reshape(rows, fours, 4).transpose(2, 0, 1))
     at_4RQ += place_R[:, None]
-    # mode: every index is in range; "wrap" is NumPy's fastest way to not check that again.
+    # mode: every index is in range; "wrap" is NumPy's fastest mode that skips the check.
     bits = table.take(at_4RQ, mode="wrap")
     length = bits >> _16
     bits &= _LOW16
@@ -152,38 +152,38 @@ def _groups_of_four(
 
 
 def _put(words_RW: NDArray[np.uint64], bits_RQ: NDArray[np.uint64], start_RQ: NDArray[np.uint64]) -> None:
-    """Put groups of less than 64 bits, which are one behind the other in each row, at the bits where they start."""
+    """Write groups of less than 64 bits, consecutive in each row, at their start bits."""
     start_RQ += (np.arange(len(words_RW), dtype=np.uint64) * _U64(64 * words_RW.shape[1]))[:, None]
     shift = start_RQ & _63
     word = (start_RQ >> _6).ravel()
     low = (bits_RQ << shift).ravel()
-    # In a row at least one group starts in each word, so all that start in one lie side by side. They share no bits:
-    # their union is their sum, and sums of neighbours are differences of running ones, also where those overflow.
+    # In a row at least one group starts in each word, so those that start in one word are adjacent. They share no
+    # bits: their union is their sum, a difference of cumulative sums, even when those overflow.
     last = np.append(np.flatnonzero(word[1:] != word[:-1]), word.size - 1)
     union = np.diff(np.cumsum(low, dtype=np.uint64)[last], prepend=_U64(0))
     flat, at = words_RW.reshape(-1), word[last].astype(np.intp)
     flat[at] |= union
-    flat[at + 1] |= (bits_RQ.ravel()[last] >> _U64(1)) >> (_63 - shift.ravel()[last])  # what the next word gets
+    flat[at + 1] |= (bits_RQ.ravel()[last] >> _U64(1)) >> (_63 - shift.ravel()[last])  # the carry into the next word
 
 
 class _Codes(NamedTuple):
-    """All codes, by number: that of the zeros, times the number of magnitudes, plus that of the magnitude."""
+    """All codes, by number: the bin of the zeros times the number of magnitudes, plus the bin of the magnitude."""
 
     symbols: NDArray[np.uint32]
-    """[code, 257]: each symbol's bits, lowest first, and in the high half how many they are."""
+    """[code, 257]: each symbol's bits, lowest first, and their number in the high half."""
 
     heads: NDArray[np.uint64]
-    """[code, words]: what stands before a row's first symbol: the room, the head of zlib and that of the block."""
+    """[code, words]: what precedes a row's first symbol: the reserved prefix, the zlib header and the block header."""
 
     head_bits: NDArray[np.uint64]
     """[code]."""
 
 
 @lru_cache(maxsize=4)
-def _codes(room: int) -> _Codes:
+def _codes(prefix: int) -> _Codes:
     lengths = [_lengths(_weights(zeros, mean), _LONGEST) for zeros in _ZEROS for mean in _MAGNITUDES]
     symbols = [[bits | size << 16 for bits, size in zip(_canonical(code), code, strict=True)] for code in lengths]
-    heads = [(bits << 8 * room, size + 8 * room) for bits, size in map(_head, lengths)]
+    heads = [(bits << 8 * prefix, size + 8 * prefix) for bits, size in map(_head, lengths)]
     words = max(size for _, size in heads) // 64 + 1
     cut = [[bits >> 64 * word & 2**64 - 1 for word in range(words)] for bits, _ in heads]
     return _Codes(
@@ -194,8 +194,8 @@ def _codes(room: int) -> _Codes:
 def _weights(zeros: float, mean: float) -> list[int]:
     """Return how often each of the 257 symbols is expected, as integers: floats differ between machines.
 
-    |x| is 0 or geometric, with a little more for each value, for that of the filter "Up" at a row's start, and for the
-    end of the block.
+    |x| is 0 or geometric, with a small extra weight for every value, for the filter number "Up" at a row's start, and
+    for the end of the block.
     """
     unit, m = 1 << 24, round(10 * mean)
     weights = [unit // 13_000] * (_END + 1)
@@ -237,13 +237,13 @@ def _canonical(lengths: Sequence[int]) -> list[int]:
 
 
 _ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
-"""In which the lengths of the code for code lengths are sent."""
+"""The order in which the lengths of the code-length code are sent."""
 
 
 def _head(lengths: Sequence[int]) -> tuple[int, int]:
-    """Return as bits, the first one lowest, and their number: zlib's head and that of a final block with this code.
+    """Return the zlib header and the header of a final block with this code, as bits, lowest first, and their number.
 
-    As zlib does, two codes of distances are given though none is used: some readers refuse fewer.
+    As in zlib, two distance codes are defined though none is used: some readers refuse fewer.
     """
     sent = list(_run_lengths([*lengths, 1, 1]))
     counts = [0] * len(_ORDER)

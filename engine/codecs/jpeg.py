@@ -14,7 +14,7 @@ from gen_engine.engine.errors import RequestError, WriterUnavailable
 from gen_engine.engine.sample.schema import Field
 
 COLOUR_SPACES = {1: ("GRAY", "Gray"), 3: ("RGB", "444")}
-"""Channels to simplejpeg's colour space and chroma subsampling: none, since it shows in small images."""
+"""Channels to simplejpeg's colour space and chroma subsampling: none, since it is visible in small images."""
 
 
 class JpegCodec:
@@ -78,7 +78,7 @@ class JpegCodec:
         if field.dtype != "uint8" or channels not in COLOUR_SPACES:
             raise ValueError(f"a JPEG file does not hold {field.dtype} with {channels} channels")
         colours, _ = COLOUR_SPACES[channels]
-        # The header first: decoding takes memory for the size that it states.
+        # The header first: decoding allocates memory for the size that it states.
         stated_height, stated_width, stated_colours, _ = self._simplejpeg.decode_jpeg_header(data, strict=True)
         if (stated_height, stated_width) != (height, width) or (stated_colours == "Gray") != (channels == 1):
             raise ValueError(

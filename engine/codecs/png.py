@@ -21,10 +21,10 @@ from gen_engine.engine.errors import RequestError, WriterUnavailable
 from gen_engine.engine.sample.schema import Field
 
 LEVEL = 1
-"""Of deflate: higher levels take several times as long to save a few percent."""
+"""Deflate's level: higher ones take several times as long to save a few percent."""
 
 SHORT = 1100
-"""Up to so many filtered bytes, as of 28×28 or 16×16×3, images are deflated together, in three fifths of the time."""
+"""Images of up to this many filtered bytes, such as 28×28 or 16×16×3, are deflated together, in 60 % of the time."""
 
 IDAT_CRC = zlib.crc32(b"IDAT")
 END = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
@@ -36,10 +36,10 @@ _checksum_and_end = struct.Struct(f">I{len(END)}s").pack
 class PngCodec:
     """Lossless; 8 or 16 bits per channel, 1 to 4 channels.
 
-    Deflate is ISA-L's, several times as fast as zlib, and that of small images :mod:`gen_engine.engine.codecs.huffman`.
+    Deflate is ISA-L's, several times as fast as zlib; small images use :mod:`gen_engine.engine.codecs.huffman`.
 
     Raises:
-        WriterUnavailable: the package isal, which is in the base install, is missing.
+        WriterUnavailable: the package isal, which is part of the base install, is missing.
     """
 
     name = "png"
@@ -60,10 +60,10 @@ class PngCodec:
 
     @property
     def identity(self) -> str:
-        """Name, settings, the version of isal, and a checksum of what it makes here of some data.
+        """Name, settings, the version of isal, and a checksum of its output for a test vector on this machine.
 
-        ISA-L chooses its kernels when it runs. With one version, all x86-64 processors since SSE 4.2 make the same
-        bytes; older ones, and those of other makers, hash in other ways and find other matches.
+        ISA-L chooses its kernels at run time. With one version, all x86-64 processors since SSE 4.2 make the same
+        bytes; older ones and other architectures hash differently and find other matches.
         """
         made = zlib.crc32(self._compress(_probe()))
         return f"png/up-{LEVEL}/huffman-{huffman.VERSION}/isal-{self._version}-{made:08x}"
@@ -78,7 +78,7 @@ class PngCodec:
         if channels not in COLOUR_TYPES:
             raise RequestError(f"png holds 1 to 4 channels, and these samples have {channels}: use --codec raw")
         if values_B.dtype.itemsize == 2:
-            # Big-endian bytes, which are filtered as the bytes of twice as many channels.
+            # Big-endian bytes, filtered as the bytes of twice as many channels.
             bytes_BHWC = values_B.astype(">u2").view(np.uint8).reshape(-1, height, width, 2 * channels)
             return self._files(_head(height, width, channels, 16), _filter(bytes_BHWC))
         return self._files(_head(height, width, channels, 8), _filter(values_B))
@@ -91,11 +91,11 @@ class PngCodec:
         """Return the files of images that were filtered."""
         if scanlines.shape[1] > SHORT:
             return [self._file(head, row) for row in scanlines]
-        found = huffman.spread(scanlines)
-        suited_B = huffman.suited(found)
+        spread_B = huffman.spread(scanlines)
+        suited_B = huffman.suited(spread_B)
         if suited_B.all():
-            return self._short_files(head, scanlines, found)
-        some = huffman.Spread(*(values[suited_B] for values in found))
+            return self._short_files(head, scanlines, spread_B)
+        some = huffman.Spread(*(values[suited_B] for values in spread_B))
         short = iter(self._short_files(head, scanlines[suited_B], some))
         return [
             next(short) if suited else self._file(head, row) for suited, row in zip(suited_B, scanlines, strict=True)
@@ -106,11 +106,11 @@ class PngCodec:
         tail = _checksum_and_end(self._crc32(data, IDAT_CRC), END)
         return b"".join((head, _length_and_kind(len(data), b"IDAT"), data, tail))
 
-    def _short_files(self, head: bytes, scanlines: NDArray[np.uint8], found: huffman.Spread) -> list[bytes]:
-        """Make the files where the streams are, so that each is taken out once."""
+    def _short_files(self, head: bytes, scanlines: NDArray[np.uint8], spread_B: huffman.Spread) -> list[bytes]:
+        """Assemble the files around the streams in place, so that each is extracted once."""
         files: list[bytes] = []
         kind = len(head) + 4
-        for data, stop_B, checksums in huffman.deflate_rows(scanlines, found, room=kind + 4):
+        for data, stop_B, checksums in huffman.deflate_rows(scanlines, spread_B, prefix=kind + 4):
             data[:, : kind + 4] = np.frombuffer(head + _length_and_kind(0, b"IDAT"), np.uint8)
             size_B = stop_B - (kind + 4) + len(checksums[0])
             data[:, len(head) : kind] = size_B.astype(">u4")[:, None].view(np.uint8)
@@ -122,12 +122,11 @@ class PngCodec:
 
 
 class ZlibPngCodec(PngCodec):
-    """The same with Python's own zlib, which is everywhere.
+    """The same with Python's own zlib, which is always available.
 
-    The strategy Z_RLE looks for repeats of the last byte only. After the "Up" filter generated images have few longer
-    matches: on slightly noisy 64×64×3 this is half as fast again as the default strategy and smaller, on
-    Fashion-MNIST's 28×28×1 a tenth faster and 1 % larger. Flat areas still shrink to little, which Z_HUFFMAN_ONLY would
-    not do.
+    The strategy Z_RLE finds only repeats of the last byte. After the "Up" filter generated images have few longer
+    matches: on slightly noisy 64×64×3 this is 1.5 times as fast as the default strategy and smaller, on Fashion-MNIST's
+    28×28×1 10 % faster and 1 % larger. Flat areas still compress well, which they would not with Z_HUFFMAN_ONLY.
     """
 
     name = "png-zlib"
@@ -151,11 +150,11 @@ def _zlib_rle(scanlines: Any) -> bytes:
 
 
 def _filter(pixels_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return [B, H·(1 + W·C)]: every row as its filter's number and the filtered bytes."""
+    """Return [B, H·(1 + W·C)]: each row as its filter number and the filtered bytes."""
     batch, height, width, channels = pixels_BHWC.shape
     rows = pixels_BHWC.reshape(batch, height, width * channels)
     scanlines = np.empty((batch, height, 1 + width * channels), np.uint8)
-    # No row is above the first one, so "Up" would store it whole: 3 % more bytes at 64×64×3.
+    # There is no row above the first one, so "Up" would store it unfiltered: 3 % more bytes at 64×64×3.
     scanlines[:, 0, 0] = SUB
     scanlines[:, 0, 1 : 1 + channels] = rows[:, 0, :channels]
     np.subtract(rows[:, 0, channels:], rows[:, 0, :-channels], out=scanlines[:, 0, 1 + channels :])
@@ -174,5 +173,5 @@ def _head(height: int, width: int, channels: int, depth: int) -> bytes:
 
 
 def _probe() -> bytes:
-    """Return data with near and far matches, on which compressors that hash differently differ."""
+    """Return a test vector with near and far matches, for which compressors that hash differently give other bytes."""
     return bytes((i * i >> 7) & 0x3F for i in range(4096)) + bytes(i * 2654435761 >> 20 & 0x07 for i in range(4096))

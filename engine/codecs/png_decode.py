@@ -29,7 +29,7 @@ def decode_png(data: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDA
 
     Args:
         data: the file.
-        shape: [H, W, C] that the image must have; no more memory is taken than it needs.
+        shape: [H, W, C] that the image must have; bounds the memory that is allocated.
         dtype: uint8 or uint16, which the image must have.
 
     Raises:
@@ -72,13 +72,13 @@ def _chunks(data: bytes) -> tuple[bytes, bytes]:
             packed.append(data[at + 8 : stop])
         elif kind == b"IEND":
             return header, b"".join(packed)
-        elif not kind[0] & 0x20:  # of lower case are the ones that a decoder may skip
+        elif not kind[0] & 0x20:  # a decoder may skip chunks whose names begin in lower case
             raise ValueError(f"the PNG chunk {kind!r} is not supported")
         at = stop + 4
 
 
 def _inflate(packed: bytes, height: int, scanline: int) -> NDArray[np.uint8]:
-    """Return the scanlines, uint8 [H, S]. A stream that holds more is not inflated any further."""
+    """Return the scanlines, uint8 [H, S]. Stops inflating a stream that holds more."""
     size = height * scanline
     inflate = zlib.decompressobj()
     try:
@@ -103,6 +103,6 @@ def _unfilter(filters_H: NDArray[np.uint8], rows_HS: NDArray[np.uint8], step: in
         if filters_H[start] == SUB:
             row = made_HS[start].reshape(-1, step)
             np.cumsum(row, axis=0, dtype=np.uint8, out=row)
-        # A run of rows that are filtered "Up": each is the sum of all before it, modulo 256.
+        # A run of rows with the filter "Up": each is the cumulative sum modulo 256.
         np.cumsum(made_HS[start:stop], axis=0, dtype=np.uint8, out=made_HS[start:stop])
     return made_HS

@@ -1,4 +1,4 @@
-"""Values as they are: each sample is the bytes of a ``.npy`` file, which NumPy and webdataset read.
+"""Uncompressed values: each sample is the bytes of a ``.npy`` file, which NumPy and webdataset read.
 
 Shape suffixes: B samples.
 """
@@ -20,7 +20,7 @@ class RawCodec:
     name = "raw"
     extension = "npy"
     kinds = frozenset[str]()
-    """Formats store arrays by themselves, as such files or as columns."""
+    """No kinds: formats store arrays without a codec, as such files or as columns."""
 
     identity = "raw/npy-1.0"
 
@@ -45,7 +45,7 @@ class RawCodec:
 
 
 def npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
-    """Return what precedes the C-order bytes in a ``.npy`` file of format 1.0.
+    """Return the header before the C-order bytes in a ``.npy`` file of format 1.0.
 
     Args:
         descr: NumPy's dtype string with the byte order, such as ``<i8``.

@@ -1,1 +1,1 @@
-"""The dataset directory: how finished shards become a finished dataset, whatever is killed in between."""
+"""The commit protocol of a dataset: how finished shards become a finished dataset, safe against a kill at any time."""

@@ -1,4 +1,4 @@
-"""The dataset card: what a finished dataset says of itself to people and to the Hugging Face Hub."""
+"""The dataset card, which describes a finished dataset to people and to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gen_engine.engine.sample.schema import Field, Schema
 from gen_engine.engine.writers.contract import Format
 
 TOTAL_BYTES = "\0"
-"""Placeholder for the size of the dataset, which is known at the end; no text of a bundle contains it."""
+"""Placeholder for the size of the dataset, which is known only at the end; no text of a bundle contains it."""
 
 
 def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
     """Return the dataset card: Markdown with the YAML head that Hugging Face reads.
 
-    It has :data:`TOTAL_BYTES` in the place of the dataset's size.
+    It has :data:`TOTAL_BYTES` in place of the dataset's size.
     """
     head = {
         "pretty_name": f"{plan.count:,} synthetic samples of {bundle.name}",
@@ -29,7 +29,7 @@ def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
         "size_categories": [_size_category(plan.count)],
         **form.card(plan.layout),
     }
-    # JSON is YAML: one line a key, and no YAML library.
+    # JSON is YAML: one line per key, and no YAML library.
     yaml = "\n".join(f"{key}: {shown(json.dumps(value, ensure_ascii=False))}" for key, value in head.items())
     parts = [
         f"---\n{yaml}\n---",
@@ -82,7 +82,7 @@ def _task_categories(plan: Plan) -> dict[str, list[str]]:
 
 
 def _fields(schema: Schema) -> dict[str, str]:
-    """Return a line per field that the generator makes: ``Shape (height × width × channels, uint8)`` if it is one."""
+    """Return a line per field that the generator makes: ``Shape (height × width × channels, uint8)`` for one."""
     if schema.sole_output is not None:
         field = schema.sole_output
         kind = "" if field.kind == "image" else f"{field.kind}, "
@@ -116,7 +116,7 @@ def _flatten(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 class _Markdown(str):
-    """Text that is Markdown already; every other text of a card is escaped."""
+    """Text that is already Markdown; all other text of a card is escaped."""
 
 
 def _table(rows: Mapping[str, Any], head: tuple[str, str] = ("", "")) -> str:

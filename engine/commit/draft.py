@@ -1,4 +1,4 @@
-"""What a job ends with, settled when it begins: ``draft.json``, while bundle and backend are at hand."""
+"""``draft.json``: a job's metadata, prepared at its start, while its bundle and backend are open."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What the card, the preview and the format's index will be."""
+    """The contents of the card, the preview and the format's index of a job that is not finished yet."""
 
     plan: str
     """SHA-256 of the job's ``plan.json``."""
 
     card: str
-    """The dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` in the place of the size."""
+    """The dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` in place of the size."""
 
     preview: FileRecord
 
     index: Mapping[str, Any] | None
-    """What the format's index says besides the shards; None if it has none."""
+    """The content of the format's index besides the shards; None if it has none."""
 
     def to_json(self) -> dict[str, Any]:
         """Return its fields."""
@@ -79,7 +79,7 @@ def write_draft(sink: Sink, plan: Plan, card: str, preview: bytes, index: Mappin
 
 
 def read_draft(sink: Sink, plan: Plan) -> Draft | None:
-    """Return the draft of a job; None if it, or the preview's copy, is missing, damaged or that of another plan."""
+    """Return the draft of a job; None if it, or the copy of the preview, is missing, damaged or of another plan."""
     try:
         document = unseal(sink.read(DRAFT), DRAFT)
         del document["digest"]
@@ -92,7 +92,7 @@ def read_draft(sink: Sink, plan: Plan) -> Draft | None:
 
 
 def restore_preview(sink: Sink, draft: Draft) -> None:
-    """Put the preview back in place if it is not there, or is not what was drawn."""
+    """Restore the preview if it is missing or was changed."""
     if file_fault(sink, draft.preview) is not None:
         with sink.open(PREVIEW_COPY) as copy:
             sink.write(PREVIEW, copy.read())

@@ -1,7 +1,7 @@
-"""What makes a job's shards a dataset: all of them are found whole, then the card and the manifest are written.
+"""Turn a job's shards into a dataset: check that all of them are intact, then write the card and the manifest.
 
-Done by the process that makes the last shard, or by ``gen-engine finish``, which needs neither the bundle nor what
-computed the samples.
+Done by the process that makes the last shard, or by ``gen-engine finish``, which needs neither the bundle nor the
+runtime.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from gen_engine.engine.sinks.names import CARD, DRAFT, MANIFEST, PLAN, SHARDS
 from gen_engine.engine.writers import find_format
 
 _IN_MEMORY = 16 << 20
-"""Bytes of shard records that are held without a temporary file."""
+"""Bytes of shard records that are kept in memory instead of a temporary file."""
 
 
 def finish_dataset(out: str | Path) -> Manifest:
-    """Finish the job whose shards are all there, if it is not finished already.
+    """Finish a job whose shards all exist, if it is not finished already.
 
     Args:
         out: the dataset's directory or URL.
 
     Raises:
         DatasetError: there is no job, or its manifest is damaged.
-        OutputError: shards are missing, which the message names; or the plan is damaged or of another version; or it
-            cannot be written; or the dataset was finished before and a file beside its shards was changed since.
+        OutputError: shards are missing, which the message lists; or the plan is damaged or of another version; or it
+            cannot be written; or the dataset is finished already and a file beside its shards was changed since.
     """
     sink = open_sink(out, WHOLE)
     with contextlib.closing(sink), output_errors(sink.uri):
@@ -64,10 +64,10 @@ def finish_dataset(out: str | Path) -> Manifest:
 
 
 def finish(sink: Sink) -> MissingShards | None:
-    """Write the card and the manifest and remove the job's state, if all shards are there; else say which are not.
+    """Write the card and the manifest and remove the job's state if all shards exist; else return the missing ones.
 
     Raises:
-        OutputError: the place cannot be written, or what was to be written is lost.
+        OutputError: the output cannot be written, or the draft is lost.
     """
     with output_errors(sink.uri), sink.lock():
         try:
@@ -88,7 +88,7 @@ def _another_has(sink: Sink) -> bool:
 
 
 def read_plan(sink: Sink) -> Plan:
-    """Return the plan of the job that is under way.
+    """Return the plan of the unfinished job.
 
     Raises:
         OutputError: it is damaged, was edited, or is of another version.
@@ -113,7 +113,7 @@ def _finish(sink: Sink) -> MissingShards | None:
             return None
         draft = read_draft(sink, plan)
         if draft is None:
-            raise OutputError(f"{sink.uri}: {DRAFT} is gone; run the job's command again, which writes it anew")
+            raise OutputError(f"{sink.uri}: {DRAFT} is missing; run the job's command again, which rewrites it")
         files = [_put(sink, CARD, draft.card.replace(TOTAL_BYTES, f"{size:,}").encode()), draft.preview]
         restore_preview(sink, draft)
         files += _put_index(sink, plan, draft, spool)
@@ -124,7 +124,7 @@ def _finish(sink: Sink) -> MissingShards | None:
 
 
 def _collect(sink: Sink, plan: Plan, manifest: Manifest | None, spool: IO[bytes]) -> tuple[ShardSet, int]:
-    """Write the lines of the shards that are whole to ``spool``; return which they are, and their bytes."""
+    """Write the lines of the intact shards to ``spool``; return these shards, and their bytes."""
     shards = WHOLE.shards(plan.shards)
     finished, size = ShardSet(shards), 0
     for record, fault in scan_shards(sink, plan, shards, manifest):

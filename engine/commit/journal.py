@@ -1,6 +1,6 @@
-"""The lines in which finished shards are recorded. Each is complete by itself; a damaged one counts as missing.
+"""The lines in which finished shards are recorded. Each is self-contained; a damaged one counts as missing.
 
-A line begins with a line end of its own, so half a line, left by a full disk or a power cut, spoils no other, and
+A line begins with a newline of its own, so a partial line, left by a full disk or a power cut, damages no other, and
 several processes may append to one file.
 """
 
@@ -36,7 +36,7 @@ class JournaledFile(NamedTuple):
     file: FileRecord
 
     version: str | None
-    """That of the file's :class:`~gen_engine.engine.sinks.contract.FileStat`; None in records of a manifest."""
+    """The version of the file's :class:`~gen_engine.engine.sinks.contract.FileStat`; None in records of a manifest."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the file's fields and ``version``."""
@@ -76,7 +76,7 @@ def to_line(entry: Entry) -> bytes:
 
 
 def read_line(line: bytes) -> Entry | None:
-    """Return what a line records, or None if it is damaged or makes no sense."""
+    """Return what a line records, or None if it is damaged or inconsistent."""
     body = _whole(line)
     if body is None:
         return None
@@ -93,9 +93,9 @@ def _whole(line: bytes) -> bytes | None:
 
 
 def sorted_entries(lines: Iterable[bytes], shards: range) -> Iterator[Entry]:
-    """Yield what the lines record of these shards, in the order of the shards, and of one shard the last line first.
+    """Yield the records of these shards, in the order of the shards, and for each shard the last line first.
 
-    Of each line 16 bytes are held in memory; the lines themselves are, too, as long as they are few.
+    16 bytes per line are kept in memory, and the lines themselves while they are few.
     """
     numbers, offsets = array("q"), array("q")
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-journal-") as spool:

@@ -5,24 +5,24 @@
     out/
     ├── data/…                 finished shards, in the format's own names
     ├── preview.png            the first samples, from the beginning on
-    ├── data/index.json        or what else the format lists its shards in  ┐
+    ├── data/index.json        or another index of the format               ┐
     ├── README.md              the dataset card                             │ written at the end, in this order
     ├── shards.jsonl           every shard with its files                   │
     ├── dataset.json           the manifest                                 ┘
     └── .gen-engine/           while the job runs
-        ├── lock               held for a moment by a process that begins or finishes
-        ├── plan.json          what the job is
-        ├── draft.json         what the card, the preview and the format's index will be
-        ├── preview.png        what the preview is restored from
-        └── parts/K-of-N/      of each part of the job; without --part, 1-of-1
+        ├── lock               held briefly by a process that begins or finishes
+        ├── plan.json          the plan of the job
+        ├── draft.json         the contents of the card, the preview and the format's index
+        ├── preview.png        a copy, from which the preview is restored
+        └── parts/K-of-N/      one per part of the job; without --part, 1-of-1
             ├── lock           held by the process that makes the part
             ├── journal        one line per finished shard
             └── scratch/       files under construction
 
-A shard is finished when its line is in a journal, whichever, and its files are as the line says. They are written to
-``scratch``, fsynced, renamed into ``data``, ``data`` is fsynced, and then the line is appended and fsynced. A job is
-finished when ``dataset.json`` is there. Whatever is not finished is made again, with the same bytes; so a kill at any
-instant costs time and nothing else. Where the files are is up to a sink: :mod:`gen_engine.engine.sinks.contract`.
+A shard is finished when its line is in any journal and its files match that line. They are written to ``scratch``,
+fsynced, renamed into ``data``, ``data`` is fsynced, and then the line is appended and fsynced. A job is finished when
+``dataset.json`` exists. Whatever is not finished is made again, with the same bytes; so a kill at any instant costs
+time and nothing else. Where the files are stored is up to a sink: :mod:`gen_engine.engine.sinks.contract`.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ from gen_engine.engine.sinks.names import PLAN
 
 @dataclass(frozen=True)
 class Committer:
-    """Puts finished shards in place, in any thread and any process of a part: it can be pickled."""
+    """Publishes finished shards, in any thread and any process of a part: it can be pickled."""
 
     sink: Sink
 
     @property
     def scratch(self) -> Path:
-        """Where shards are built."""
+        """The directory in which shards are built."""
         return self.sink.scratch
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
-        """Put a shard's finished files in place, then record it. Different shards may be committed at once.
+        """Publish a shard's finished files, then record it. Different shards may be committed concurrently.
 
         Raises:
             WriterError: it failed; the shard is not finished.
@@ -79,26 +79,26 @@ class Committer:
         except OSError as error:
             for file in files:
                 with contextlib.suppress(OSError):
-                    file.temporary.unlink(missing_ok=True)  # on a full disk, what is lost should not take space
+                    file.temporary.unlink(missing_ok=True)  # on a full disk, a lost shard should not take space
             raise WriterError(
                 f"shard {shard} cannot be put in place in {self.sink.uri} ({error.strerror or error}); "
-                "see to it and run the same command again: finished shards are kept"
+                "fix this and run the same command again: finished shards are kept"
             ) from error
 
 
 class Ledger:
-    """A part of the job in one place, held by this process until it is closed.
+    """A part of the job in one output, held by this process until it is closed.
 
     Args:
-        out: the dataset's directory or URL; made if it is not there.
+        out: the dataset's directory or URL; created if it does not exist.
         plan: the job.
         part: which shards this process makes.
 
     Raises:
         RequestError: the plan has a name that cannot be recorded.
-        OutputError: something else is there, or it cannot be written.
-        OutputLocked: another process writes this part, or parts that are cut otherwise.
-        PlanMismatch: it holds another job.
+        OutputError: the output holds something else, or cannot be written.
+        OutputLocked: another process writes this part, or parts of a different division of the job.
+        PlanMismatch: the output holds another job.
     """
 
     def __init__(self, out: str | Path, plan: Plan, part: Part = WHOLE) -> None:
@@ -110,7 +110,7 @@ class Ledger:
         self._release: Callable[[], None] | None = None
         with output_errors(sink.uri):
             sink.check_empty()
-            read_phase(sink, plan)  # what is refused is not touched: no lock is made there
+            read_phase(sink, plan)  # an output that is refused is not touched: no lock file is created
             try:
                 with sink.lock():
                     state = self._open()
@@ -130,7 +130,7 @@ class Ledger:
 
     @property
     def scratch(self) -> Path:
-        """Where shards are built."""
+        """The directory in which shards are built."""
         return self._sink.scratch
 
     @property
@@ -140,7 +140,7 @@ class Ledger:
 
     @property
     def damage(self) -> Sequence[Damage]:
-        """What was finished and found damaged, and will be made again."""
+        """Shards and files that were finished but are damaged, and will be made again."""
         return self._state.damage
 
     @property
@@ -150,11 +150,11 @@ class Ledger:
 
     @property
     def left(self) -> int:
-        """How many shards of this part are not finished."""
+        """Number of unfinished shards of this part."""
         return len(self.done.universe) - len(self.done)
 
     def todo(self) -> Iterator[int]:
-        """Return the shards of this part that are not finished now, in order."""
+        """Return the currently unfinished shards of this part, in order."""
         return chain.from_iterable(list(self.done.missing()))
 
     @property
@@ -163,11 +163,11 @@ class Ledger:
         return self._bytes
 
     def prepare(self, card: str, index: Mapping[str, Any] | None, draw: Callable[[], bytes]) -> None:
-        """Settle what the job ends with, so that any process can finish it; does nothing where that is settled.
+        """Write the draft, so that any process can finish the job; does nothing if it exists.
 
         Args:
-            card: the dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` where the size goes.
-            index: what the format's index says besides the shards; None if there is none.
+            card: the dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` in place of the size.
+            index: the content of the format's index besides the shards; None if there is none.
             draw: returns the preview, a PNG.
         """
         with output_errors(self._sink.uri):
@@ -176,7 +176,7 @@ class Ledger:
                 write_draft(self._sink, self.plan, card, draw(), index)
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
-        """Put a shard's finished files in place, then record it. Threads may commit different shards at once.
+        """Publish a shard's finished files, then record it. Threads may commit different shards concurrently.
 
         Raises:
             WriterError: it failed; the shard is not finished.
@@ -185,13 +185,13 @@ class Ledger:
         self.note_commit(shard, sum(file.bytes for file in files))
 
     def note_commit(self, shard: int, size: int) -> None:
-        """Count a shard of so many bytes that was committed through :attr:`committer`."""
+        """Count a shard of ``size`` bytes that was committed through :attr:`committer`."""
         with self._adding:
             self.done.add(shard)
             self._bytes += size
 
     def finish(self) -> MissingShards | None:
-        """Write the card and the manifest if all parts are there; else return what is not.
+        """Write the card and the manifest if all parts are finished; else return what is missing.
 
         Raises:
             JobUnfinished: shards of a whole job are missing: they were damaged or removed while it ran.
@@ -200,7 +200,7 @@ class Ledger:
         if missing is not None and self.part == WHOLE:
             raise JobUnfinished(
                 f"{self._sink.uri}: {missing}: their files were changed or removed while the job ran; run the same "
-                "command again, which makes them anew"
+                "command again, which makes them again"
             )
         return missing
 
@@ -212,21 +212,21 @@ class Ledger:
         self._sink.close()
 
     def _open(self) -> State | None:
-        """Take the part, unless the job is finished; return its state if that was read on the way."""
+        """Acquire the part, unless the job is finished; return its state if it was read."""
         sink, state = self._sink, None
         if read_phase(sink, self.plan)[0] is Phase.FINISHED:
             state = read_state(sink, self.plan, self.part)
             if state.phase is Phase.FINISHED:
-                sink.clear()  # a kill may have come before the last process was through
+                sink.clear()  # the last process may have been killed before it was done
                 return state
         self._release = sink.acquire_part()
         if not sink.create(PLAN, self._sealed):
-            check_plan(sink.uri, read_plan(sink), self.plan)  # of a job that began just now
+            check_plan(sink.uri, read_plan(sink), self.plan)  # of a job that has just begun
         return state
 
 
 def _sealed(plan: Plan) -> bytes:
-    """Return ``plan.json``, which will be read back as it is."""
+    """Return the bytes of ``plan.json``, checked to read back as the same plan."""
     sealed = plan.seal()
     try:
         parse_plan(sealed, "plan")

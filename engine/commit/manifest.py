@@ -1,4 +1,4 @@
-"""The manifest: ``dataset.json``, which makes a directory a finished dataset, and ``shards.jsonl``, which it lists.
+"""The manifest: ``dataset.json``, which marks a dataset as finished, and ``shards.jsonl``, which it refers to.
 
 ``dataset.json`` is small: the plan, the total, and the files beside the shards, each with its size and BLAKE3. One of
 them is ``shards.jsonl``, with one line of canonical JSON per shard. So a dataset of any size is read and written one
@@ -35,7 +35,7 @@ _OLDER = "read it with the version that made it, or sample it again into another
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What ``dataset.json`` says."""
+    """The contents of ``dataset.json``."""
 
     plan: Plan
 
@@ -46,7 +46,7 @@ class Manifest:
     """``shards.jsonl``."""
 
     files: tuple[FileRecord, ...]
-    """The other files beside the shards: the card, the preview, and those in which the format lists its shards."""
+    """The other files beside the shards: the card, the preview, and the format's index."""
 
     digest: str = ""
     """SHA-256 of ``dataset.json`` without this field; empty before it is sealed."""
@@ -71,7 +71,7 @@ class Manifest:
         """Read what :meth:`to_json` returned, with a ``digest``.
 
         Raises:
-            DocumentError: it is something else.
+            DocumentError: the document is malformed.
         """
         with Fields(value, where) as fields:
             fields.take("schema", integer(SCHEMA, SCHEMA))
@@ -108,7 +108,7 @@ def parse_manifest(data: bytes, place: str) -> Manifest:
     """Return the manifest of the dataset at ``place`` from the bytes of its ``dataset.json``.
 
     Raises:
-        DatasetError: it is damaged, was edited, is of another schema, or makes no sense.
+        DatasetError: it is damaged, was edited, is of another schema, or is inconsistent.
     """
     where = f"{place}/{MANIFEST}"
     try:
@@ -118,7 +118,7 @@ def parse_manifest(data: bytes, place: str) -> Manifest:
 
 
 def shard_line(record: ShardRecord) -> bytes:
-    """Return the line of ``shards.jsonl`` for a shard, its line end included."""
+    """Return the line of ``shards.jsonl`` for a shard, including its newline."""
     return json.dumps(record.to_json(), sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
 
@@ -138,7 +138,7 @@ def file_fault(sink: DatasetReader, file: FileRecord) -> str | None:
     """Return how a file differs from its record, or None; reads all of it."""
     seen = sink.stat(file.name)
     if seen is None:
-        return f"{file.name} cannot be found"
+        return f"{file.name} is missing"
     if seen.bytes != file.bytes:
         return f"{file.name} has {seen.bytes} bytes where {file.bytes} were written"
     if sink.digest(file.name) != file.blake3:
@@ -150,7 +150,7 @@ def read_shards(sink: DatasetReader, manifest: Manifest) -> Iterator[ShardRecord
     """Yield the shards of a finished dataset, in order.
 
     Raises:
-        DatasetError: ``shards.jsonl`` is not what the manifest says, or its lines are not the shards of the plan.
+        DatasetError: ``shards.jsonl`` differs from its record, or its lines are not the shards of the plan.
     """
     where = f"{sink.uri}/{SHARDS}"
     if (fault := file_fault(sink, manifest.shards)) is not None:
@@ -166,7 +166,7 @@ def read_shards(sink: DatasetReader, manifest: Manifest) -> Iterator[ShardRecord
 
 
 def expected_files(plan: Plan) -> Callable[[int, Iterable[FileRecord]], str | None]:
-    """Return what says how the records of a shard's files are not those that its format needs, or None.
+    """Return how the records of a shard's files differ from those that its format needs, or None.
 
     Raises:
         DatasetError: this installation has no such format.
@@ -204,6 +204,6 @@ def _parse_shards(file: BinaryIO, manifest: Manifest, where: str) -> Iterator[Sh
         size += record.bytes
         yield record
     if file.read(1):
-        raise DocumentError(where, f"it goes on after the {plan.shards:,} shards of the plan")
+        raise DocumentError(where, f"it continues after the {plan.shards:,} shards of the plan")
     if size != manifest.bytes:
         raise DocumentError(where, f"its shards have {size:,} bytes where the manifest says {manifest.bytes:,}")

@@ -15,17 +15,17 @@ SAMPLES = 100
 
 
 def shown_field(schema: Schema) -> Field:
-    """Return the field that the preview shows: the first that is more than a number, else the first."""
+    """Return the field that the preview shows: the first that is not a single number, else the first."""
     return next((field for field in schema.outputs if field.shape), schema.outputs[0])
 
 
 def preview(batches: Iterable[Batch], schema: Schema) -> bytes:
     """Return a PNG file that shows samples in order, as the kind of :func:`shown_field` draws them.
 
-    If the generator makes numbers only, all of them are shown: one row per sample, one column per field.
+    If the generator makes only numbers, all of them are shown: one row per sample, one column per field.
 
     Args:
-        batches: consecutive samples; of each batch no more is kept than the preview needs.
+        batches: consecutive samples; only what the preview needs is kept of each batch.
         schema: their fields.
     """
     shown = shown_field(schema)

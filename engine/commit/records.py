@@ -1,4 +1,4 @@
-"""What is recorded of a file and of a shard, in the journal and in the manifest."""
+"""The records of files and shards in the journal and the manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FileRecord(NamedTuple):
     """A file of a dataset."""
 
     name: str
-    """Relative to the dataset."""
+    """Its name relative to the dataset."""
 
     bytes: int
 

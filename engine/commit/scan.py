@@ -1,4 +1,4 @@
-"""Which shards are finished: those with a record that names their files, and whose files are as it says."""
+"""Find the finished shards: those with a record that lists their files, and whose files match it."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from gen_engine.engine.sinks.names import MANIFEST
 
 
 class Scanned(NamedTuple):
-    """A shard of which there is a record."""
+    """A shard that has a record."""
 
     record: ShardRecord
 
     fault: str | None
-    """How its files differ from every record of it, or None if they are as one says."""
+    """How its files differ from every record of it, or None if they match one."""
 
 
 class Damage(NamedTuple):
-    """What was finished and is not as it was recorded, and so is made again."""
+    """A shard or file that was finished but no longer matches its record, and so is made again."""
 
     what: str
     reason: str
 
     def __str__(self) -> str:
-        """Return what will be done about it."""
+        """Return the message for the user."""
         return f"{self.what} is made again: {self.reason}"
 
 
@@ -39,7 +39,7 @@ def read_manifest(sink: DatasetReader) -> Manifest | None:
     """Return the manifest of a finished dataset, or None if there is none.
 
     Raises:
-        DatasetError: it is damaged, of another schema, or makes no sense.
+        DatasetError: it is damaged, of another schema, or inconsistent.
     """
     try:
         data = sink.read(MANIFEST)
@@ -49,7 +49,7 @@ def read_manifest(sink: DatasetReader) -> Manifest | None:
 
 
 def side_damage(sink: DatasetReader, manifest: Manifest) -> list[Damage]:
-    """Return which files beside the shards of a finished dataset are not as recorded; ``shards.jsonl`` comes first."""
+    """Return the files beside the shards of a finished dataset that do not match their records, the list first."""
     faults = ((file, file_fault(sink, file)) for file in (manifest.shards, *manifest.files))
     return [Damage(file.name, fault) for file, fault in faults if fault is not None]
 
@@ -60,16 +60,16 @@ def has_shard_list(sink: DatasetReader, manifest: Manifest | None) -> bool:
 
 
 def scan_shards(sink: Sink, plan: Plan, shards: range, manifest: Manifest | None) -> Iterator[Scanned]:
-    """Yield, in order, those of these shards of which there is a record.
+    """Yield, in order, those of these shards that have a record.
 
-    It does not matter whose journal a record is in, nor how many there are of a shard: a record that the files match
-    makes the shard finished, and one that names other files than the shard's is ignored.
+    Records may be in any journal, and a shard may have several: one that matches the files makes the shard finished,
+    and one that lists other files than the shard's is ignored.
 
     Args:
         sink: the dataset.
         plan: its job.
-        shards: which shards to look at.
-        manifest: that of a dataset that is made whole again, if it lists its shards.
+        shards: the shards to check.
+        manifest: that of a finished dataset that is being repaired, if it lists its shards.
     """
     fault_of, stat = expected_files(plan), sink.snapshot()
     listed = () if manifest is None else (_entry(record) for record in read_shards(sink, manifest))
@@ -98,7 +98,7 @@ def _scan(sink: Sink, plan: Plan, known: Sequence[Entry], stat: Callable[[str], 
 def _fault(sink: Sink, recorded: JournaledFile, seen: FileStat | None) -> str | None:
     file = recorded.file
     if seen is None:
-        return f"{file.name} cannot be found"
+        return f"{file.name} is missing"
     if seen.bytes != file.bytes:
         return f"{file.name} has {seen.bytes} bytes where {file.bytes} were written"
     if recorded.version not in (None, seen.version) and sink.digest(file.name) != file.blake3:

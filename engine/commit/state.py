@@ -1,4 +1,4 @@
-"""What is there of a job: read from its documents and files, and never written here."""
+"""The state of a job, read from its documents and files; nothing is written here."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from gen_engine.engine.sinks.names import PLAN
 
 
 class Phase(Enum):
-    """How far a job is."""
+    """The phase of a job."""
 
-    NEW = "nothing is there"
+    NEW = "nothing exists"
     UNDERWAY = "it was begun and is not finished"
     DAMAGED = "it was finished, and a file is not as it was recorded"
     FINISHED = "every file is as it was recorded"
@@ -29,7 +29,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class State:
-    """What is there of a job, and of one part of it."""
+    """The state of a job, and of one part of it."""
 
     phase: Phase
     done: ShardSet
@@ -37,14 +37,14 @@ class State:
     bytes: int
     """Of these shards."""
     damage: tuple[Damage, ...]
-    """What was finished and is not as recorded: of the part, and of the files beside the shards."""
+    """What was finished and no longer matches its record: shards of the part, and files beside the shards."""
 
 
 def read_phase(sink: Sink, plan: Plan) -> tuple[Phase, Manifest | None]:
-    """Return how far the documents say that a job is, :data:`Phase.FINISHED` with the manifest; writes nothing.
+    """Return the phase of a job by its documents, :data:`Phase.FINISHED` with the manifest; writes nothing.
 
     Raises:
-        PlanMismatch: another job is there.
+        PlanMismatch: the output holds another job.
         DatasetError, OutputError: its documents are damaged or of another version.
     """
     manifest = read_manifest(sink)
@@ -58,7 +58,7 @@ def read_phase(sink: Sink, plan: Plan) -> tuple[Phase, Manifest | None]:
 
 
 def read_state(sink: Sink, plan: Plan, part: Part) -> State:
-    """Return what is there of a job and of one part of it; looks at every finished shard, and writes nothing.
+    """Return the state of a job and of one part of it; checks every finished shard, and writes nothing.
 
     Raises:
         PlanMismatch, DatasetError, OutputError: as :func:`read_phase`.
@@ -96,7 +96,7 @@ def check_plan(place: str, there: Plan, requested: Plan) -> None:
         )
     # Where another field differs the fingerprint only follows it.
     causes = [difference for difference in different if difference[0] != "compute.fingerprint"]
-    lines = "\n".join(f"  {name}: {show(old)} there, {show(new)} asked for" for name, old, new in causes)
+    lines = "\n".join(f"  {name}: {show(old)} there, {show(new)} requested" for name, old, new in causes)
     raise PlanMismatch(
         f"{place} holds a job with another plan:\n{lines}\nrepeat its command to resume it, or choose another --out"
     )

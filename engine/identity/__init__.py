@@ -1,1 +1,1 @@
-"""What sample i is made from: the bundle, its variants, the latents and the labels."""
+"""The inputs of sample i: the bundle, its variants, the latents and the labels."""

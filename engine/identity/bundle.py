@@ -1,12 +1,12 @@
-"""The bundle: a directory that holds a generator and says everything that sampling needs to know of it.
+"""The bundle: a directory that holds a generator and describes everything that sampling needs.
 
 ``NAME.gen/bundle.json`` lists every other file with its size and SHA-256, and carries a digest of itself, so a
-flipped byte anywhere is found before anything is run. ``generator.onnx`` is the canonical fp32 graph:
+flipped byte anywhere is detected before anything is run. ``generator.onnx`` is the canonical fp32 graph:
 
 - input ``latents``, float32 [batch, dim]; and for a conditional generator ``labels``, int64 [batch];
-- an output for each field of a sample, as it is stored: channels last, [batch, …]. What is exported here has one,
-  ``pixels``: uint8 for images, float32 for other kinds. Beside it is ``images``, the same values before they became
-  levels: float32, channels first, in [-1, 1] for images.
+- an output for each field of a sample, as it is stored: channels last, [batch, …]. Graphs exported by this package
+  have one, ``pixels``: uint8 for images, float32 for other kinds; and ``images``, the same values before quantisation:
+  float32, channels first, in [-1, 1] for images.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gen_engine.engine.sample.schema import MAX_FIELDS, MAX_RANK, RESERVED_NAMES
 
 SCHEMA = 2
 MAX_NAME = 500
-"""Characters of a bundle's or a class's name."""
+"""Maximum characters of a bundle's or a class's name."""
 
 MAX_BATCH = 1 << 20
 MANIFEST = "bundle.json"
@@ -48,14 +48,14 @@ IMAGES_OUTPUT, PIXELS_OUTPUT = "images", "pixels"
 
 @dataclass(frozen=True, kw_only=True)
 class LatentSpec:
-    """What the generator is driven by.
+    """The latent input of a generator.
 
     Raises:
         BundleError: the dimension is below 1 or above the limit ``latent-dim``.
     """
 
     dim: int
-    """Dimensions a sample."""
+    """Dimensions per sample."""
 
     distribution: str
     """One of :data:`gen_engine.engine.identity.latents.DISTRIBUTIONS`."""
@@ -74,7 +74,7 @@ class LabelSpec:
     """
 
     names: tuple[str, ...]
-    """Class names; a class's id is its place here."""
+    """Class names; a class's id is its position here."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= limit("classes"):
@@ -88,8 +88,7 @@ class OutputSpec:
     """A field of a sample, and the output of the graph that makes it.
 
     Raises:
-        BundleError: no kind of field has that name, or it has values of another rank or dtype; or the field's name
-            cannot be used.
+        BundleError: the kind is unknown, or has values of another rank or dtype; or the field's name is reserved.
     """
 
     kind: str
@@ -100,10 +99,10 @@ class OutputSpec:
     """
 
     dtype: str = ""
-    """Of the values as they are stored; by default the kind's first."""
+    """dtype of the stored values; by default the kind's first."""
 
     name: str = ""
-    """The field's; by default ``image``, or ``sample`` for other kinds."""
+    """Name of the field; by default ``image``, or ``sample`` for other kinds."""
 
     tensor: str = PIXELS_OUTPUT
     """The graph's output, [batch, \\*shape]."""
@@ -142,7 +141,7 @@ class BundleFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A bundle that was read and found whole."""
+    """A bundle that was read and verified."""
 
     path: Path
     name: str
@@ -154,22 +153,22 @@ class Bundle:
     """SHA-256 of the manifest, and through it of every file."""
 
     training: Mapping[str, Any] = field(default_factory=dict)
-    """How the generator was trained and on what."""
+    """How and on what the generator was trained."""
 
     parity: Mapping[str, Any] = field(default_factory=dict)
-    """How far the exported graph is from the framework's own results."""
+    """The error of the exported graph against the framework's own results."""
 
     quality: Mapping[str, Any] = field(default_factory=dict)
-    """What was measured of its samples."""
+    """Quality metrics of its samples."""
 
     fixed_batch: int | None = None
     """The only batch that the graph runs at; None for any."""
 
     @property
     def generator_id(self) -> str:
-        """SHA-256 over the graph and the meaning of its inputs and outputs: all that a sample depends on.
+        """SHA-256 over the graph and the meaning of its inputs and outputs: everything that a sample depends on.
 
-        Adding a quality figure or a compiled variant to the bundle leaves it as it is.
+        Adding a quality metric or a compiled variant to the bundle does not change it.
         """
         semantics = {
             "generator": self.files[GENERATOR].sha256,
@@ -181,7 +180,7 @@ class Bundle:
 
     @property
     def output(self) -> OutputSpec:
-        """The first output, of most generators the only one."""
+        """The first output, and of most generators the only one."""
         return self.outputs[0]
 
     def schema(self, *, with_latents: bool = False) -> Schema:
@@ -200,7 +199,7 @@ class Bundle:
         return Schema(tuple(fields))
 
     def load(self, name: str) -> bytes:
-        """Return a file's bytes, checked again: what is run is what was verified.
+        """Return a file's bytes, checked again, so that the bytes in use are the verified ones.
 
         Raises:
             BundleError: the file changed after the bundle was read, or cannot be read.
@@ -228,7 +227,7 @@ def read_bundle(path: Path) -> Bundle:
     """Read a bundle, verify every file in it, and check that its graph is confined to it.
 
     Raises:
-        BundleError: not there, not a bundle, of a newer schema, or damaged (naming the file); or its graph reaches
+        BundleError: missing, not a bundle, of a newer schema, or damaged (naming the file); or its graph reaches
             outside of it, or draws random numbers (:mod:`gen_engine.engine.identity.confinement`).
     """
     if not path.is_dir():
@@ -260,7 +259,7 @@ def write_bundle(
     fixed_batch: int | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write a bundle whole or not at all, and return it as read back. ``output`` is one or several.
+    """Write a bundle atomically, and return it as read back. ``output`` is one or several.
 
     Raises:
         OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
@@ -293,16 +292,16 @@ def write_bundle(
 
 
 def with_files(bundle: Bundle, *, drop: str, add: Mapping[str, bytes], out: Path | None = None) -> Bundle:
-    """Write the bundle again with other files, whole or not at all, and return it as read back.
+    """Rewrite the bundle with other files, atomically, and return it as read back.
 
-    The whole directory is made beside the old one and the two change places in one system call. A kill at any
-    instant leaves the old bundle or the new one; it may leave the other one under a hidden name beside it.
+    The new directory is built beside the old one and the two are exchanged in one system call. A kill at any instant
+    leaves the old bundle or the new one; it may leave the other one under a hidden name beside it.
 
     Args:
         bundle: as it was read.
-        drop: files whose names begin so are left out.
-        add: name → content of the files that are added.
-        out: where to write it, and leave this one as it is; None for in place.
+        drop: files whose names have these prefixes are left out.
+        add: name → content of the files to add.
+        out: where to write a copy, leaving this one unchanged; None for in place.
 
     Raises:
         OutputError: it cannot be written there, or ``out`` exists.
@@ -326,9 +325,9 @@ def with_files(bundle: Bundle, *, drop: str, add: Mapping[str, bytes], out: Path
 
 
 def refuse_existing(path: Path, *, overwrite: bool | None) -> None:
-    """Raise OutputError if something stands at ``path`` that :func:`write_bundle` would not replace.
+    """Raise OutputError if ``path`` exists and :func:`write_bundle` would not replace it.
 
-    ``overwrite`` is None where nothing can be asked for but another place.
+    ``overwrite`` is None for a command without such a flag.
     """
     if path.exists() and not overwrite:
         or_else = "" if overwrite is None else ", or --overwrite it"
@@ -338,8 +337,8 @@ def refuse_existing(path: Path, *, overwrite: bool | None) -> None:
 
 
 def _put_directory(path: Path, files: Mapping[str, bytes]) -> None:
-    """Build the directory beside its place, then rename it there; what stood there goes away after that."""
-    path = path.resolve()  # not the link to a bundle changes places, but the bundle
+    """Build the directory beside its destination, then rename it there, and then remove the old one."""
+    path = path.resolve()  # exchange the bundle itself, not a link to it
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -354,7 +353,7 @@ def _put_directory(path: Path, files: Mapping[str, bytes]) -> None:
             exchange(temporary, path)
         else:
             temporary.rename(path)
-        fsync_directory(path.parent)  # before the old one goes: a power cut must not undo the exchange alone
+        fsync_directory(path.parent)  # before the old one is removed: a power cut must not undo only the exchange
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -449,7 +448,7 @@ def _check_name(what: str, name: str) -> None:
 
 
 def _verify_files(bundle: Bundle) -> None:
-    """Every listed file is here with its digest, nothing else is, and none of it leads outside."""
+    """Check that every listed file exists with its digest, that there are no others, and that no path leads outside."""
     if GENERATOR not in bundle.files:
         raise BundleError(f"bundle {bundle.path}: its manifest lists no {GENERATOR}")
     for name, entry in bundle.files.items():
@@ -457,9 +456,11 @@ def _verify_files(bundle: Bundle) -> None:
         if PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name:
             raise BundleError(f"bundle {bundle.path}: the file name {name!r} leads outside of it")
         _verify_file(bundle.path, name, entry)
-    found = {p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_symlink() or not p.is_dir()}
-    if strangers := sorted(found - set(bundle.files) - {MANIFEST}):
-        raise BundleError(f"bundle {bundle.path}: {strangers[0]} is not listed in {MANIFEST}; remove it")
+    present = {
+        p.relative_to(bundle.path).as_posix() for p in bundle.path.rglob("*") if p.is_symlink() or not p.is_dir()
+    }
+    if unlisted := sorted(present - set(bundle.files) - {MANIFEST}):
+        raise BundleError(f"bundle {bundle.path}: {unlisted[0]} is not listed in {MANIFEST}; remove it")
 
 
 def _verify_file(root: Path, name: str, entry: BundleFile) -> None:
@@ -470,7 +471,7 @@ def _verify_file(root: Path, name: str, entry: BundleFile) -> None:
         raise BundleError(f"bundle {root}: {name} is missing; export it again")
     try:
         size = regular_size(path)
-        digest = sha256_file(path) if size == entry.bytes else ""  # a digest of another size would be time lost
+        digest = sha256_file(path) if size == entry.bytes else ""  # no need to hash a file of another size
     except OSError as error:
         raise BundleError(f"bundle {root}: {name} cannot be read ({error.strerror})") from error
     if size != entry.bytes:

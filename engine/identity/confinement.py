@@ -1,12 +1,12 @@
-"""A bundle's graph is closed: everything that it computes with is inside the bytes that the bundle's digest covers.
+"""Check that a bundle's graph is self-contained: it uses only bytes that the bundle's digest covers.
 
 Refused by name, before a runtime sees the bytes:
 
-- tensors whose data lies in another file (``external_data``), wherever a tensor may occur: initializers, sparse
+- tensors whose data is in another file (``external_data``), wherever a tensor may occur: initializers, sparse
   tensors, attributes, subgraphs, functions, training information;
-- operators that read files or run foreign code (``EPContext``, ``PythonOp`` …), and operators of domains that only a
+- operators that read files or run external code (``EPContext``, ``PythonOp`` …), and operators of domains that only a
   custom operator library defines;
-- operators that draw random numbers of their own, seeded or not: a sample is a function of its latents;
+- operators that draw their own random numbers, seeded or not: a sample is a function of its latents;
 - functions that call themselves, or that expand to more than :data:`MAX_NODES` nodes;
 - files in a format that a runtime detects by itself and that is not ONNX.
 """
@@ -24,17 +24,17 @@ from gen_engine.engine.errors import BundleError
 from gen_engine.engine.identity.onnx_wire import WireReader, packed_ints
 
 MAX_FIELDS: Final = 2_000_000
-"""Protobuf fields of a graph: what about four seconds read."""
+"""Maximum protobuf fields of a graph: about four seconds of reading."""
 
 MAX_NODES: Final = 200_000
-"""Nodes after all functions are expanded, as runtimes do when they open a graph."""
+"""Maximum nodes after all functions are expanded, as runtimes do when they open a graph."""
 
 MAX_DEPTH: Final = 24
-"""Subgraphs inside each other. Protobuf itself stops at 100 messages, which is 33 subgraphs."""
+"""Maximum depth of nested subgraphs. Protobuf itself stops at 100 messages, which is 33 subgraphs."""
 
 _STANDARD = ("", "ai.onnx")
 _DOMAINS: Final = (*_STANDARD, "ai.onnx.ml", "com.microsoft")
-"""Domains whose operators are part of a runtime. A graph may add functions of its own in any other."""
+"""Domains whose operators are part of a runtime. A graph may define its own functions in any other."""
 
 _RANDOM: Final = {
     **dict.fromkeys(
@@ -49,7 +49,7 @@ _OUTSIDE: Final = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "ATen", "A
 """Operators of com.microsoft that read a file, or call code outside of the runtime."""
 
 _ORT_FORMAT = b"ORTM"
-"""At byte 4 of a flatbuffer in ONNX Runtime's own format, which it detects in bytes that were given as ONNX."""
+"""The identifier at byte 4 of ONNX Runtime's own flatbuffer format, which it also detects in bytes passed as ONNX."""
 
 _BOOL = 9
 """TensorProto.DataType.BOOL."""
@@ -66,7 +66,7 @@ def check_confined(model: bytes, where: str, *, sha256: str | None = None) -> No
 
     Args:
         model: the ONNX file.
-        where: what messages call it.
+        where: its name in messages.
         sha256: its digest, if known: a graph that passed is not read again.
 
     Raises:
@@ -90,7 +90,7 @@ Call = tuple[str, str, str]
 
 @dataclass
 class _Body:
-    """What the nodes of a graph or a function call, subgraphs included."""
+    """The operators that a graph or a function calls, including its subgraphs."""
 
     calls: Counter[Call] = field(default_factory=Counter)
 
@@ -154,7 +154,7 @@ class _Reader:
         self._nodes(nodes, body, false | own, depth)
 
     def _nodes(self, nodes: Iterable[memoryview], body: _Body, false: frozenset[str], depth: int) -> None:
-        """Check nodes in their order; ``false`` names the values that are known to be false."""
+        """Check nodes in order; ``false`` has the names of values that are known to be false."""
         for node in nodes:
             false |= self._node(node, body, false, depth)
 
@@ -199,7 +199,7 @@ class _Reader:
                 self._tensor(_view(value))
 
     def _tensor(self, data: memoryview) -> tuple[str, bool]:
-        """Check a tensor; return its name and whether it holds false throughout."""
+        """Check a tensor; return its name and whether all its values are false."""
         name, external, dtype, true = "", False, 0, False
         for number, _, value in self._wire.fields("Tensor", data):
             if number == 8:
@@ -238,7 +238,7 @@ def _refuse_operator(domain: str, op_type: str, name: str, inputs: list[str], fa
     if training or op_type in _RANDOM.get(domain, ()):
         mode = " in training mode" if training else ""
         raise ValueError(
-            f"{what}{mode} draws random numbers of its own, so a sample would not be a function of its seed and index "
+            f"{what}{mode} draws its own random numbers, so a sample would not be a function of its seed and index "
             "('gen-engine export' makes latents of such operators)"
         )
 
@@ -251,14 +251,14 @@ def _check_expansion(main: _Body, functions: Mapping[Call, _Body]) -> None:
     except CycleError as error:
         raise ValueError(f"function {'.'.join(error.args[1][0][:2])} calls itself") from None
     sizes: dict[Call, int] = {}
-    for call in order:  # those that call no others come first
+    for call in order:  # functions that call no others come first
         sizes[call] = _expanded(functions[call], sizes)
     if (total := _expanded(main, sizes)) > MAX_NODES:
         raise ValueError(f"it expands to {total:.3g} nodes, and the limit is {MAX_NODES}")
 
 
 def _expanded(body: _Body, sizes: Mapping[Call, int]) -> int:
-    """Return how many nodes a body has once its functions are expanded."""
+    """Return the number of nodes of a body after its functions are expanded."""
     return sum(count * sizes.get(call, 1) for call, count in body.calls.items())
 
 

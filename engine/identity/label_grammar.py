@@ -1,13 +1,13 @@
-"""What ``--labels`` says, in a grammar that class names cannot make ambiguous.
+"""Parse ``--labels``, in a grammar that class names cannot make ambiguous.
 
 ::
 
     LABELS  = balanced | file:PATH | CLASS | CLASS=WEIGHT,CLASS=WEIGHT,…
     CLASS   = NAME | "NAME" | id:NUMBER
 
-A name may be written in another case if that is clear. In double quotes it may hold anything, a double quote written
-twice; without quotes, no comma outside a name that is all of LABELS. A number is a class id, unless the bundle has
-classes whose names are numbers: then it is a name, and ids are written ``id:NUMBER``. What has two readings is refused.
+A name may be written in another case if it is unambiguous. In double quotes it may contain anything, with double quotes
+doubled; unquoted, it may contain a comma only if it is all of LABELS. A number is a class id, unless the bundle has
+classes whose names are numbers: then it is a name, and ids are written ``id:NUMBER``. Ambiguous text is refused.
 """
 
 from __future__ import annotations
@@ -62,21 +62,21 @@ def has_weights(text: str, names: Sequence[str]) -> bool:
     """Return whether ``text`` is a list of weights and not one class.
 
     Raises:
-        RequestError: it is the name of a class and has another meaning as well.
+        RequestError: it is the name of a class and also has another meaning.
     """
     special = text == BALANCED or text.startswith((FILE, ID))
     listed = not special and re.fullmatch(_QUOTED, text) is None and "=" in text
     if text in names and (special or (listed and _reads_as_weights(text, names))):
         raise RequestError(
-            f"labels {text!r}: it is the name of a class and has a meaning of its own; for the class write "
+            f"labels {text!r}: it is the name of a class and also a keyword; for the class write "
             f"'{quote(text)}' or {ID}{list(names).index(text)}"
-            + ("; for the other leave --labels out" if text == BALANCED else "")
+            + ("; for the keyword leave --labels out" if text == BALANCED else "")
         )
     return listed and text not in names
 
 
 def quote(name: str) -> str:
-    """Return a name in double quotes, as it may stand in ``--labels``."""
+    """Return a name in double quotes, as written in ``--labels``."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -90,20 +90,20 @@ def _parts(text: str) -> list[tuple[str, str]]:
     """Split ``CLASS=WEIGHT,…`` into classes, with their quotes, and weights."""
     parts, at = [], 0
     while at <= len(text):
-        found = _PART.match(text, at)
-        if found is None:
+        match = _PART.match(text, at)
+        if match is None:
             raise RequestError(f"labels {text!r}: a quote at {text[at:]!r} is not closed, or not followed by =WEIGHT")
-        if found["bare"] is None:
-            name, weight = f'"{found["quoted"]}"', found["weight"]
+        if match["bare"] is None:
+            name, weight = f'"{match["quoted"]}"', match["weight"]
         else:
-            name, weight = _split_bare(found["bare"])
+            name, weight = _split_bare(match["bare"])
         if weight is None:
             raise RequestError(
-                f"labels {text!r}: {found[0].strip(',')!r} is not CLASS=WEIGHT, as in 'A=0.9,B=0.1'; a class name with "
+                f"labels {text!r}: {match[0].strip(',')!r} is not CLASS=WEIGHT, as in 'A=0.9,B=0.1'; a class name with "
                 "a comma goes in double quotes: '\"A, b\"=0.9,C=0.1'"
             )
         parts.append((name, weight))
-        at = found.end() if found[0].endswith(",") else len(text) + 1
+        at = match.end() if match[0].endswith(",") else len(text) + 1
     return parts
 
 
@@ -145,7 +145,7 @@ def _by_name(name: str, names: Sequence[str]) -> int:
             f"class {name!r}: no class has that name, and the classes have numbers for names, so a class id is written "
             f"{ID}{int(name)} (class {names[int(name)]!r}); the classes are {describe_classes(names)}"
         )
-    from difflib import get_close_matches  # for a message alone: start-up does without it
+    from difflib import get_close_matches  # only for a message: not imported at start-up
 
     near = get_close_matches(name.casefold(), by_name, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(repr(names[by_name[n]]) for n in near)}? " if near else ""
@@ -164,7 +164,7 @@ def _parse_weight(value: str, text: str) -> float:
 
 def _normalise(weights: Mapping[int, float], classes: int, text: str) -> tuple[float, ...]:
     try:
-        total = math.fsum(weights.values())  # exact, so the order they are given in is no part of the plan
+        total = math.fsum(weights.values())  # exact, so their order is not part of the plan
     except OverflowError:
         raise RequestError(f"labels {text!r}: the weights are too large to add up; give smaller ones") from None
     if total <= 0:

@@ -1,10 +1,10 @@
 """Which class each sample is: a function of the sample's index, like its latents.
 
-A plan is what ``--labels`` says, resolved against the bundle's classes and small enough to stand in the job's plan:
+A plan is the value of ``--labels``, resolved against the bundle's classes and small enough for the job's plan:
 
 - ``balanced``: sample i is of class ``i mod count``, so every run of ``count`` samples holds each class once;
 - ``constant``: one class;
-- ``weighted``: independent draws with the given probabilities, from a Philox stream of their own;
+- ``weighted``: independent draws with the given probabilities, from a separate Philox stream;
 - ``file``: an integer array, pinned by its sha256.
 """
 
@@ -36,7 +36,7 @@ from gen_engine.engine.identity.label_grammar import (
 from gen_engine.engine.identity.latents import LABEL_STREAM, philox_words
 
 LabelsLike: TypeAlias = str | int | Sequence[int] | NDArray[np.integer[Any]] | None
-"""What a program may ask for: what ``--labels`` says, a class id, or an id for each sample; None is ``balanced``."""
+"""Labels that a program may request: a ``--labels`` value, a class id, or an id per sample; None is ``balanced``."""
 
 _ROWS_A_CHECK = 1 << 20
 _MAX_CLASSES = 1_000_000
@@ -53,7 +53,7 @@ class LabelPlan:
     """The class of every sample."""
 
     weights: tuple[float, ...] | None = None
-    """A probability a class, adding up to 1."""
+    """One probability per class, summing to 1."""
 
     file_sha256: str | None = None
     """Digest of the label file's bytes."""
@@ -96,7 +96,7 @@ class Labels:
         names: class names.
         seed: the job's seed, used by weighted draws.
         file: the label array of a ``file`` plan, integers [count].
-        first: the sample that the array begins with.
+        first: index of the array's first sample.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Labels:
     def draw(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the labels of samples ``[start, stop)``: int64 [stop - start].
 
-        Beyond either end of a label file its nearest label is repeated: such samples only pad a batch.
+        Beyond either end of a label file its nearest label is repeated: these samples only pad a batch.
         """
         if self._plan.kind == "balanced":
             return np.arange(start, stop, dtype=np.int64) % self._classes
@@ -132,7 +132,7 @@ class Labels:
         words = philox_words(self._seed, LABEL_STREAM, first_block, last_block - first_block)
         fraction = (words[start - 4 * first_block :][: stop - start] >> np.uint64(11)) * 2.0**-53
         labels = np.searchsorted(self._cumulative, fraction, side="right")
-        # Rounding may leave the last sum a hair under 1: such a fraction belongs to the last class with any weight.
+        # Rounding may leave the last sum slightly below 1: a fraction above it belongs to the last weighted class.
         last = int(np.flatnonzero(np.diff(self._cumulative, prepend=0.0) > 0)[-1])
         return np.minimum(labels, last).astype(np.int64)
 
@@ -144,10 +144,10 @@ def parse_labels(text: str, names: Sequence[str], count: int) -> tuple[LabelPlan
         The plan, and for a file its memory-mapped array.
 
     Raises:
-        RequestError: unknown class (with the nearest names), weights that are no weights, or a file that does
+        RequestError: unknown class (with the nearest names), invalid weights, or a file that does
             not hold at least ``count`` valid class ids.
     """
-    weighted = has_weights(text, names)  # refuses what has two readings
+    weighted = has_weights(text, names)  # refuses ambiguous text
     if text == BALANCED:
         return LabelPlan(kind="balanced"), None
     if text.startswith(FILE):
@@ -158,13 +158,13 @@ def parse_labels(text: str, names: Sequence[str], count: int) -> tuple[LabelPlan
 
 
 def open_labels(labels: LabelsLike, names: Sequence[str], *, seed: int, start: int, stop: int) -> Labels:
-    """Return what draws the labels of the samples ``[start, stop)``, for a program's own value.
+    """Return the labels of the samples ``[start, stop)`` for a program's own value.
 
     A row of ids has one for each of these samples, in order; a label file has one for every sample from 0 on.
 
     Raises:
-        RequestError: as :func:`parse_labels`; or a row that is no row of ids, of another length, or with an id that no
-            class has.
+        RequestError: as :func:`parse_labels`; or a row that is not integer ids, of another length, or with an unknown
+            id.
     """
     if labels is None:
         return Labels(LabelPlan(kind="balanced"), names, seed)
@@ -181,7 +181,7 @@ def open_labels(labels: LabelsLike, names: Sequence[str], *, seed: int, start: i
         return Labels(LabelPlan(kind="balanced"), names, seed)
     _refuse_no_row("labels", ids)
     if ids.shape[0] != stop - start:
-        raise RequestError(f"labels: {ids.shape[0]} ids for {stop - start} samples; give one a sample")
+        raise RequestError(f"labels: {ids.shape[0]} ids for {stop - start} samples; give one per sample")
     _refuse_bad_ids("labels", ids, names)
     return Labels(LabelPlan(kind="file"), names, seed, ids, start)
 
@@ -190,7 +190,7 @@ def _read_label_file(path: Path, names: Sequence[str], count: int) -> tuple[Labe
     try:
         array = map_npy(path)
         digest = sha256_file(path)
-    except Exception as error:  # numpy's parser of a damaged header raises many kinds
+    except Exception as error:  # numpy's parser raises many types for a damaged header
         raise RequestError(f"labels file {path}: cannot be read as a .npy array ({error})") from error
     _refuse_no_row(f"labels file {path}", array)
     if array.shape[0] < count:
@@ -201,8 +201,8 @@ def _read_label_file(path: Path, names: Sequence[str], count: int) -> tuple[Labe
 
 def _refuse_no_row(what: str, array: NDArray[Any]) -> None:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
-        found = f"{array.dtype} {list(array.shape)}"
-        raise RequestError(f"{what}: holds {found}; it must hold one row of integer class ids")
+        actual = f"{array.dtype} {list(array.shape)}"
+        raise RequestError(f"{what}: holds {actual}; it must hold one row of integer class ids")
 
 
 def _refuse_bad_ids(what: str, array: NDArray[np.integer[Any]], names: Sequence[str]) -> None:

@@ -1,11 +1,11 @@
-"""Latents addressed by sample index: the same bits whatever the range is cut into, and on every machine.
+"""Latents addressed by sample index: the same bits however the range is partitioned, and on every machine.
 
 Sample ``i`` owns the Philox4x64-10 blocks ``[i * B, (i + 1) * B)`` with ``B = ceil(dim / 8)``: a block is four
 64-bit words, a word two 32-bit integers, an integer one latent. The key is ``(seed, stream)``. So any range of
-samples is one contiguous run of words, found without generating what stands before it.
+samples is one contiguous run of words, reached without generating those before it.
 
 An integer becomes a latent by the quantile function of the latent's distribution, tabulated piecewise linearly over
-256 segments an octave of the tail probability (so the tails are as fine as the centre, out to 6.2 standard
+256 segments per octave of the tail probability (so the tails are as fine as the centre, out to 6.2 standard
 deviations; the largest error is 1e-6). Every distribution is a table and all share one code path made of integer
 operations, one int-to-float conversion, one multiplication and one addition: all correctly rounded, hence the same
 bits at every SIMD level and on a GPU, where log, cos and erfinv are not.
@@ -28,21 +28,21 @@ from numpy.typing import NDArray
 from gen_engine.engine.errors import RequestError
 
 ALGORITHM = "philox4x64-10/quantile-v1"
-"""Names the bits: any change to them is a new name."""
+"""Identifies the bits: any change to them needs a new name."""
 
 DISTRIBUTIONS = ("normal", "uniform")
-"""Of each latent: standard normal, or uniform over (-1, 1)."""
+"""Distributions of each latent: standard normal, or uniform over (-1, 1)."""
 
 LATENT_STREAM, LABEL_STREAM = 0, 1
-"""Second half of the Philox key: one stream a purpose, so that no draw disturbs another."""
+"""Second half of the Philox key: one stream per purpose, so that draws are independent."""
 
 MAX_SEED = 2**64 - 1
 
 _WORDS_A_BLOCK = 4
 _LATENTS_A_BLOCK = 8
-_CHUNK = 1 << 15  # latents a pass: scratch arrays that stay in the L2 cache
+_CHUNK = 1 << 15  # latents per pass: scratch arrays stay in the L2 cache
 
-_MANTISSA_BITS = 8  # 256 segments an octave
+_MANTISSA_BITS = 8  # 256 segments per octave
 _SHIFT = 23 - _MANTISSA_BITS
 _ONE = 127 << _MANTISSA_BITS  # top bits of float32 1.0, the smallest magnitude that occurs
 _TOP = 158 << _MANTISSA_BITS  # top bits of float32 2**31, the largest
@@ -57,14 +57,14 @@ class QuantileTable(NamedTuple):
 
 
 class PhiloxWords:
-    """The words of Philox4x64-10 under one key. Remembers where it stands: use one a thread.
+    """The words of Philox4x64-10 under one key. Keeps its position: use one per thread.
 
-    Most draws go on where the last one ended, and then cost nothing but the words; NumPy takes microseconds to make a
-    generator, or to move one.
+    Most draws continue where the last one ended, and then cost only the words; NumPy takes microseconds to create a
+    generator, or to advance one.
     """
 
     def __init__(self, seed: int, stream: int) -> None:
-        # NumPy increments the counter before it makes a block; the definition does not.
+        # NumPy increments the counter before each block; the definition does not.
         self._bits = np.random.Philox(counter=2**256 - 1, key=np.array([seed, stream], np.uint64))
         self._next = 0
 
@@ -85,7 +85,7 @@ def philox_words(seed: int, stream: int, first_block: int, blocks: int) -> NDArr
 class Latents:
     """The latents of one job.
 
-    Holds scratch memory: make one a thread (tables are shared between them).
+    Holds scratch memory: make one per thread (tables are shared between them).
 
     Args:
         dim: latent dimensions of a sample.
@@ -107,7 +107,7 @@ class Latents:
         check_truncation(distribution, truncation)
         self.dim, self.seed = dim, seed
         self.table = quantile_table(distribution, truncation)
-        """With :attr:`seed` and :attr:`dim`, all that a kernel needs to draw the same latents on a GPU."""
+        """With :attr:`seed` and :attr:`dim`, everything that a kernel needs to draw the same latents on a GPU."""
         self._words = PhiloxWords(seed, LATENT_STREAM)
         self._blocks_a_sample = -(-dim // _LATENTS_A_BLOCK)
         self._samples_a_pass = max(1, _CHUNK // dim)
@@ -127,12 +127,12 @@ class Latents:
     def _transform(self, words: NDArray[np.uint64], z: NDArray[np.float32]) -> None:
         """Turn the halves of the words into latents, written into ``z``, float32 [n, dim]; a row's last are spare."""
         index, line, x = self._index[: len(z)], self._line[: len(z)], self._x[: len(z)]
-        # Odd integers are never 0 and as often positive as negative, so the sign needs no step of its own.
+        # Odd integers are never 0 and as often positive as negative, so the sign needs no separate step.
         np.bitwise_or(words, np.uint64(0x0000_0001_0000_0001), out=words)
         halves = words.astype("<u8", copy=False).view("<i4").reshape(len(z), -1)
         np.copyto(x, halves[:, : self.dim], casting="unsafe")
         np.right_shift(x.view(np.uint32), np.uint32(_SHIFT), out=index)
-        # mode: every index is in range; "wrap" is NumPy's fastest way to not check that again.
+        # mode: every index is in range; "wrap" is NumPy's fastest mode that skips the check.
         np.take(self.table.slope, index, out=z, mode="wrap")
         np.multiply(z, x, out=z)
         np.take(self.table.intercept, index, out=line, mode="wrap")
@@ -154,7 +154,7 @@ def check_truncation(distribution: str, truncation: float | None) -> None:
     if distribution != "normal":
         raise RequestError(
             f"truncation {truncation:g}: this generator's latents are {distribution}, and only normal ones "
-            "have tails to cut; leave the truncation out"
+            "have tails to truncate; leave the truncation out"
         )
     if not 0.0 < truncation <= 10.0:  # also refuses NaN
         raise RequestError(f"truncation {truncation:g}: it must be above 0 and at most 10; leave it out for none")
@@ -176,7 +176,7 @@ def quantile_table(distribution: str, truncation: float | None) -> QuantileTable
     for side, sign in ((_ONE, 1.0), (_ONE + _NEGATIVE, -1.0)):
         table.intercept[side : side + slope.size] = sign * intercept
         table.slope[side : side + slope.size] = slope
-        # Near 2**31 integers round up to it in float32: its own segment continues the last one.
+        # Integers near 2**31 round up to it in float32: its segment continues the last one.
         table.intercept[side + slope.size] = sign * intercept[-1]
         table.slope[side + slope.size] = slope[-1]
     for part in table:

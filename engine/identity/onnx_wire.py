@@ -1,12 +1,12 @@
 """ONNX files on the wire: a bounded reader of the protobuf encoding that needs neither onnx nor protobuf.
 
-A bundle's graph must be inspected before a runtime sees it, and the sampling path imports no onnx. This module knows
-the messages of ``onnx.proto`` (IR version 14) by field number and nothing else: what a field means is for
-:mod:`gen_engine.engine.identity.confinement` to say.
+A bundle's graph must be inspected before a runtime sees it, and the sampling path imports no onnx. This module has
+the messages of ``onnx.proto`` (IR version 14) by field number only: the meaning of fields is in
+:mod:`gen_engine.engine.identity.confinement`.
 
-The reader is stricter than protobuf, so that two readers cannot understand one file differently: a field that the
-schema does not list, a wire type that does not fit, a singular field that occurs twice, and a length that leads beyond
-its message are all errors.
+The reader is stricter than protobuf, so that two readers cannot interpret one file differently: a field that the
+schema does not list, a wrong wire type, a singular field that occurs twice, and a length beyond the end of its message
+are all errors.
 
 Encoding: https://protobuf.dev/programming-guides/encoding
 """
@@ -18,13 +18,13 @@ from typing import Final, NamedTuple
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIRE: Final = {"int": _VARINT, "f64": _FIXED64, "f32": _FIXED32}
-"""Scalar kind → wire type. Every other kind is length-delimited: ``bytes`` (not looked into) or a message."""
+"""Scalar kind → wire type. Every other kind is length-delimited: ``bytes`` (not parsed) or a message."""
 
 _NUMBER_BITS = 32
 
 
 class FieldType(NamedTuple):
-    """What the schema says of a field."""
+    """The schema of a field."""
 
     kind: str
     """``int``, ``f32``, ``f64``, ``bytes``, or the name of a message in :data:`SCHEMA`."""
@@ -78,7 +78,7 @@ class WireReader:
     """Reads messages of one file, and counts their fields.
 
     Args:
-        max_fields: how many fields all messages together may have.
+        max_fields: limit on the fields of all messages together.
     """
 
     def __init__(self, max_fields: int) -> None:
@@ -98,7 +98,7 @@ class WireReader:
             tag, at = _varint(data, at, message)
             number, wire = tag >> 3, tag & 7
             if tag >> _NUMBER_BITS or number not in schema:
-                raise ValueError(f"{message} has a field {number}, which no IR version up to 14 knows")
+                raise ValueError(f"{message} has a field {number}, which no IR version up to 14 has")
             kind, repeated = schema[number]
             if number in seen and not repeated:
                 raise ValueError(f"{message} has field {number} twice")
@@ -121,7 +121,7 @@ def packed_ints(value: int | memoryview) -> Iterator[int]:
 
 
 def _value(data: memoryview, at: int, wire: int, what: str) -> tuple[int | memoryview, int]:
-    """Return a field's value, and where it ends."""
+    """Return a field's value, and the offset of its end."""
     if wire == _VARINT:
         return _varint(data, at, what)
     if wire == _BYTES:

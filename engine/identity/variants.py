@@ -1,7 +1,7 @@
-"""Compiled variants of a bundle's generator: their records, how one is added, and which graph a job runs.
+"""Compiled variants of a bundle's generator: their records, and how one is added and loaded.
 
 ``variants/<target>-<precision>/`` holds a graph that was lowered and cast for one runtime, and ``variant.json``, which
-says from what it was made, for which machine, and what was measured of it.
+records its source, its target machine and its measurements.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ CANONICAL = "canonical"
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What a backend runs."""
+    """The graph that a backend runs."""
 
     onnx: bytes
     """The ONNX file."""
 
     sha256: str
-    """Of the file."""
+    """SHA-256 of the file."""
 
     precision: str
     """The precision it is written in."""
@@ -62,7 +62,7 @@ class Variant:
     """The record of a compiled variant.
 
     Raises:
-        ValueError: a field cannot be right.
+        ValueError: a field is invalid.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Variant:
     """``fp32``, ``bf16``, ``fp16``, ``int8`` …"""
 
     batch: int
-    """Samples a call at which it is fastest."""
+    """Samples per call at which it is fastest."""
 
     model: str
     """The graph's file in the folder."""
@@ -93,24 +93,24 @@ class Variant:
     """``processor`` (name), ``isa`` (instruction sets), ``runtime`` (name and version), ``threads``."""
 
     speedup: float | None
-    """Samples per second over the canonical graph's in ONNX Runtime, same run, same threads; None if unmeasured."""
+    """Speedup in samples per second over the canonical graph in ONNX Runtime, same threads; None if unmeasured."""
 
     speedup_at_1: float | None
-    """The same at one sample a call, on one lane: its latency; None if unmeasured or if no such batch can be run."""
+    """Speedup at one sample per call, on one stream: latency; None if unmeasured or if this batch cannot be run."""
 
     gate: Mapping[str, Any]
-    """Figures of the accuracy gate."""
+    """Metrics of the accuracy gate."""
 
     kernels: Mapping[str, Any]
     """The kernels that the runtime chose."""
 
     table: Sequence[Mapping[str, Any]]
-    """All candidates that were tried, and what was measured of each."""
+    """All candidates that were tried, with their measurements."""
 
     def __post_init__(self) -> None:
         _check(self.name == f"{self.target}-{self.precision}", f"name {self.name!r}: it is not <target>-<precision>")
         _check(self.model != RECORD, f"model {self.model!r}: that is the record's name")
-        with Fields(self.to_json()) as fields:  # what is written can be read
+        with Fields(self.to_json()) as fields:  # the document can be read back
             for name, value in _take_fields(fields).items():
                 object.__setattr__(self, name, value)
 
@@ -120,7 +120,7 @@ class Variant:
 
         Raises:
             DocumentError: a field is missing, unknown or not of its type.
-            ValueError: the fields do not fit together.
+            ValueError: the fields are inconsistent.
         """
         with Fields(value, where) as fields:
             return cls(**_take_fields(fields))
@@ -205,7 +205,7 @@ def read_variants(bundle: Bundle) -> tuple[Variant, ...]:
 
 
 def find_graph(bundle: Bundle, sha256: str | None) -> Graph | None:
-    """Return the graph whose file has this digest, None for the canonical one; or None if the bundle has it not."""
+    """Return the graph whose file has this digest, None for the canonical one; or None if the bundle lacks it."""
     if sha256 is None or sha256 == bundle.files[GENERATOR].sha256:
         return canonical_graph(bundle)
     for variant in read_variants(bundle):
@@ -215,19 +215,19 @@ def find_graph(bundle: Bundle, sha256: str | None) -> Graph | None:
 
 
 def add_variant(bundle: Bundle, variant: Variant, files: Mapping[str, bytes], *, out: Path | None = None) -> Bundle:
-    """Put a variant into the bundle, in place of one of the same name; whole or not at all.
+    """Add a variant to the bundle, replacing one of the same name, atomically.
 
     Args:
-        bundle: as it was read; its other files are taken over.
+        bundle: as it was read; its other files are kept.
         variant: the record.
         files: name → content of every file of its folder but the record, ``variant.model`` among them.
-        out: write a new bundle there and leave this one as it is; None for in place.
+        out: write a new bundle there and leave this one unchanged; None for in place.
 
     Returns:
-        The bundle as it is now, read back.
+        The new bundle, read back.
 
     Raises:
-        ValueError: the record and the files do not belong together, or to this bundle.
+        ValueError: the record and the files do not match each other or this bundle.
         OutputError: the bundle cannot be written to, or ``out`` exists.
         BundleError: the bundle changed since it was read.
     """

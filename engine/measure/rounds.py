@@ -17,7 +17,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.contract import Backend, Lane
+from gen_engine.engine.backends.contract import Backend, ExecutionStream
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.latents import Latents
 
@@ -82,7 +82,7 @@ class Runner:
         self, backend: Backend, bundle: Bundle, *, lanes: int, turn_s: float = _TURN_S, as_job: bool = False
     ) -> None:
         self.backend, self._bundle, self._turn_s, self._as_job = backend, bundle, turn_s, as_job
-        self._lanes = [backend.lane() for _ in range(lanes)]
+        self._lanes = [backend.open_stream() for _ in range(lanes)]
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="rounds")
         self._latents = [self._new_latents(seed=0) for _ in range(lanes)]  # not shared between threads
         self._inputs = self._feeds(self._latents[0], 0)
@@ -118,7 +118,7 @@ class Runner:
         """Return samples 0 to ``samples`` - 1 of a seed, equal to a job's: the first output's values [samples, …]."""
         starts = range(0, samples, self.backend.batch)
 
-        def work(lane: Lane, share: Sequence[int]) -> list[NDArray[Any]]:
+        def work(lane: ExecutionStream, share: Sequence[int]) -> list[NDArray[Any]]:
             latents = self._new_latents(seed=seed)
             made = []
             for start in share:
@@ -152,7 +152,7 @@ class Runner:
         for future in [self._pool.submit(self._work, *pair, batches) for pair in pairs]:
             future.result()
 
-    def _work(self, lane: Lane, latents: Latents, batches: int) -> None:
+    def _work(self, lane: ExecutionStream, latents: Latents, batches: int) -> None:
         digest = blake3()
         for number in range(batches + lane.depth):
             if number >= lane.depth:

@@ -1,1 +1,1 @@
-"""What a job is: the request, its plan, and how shards are cut and divided into parts. Pure functions, no I/O."""
+"""The definition of a job: the request, its plan, and its division into shards and parts. Pure functions, no I/O."""

@@ -1,4 +1,4 @@
-"""Which of a job's shards a process makes: all, or one part in N of an array job."""
+"""The shards of a job that a process makes: all, or one part of N in an array job."""
 
 from __future__ import annotations
 

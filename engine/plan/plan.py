@@ -1,6 +1,6 @@
 """The plan of a job: everything that its bytes depend on, and nothing else.
 
-Pure functions, no I/O. How many workers run it, where it is written and how often it is interrupted are no part of it.
+Pure functions, no I/O. The number of workers, the output and interruptions are not part of it.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ _OLDER = "finish the job with the version that began it, or choose another --out
 
 @dataclass(frozen=True, kw_only=True)
 class Compute:
-    """What computed the samples. Kernels round differently elsewhere, so it belongs to the job's identity."""
+    """The runtime that computed the samples. Others round differently, so it belongs to the job's identity."""
 
     backend: str
     version: str
 
     device: str
-    """Its kind, ``cpu`` or ``cuda``: which of several GPUs ran does not matter, and the fingerprint distinguishes
-    their models."""
+    """Its kind, ``cpu`` or ``cuda``: which of several equal GPUs ran does not matter, and the fingerprint distinguishes
+    models."""
 
     precision: str
     batch: int
 
     fingerprint: str
-    """SHA-256 of what the generator makes of the first batch: equal on machines whose kernels round alike."""
+    """SHA-256 of the generator's outputs for the first batch: equal on machines whose kernels round alike."""
 
     graph: str | None = None
     """SHA-256 of the compiled variant's graph; None for the canonical one, which the generator's own digest pins."""
 
     engine: str | None = None
-    """SHA-256 of the engine that was built of the graph, if one was: another build may choose other kernels."""
+    """SHA-256 of the engine that was built from the graph, if one was: another build may choose other kernels."""
 
     def __str__(self) -> str:
-        """Return it as people read it, the digests left out."""
+        """Return a human-readable form, without digests."""
         variant = "" if self.graph is None else f", variant {self.backend}-{self.precision}"
         return f"{self.backend} {self.version}, {self.device}, {self.precision}, batch {self.batch}{variant}"
 
@@ -61,7 +61,7 @@ class Compute:
         """Read what :meth:`to_json` returned.
 
         Raises:
-            DocumentError: it is something else.
+            DocumentError: the document is malformed.
         """
         with Fields(value, where) as fields:
             return cls(
@@ -78,7 +78,7 @@ class Compute:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A job that is settled in every detail."""
+    """A job with every choice made."""
 
     bundle_name: str
     bundle_digest: str
@@ -89,7 +89,7 @@ class Plan:
     count: int
     seed: int
     algorithm: str = ALGORITHM
-    """How latents are drawn: :data:`gen_engine.engine.identity.latents.ALGORITHM`."""
+    """The algorithm that draws latents: :data:`gen_engine.engine.identity.latents.ALGORITHM`."""
 
     distribution: str
     truncation: float | None
@@ -110,11 +110,11 @@ class Plan:
     compute: Compute
 
     shard_bytes: int | None = None
-    """What :attr:`shard_size` was computed from, if bytes were requested."""
+    """The requested bytes that :attr:`shard_size` was computed from, if any."""
 
     @property
     def encoding(self) -> str:
-        """The format and, where it has one, the codec, as people read them."""
+        """The format and, if it uses one, the codec, in human-readable form."""
         return self.format_id if self.codec_id is None else f"{self.format_id}, {self.codec_id}"
 
     def shard(self, number: int) -> Shard:
@@ -163,7 +163,7 @@ class Plan:
         """Read what :meth:`to_json` returned.
 
         Raises:
-            DocumentError: it is something else, or its fields do not fit each other.
+            DocumentError: the document is malformed, or its fields are inconsistent.
         """
         with Fields(value, where) as fields:
             fields.take("schema", integer(PLAN_SCHEMA, PLAN_SCHEMA))
@@ -195,7 +195,7 @@ def parse_plan(data: bytes, where: str) -> Plan:
     """Return the plan that :meth:`Plan.seal` made.
 
     Raises:
-        DocumentError: it is damaged, was edited, is of another schema, or makes no sense.
+        DocumentError: it is damaged, was edited, is of another schema, or is inconsistent.
     """
     document = unseal(data, where, schema=PLAN_SCHEMA, older=_OLDER)
     del document["digest"]

@@ -1,4 +1,4 @@
-"""What is requested of a sampling job, checked before anything is opened.
+"""The request of a sampling job, checked before anything is opened.
 
 The command line's options are these fields: their defaults, and as help the docstrings under them.
 """
@@ -21,7 +21,7 @@ DEFAULT_BATCH = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What computes samples: as it was requested, or with every choice made.
+    """The runtime that computes samples: as requested, or with every choice made.
 
     Raises:
         RequestError: the batch is out of range.

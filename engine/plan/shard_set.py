@@ -1,4 +1,4 @@
-"""Sets of shards as intervals: their memory grows with the gaps in what is finished, never with what is planned."""
+"""Sets of shards as intervals: their memory grows with the gaps between finished shards, not with the job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 _NAMED = 12
-"""Runs of missing shards that a message names."""
+"""Maximum runs of missing shards in a message."""
 
 
 class ShardSet:
@@ -69,7 +69,7 @@ class MissingShards:
     """The shards of a whole job that are not finished, or no longer as they were written.
 
     Args:
-        finished: those that are; its universe is the job's shards.
+        finished: the finished shards; its universe is the job's shards.
     """
 
     def __init__(self, finished: ShardSet) -> None:

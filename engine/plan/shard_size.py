@@ -1,4 +1,4 @@
-"""How many samples a shard has, where that is requested in bytes or limited by the format."""
+"""The number of samples per shard, where it is requested in bytes or limited by the format."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.contract import Format
 
 
-def settle_shard_size(request: SampleRequest, form: Format, codec: Codec, layout: Layout, first: Batch) -> int:
+def resolve_shard_size(request: SampleRequest, form: Format, codec: Codec, layout: Layout, first: Batch) -> int:
     """Return the samples of a shard: as requested, or as many whole batches as have the requested bytes.
 
-    A sample's bytes are those of the first batch in the mean, as the format writes it, so that equal requests give
-    equal shards. A batch is the least.
+    The bytes per sample are the mean over the first batch, as the format writes it, so that equal requests give equal
+    shards. A shard has at least one batch.
 
     Raises:
         RequestError: such a shard would be larger than the format can hold.

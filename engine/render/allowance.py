@@ -1,7 +1,7 @@
-"""How long the first batch may take and how much memory it may use, and a way to run it that can be stopped.
+"""Limits on the time and memory of the first batch, and a way to run it that can be stopped.
 
-The first batch is the first thing that a graph computes here: it may loop without an end, or ask for ten gigabytes. It
-runs on a thread of its own, so that Ctrl-C is noticed while the runtime computes.
+The first batch is the first thing that a graph computes here: it may loop for ever, or allocate ten gigabytes. It runs
+on its own thread, so that Ctrl-C is noticed while the runtime computes.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Cancel = Callable[[], None]
 
 _SECONDS_PER_VALUE = 50e-6
 _SECONDS_PER_WEIGHT_BYTE = 10e-9
-"""Per sample: about 40 times a multiplication of each weight."""
+"""Per sample: about 40 times the cost of one multiplication per weight."""
 
 _BYTES_PER_VALUE = 4096
-"""1,024 float32 activations per value of the output."""
+"""1,024 float32 activations per output value."""
 
 _BYTES_PER_WEIGHT_BYTE = 8
 _LOOK_UP_S, _LET_GO_S = 0.05, 0.5
@@ -37,11 +37,11 @@ _LOOK_UP_S, _LET_GO_S = 0.05, 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What opening a graph and rendering one batch may cost."""
+    """Limits on opening a graph and rendering one batch."""
 
     seconds: float
     memory: float
-    """Bytes, beyond what the process holds."""
+    """Bytes, beyond what the process already uses."""
 
     @classmethod
     def of(cls, bundle: Bundle, graph_bytes: int, batch: int) -> Allowance:
@@ -59,9 +59,9 @@ def run_stoppable(work: Callable[[list[Cancel]], T], allowance: Allowance, what:
     """Run ``work`` on a thread, and return what it returns or raise what it raises.
 
     Args:
-        work: is given a list, to which it adds functions that make it end soon when another thread calls them.
-        allowance: how long it may take, and how much memory it may allocate.
-        what: what messages call it.
+        work: takes a list, to which it appends functions that cancel it when another thread calls them.
+        allowance: its limits.
+        what: its name in messages.
 
     Raises:
         BackendError: it took too long. If the runtime cannot be stopped, its thread is left behind.
@@ -70,7 +70,7 @@ def run_stoppable(work: Callable[[list[Cancel]], T], allowance: Allowance, what:
     cancels: list[Cancel] = []
     results: list[T] = []
     errors: list[BaseException] = []
-    ended = threading.Event()  # not Thread.join: an interrupted one takes a running thread for ended (Python < 3.13)
+    ended = threading.Event()  # not Thread.join: when interrupted, it takes a running thread as ended (Python < 3.13)
 
     def run() -> None:
         try:
@@ -100,7 +100,7 @@ def run_stoppable(work: Callable[[list[Cancel]], T], allowance: Allowance, what:
 
 
 def _wait(ended: threading.Event, seconds: float) -> bool:
-    """Wait for the end, looking up now and then: on some systems a signal does not end a wait."""
+    """Wait for the end, polling: on some systems a signal does not end a wait."""
     deadline = time.monotonic() + seconds
     while not ended.wait(max(0.0, min(_LOOK_UP_S, deadline - time.monotonic()))):
         if time.monotonic() >= deadline:
@@ -109,7 +109,7 @@ def _wait(ended: threading.Event, seconds: float) -> bool:
 
 
 def _stop(ended: threading.Event, cancels: list[Cancel], exit_code: int) -> None:
-    """Cancel the work. If its runtime does not let go, the process will end without waiting for it."""
+    """Cancel the work. If its runtime does not stop, the process will exit without waiting for it."""
     for cancel in tuple(cancels):
         cancel()
     if not ended.wait(_LET_GO_S):
@@ -117,7 +117,7 @@ def _stop(ended: threading.Event, cancels: list[Cancel], exit_code: int) -> None
 
 
 def _leave(exit_code: int) -> None:
-    """End the process at once: a runtime's destructors would wait for a computation that has no end."""
+    """Exit the process at once: a runtime's destructors would wait for a computation that never ends."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

@@ -24,20 +24,20 @@ from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.sample.schema import Batch
 
 MIN_VALUES = 16
-"""Samples of fewer values may well be equal by themselves: a label and a few levels."""
+"""Samples of fewer values may be equal by chance: a label and a few levels."""
 
 _A_FEW_LEVELS = 16 / 255
-"""Of the range [-1, 1] of an image: how far a flat image's values may be apart in the arithmetic of the original."""
+"""On the range [-1, 1] of an image: the most that a flat image's values may differ in the original arithmetic."""
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|bad[ _]alloc|failed to allocate|allocat\w* .*failed|cannot allocate|OUT_OF_MEMORY|BFCArena",
     re.IGNORECASE,
 )
-"""What the runtimes say; none has an exception of its own for it."""
+"""The runtimes' messages when memory runs out; none has an exception type for it."""
 
 
 Allow = Callable[[int], "Allowance | None"]
-"""A batch → what it may cost; None for a device that is not limited."""
+"""A batch size → its allowance; None for a device that is not limited."""
 
 First = tuple[Backend, Batch]
 """The backend, and its first batch with all fields of the dataset."""
@@ -50,12 +50,12 @@ def render_first_batch(
     *,
     allow: Allow = lambda _: None,
 ) -> First:
-    """Open a backend and render samples 0 to ``batch`` - 1, twice, to see that they are the same.
+    """Open a backend and render samples 0 to ``batch`` - 1 twice, to check that they repeat.
 
     Args:
         open_at: opens the backend for a batch.
-        render: makes a renderer on a new lane of it.
-        batch: samples a call.
+        render: makes a renderer on a new execution stream of it.
+        batch: samples per call.
         allow: what opening and rendering a batch may cost.
 
     Raises:
@@ -111,7 +111,7 @@ def _render(
 def refuse_nondeterministic(first: Batch, again: Batch, backend: Backend) -> None:
     """Raise BackendError unless the same batch rendered twice has the same bits in every field.
 
-    Random operators are refused by name before; this finds every other cause, in the graph or in the runtime.
+    Random operators were refused by name earlier; this finds every other cause, in the graph or in the runtime.
     """
     for name in first.columns:
         first_B, again_B = np.asarray(first[name]), np.asarray(again[name])
@@ -133,10 +133,10 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def refuse_broken(first: Batch, bundle: Bundle, backend: Backend, latents: Latents, labels: Labels | None) -> None:
-    """Check that the first batch is not what a broken engine makes: the same for every latent, or NaN.
+    """Check that the first batch is not degenerate: the same sample for every latent, or NaN.
 
-    NaN cannot be seen in integers: it becomes a flat image, all of one value. Where there is one, the exported graph is
-    run by ONNX Runtime on the CPU for the values that it had before they became levels.
+    NaN cannot be seen in integers: it becomes a flat image, all of one value. For a flat image, the exported graph is
+    run by ONNX Runtime on the CPU for its values before they were quantised.
 
     Raises:
         BackendError: it is.
@@ -160,7 +160,7 @@ def refuse_broken(first: Batch, bundle: Bundle, backend: Backend, latents: Laten
 
 
 def _bytes_of(first: Batch, bundle: Bundle) -> NDArray[np.uint8]:
-    """Return the bytes of everything that the generator made of each sample: uint8 [B, …]."""
+    """Return the bytes of all the generator's outputs for each sample: uint8 [B, …]."""
     columns = [np.ascontiguousarray(first[output.name]) for output in bundle.outputs]
     return np.concatenate([column.reshape(len(column), -1).view(np.uint8) for column in columns], axis=1)
 
@@ -168,7 +168,7 @@ def _bytes_of(first: Batch, bundle: Bundle) -> NDArray[np.uint8]:
 def _refuse_overflow(
     suspects: list[int], bundle: Bundle, backend: Backend, latents: Latents, labels: Labels | None
 ) -> None:
-    """Raise BackendError if one of these samples was not flat, or not finite, before it became levels."""
+    """Raise BackendError if one of these samples was not flat, or not finite, before it was quantised."""
     from gen_engine.engine.backends.onnxruntime import exported_values
 
     labels_B = None if labels is None else labels.draw(0, backend.batch)

@@ -1,4 +1,4 @@
-"""Open a backend for a job: render its first batch, and check all that can be wrong with it."""
+"""Open a backend for a job: render its first batch and check it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from gen_engine.engine.sample.schema import Schema
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """All that samples are computed from."""
+    """Everything that samples are computed from."""
 
     bundle: Bundle
     graph: Graph
-    """Which of the bundle's graphs."""
+    """The graph of the bundle to run."""
 
     runtime: Runtime
     """With every choice made: no ``auto``, and a batch."""
@@ -57,13 +57,13 @@ class Generation:
         )
 
     def latents(self) -> Latents:
-        """Return what draws the latents, for one thread."""
+        """Return a generator of the latents, for one thread."""
         latent = self.bundle.latent
         return Latents(dim=latent.dim, distribution=latent.distribution, seed=self.seed, truncation=self.truncation)
 
     def renderer(self, backend: Backend) -> Renderer:
-        """Open one more stream through a backend."""
-        return Renderer(backend.lane(), backend.batch, self.latents(), self.labels, self.schema)
+        """Open one more execution stream and its renderer."""
+        return Renderer(backend.open_stream(), backend.batch, self.latents(), self.labels, self.schema)
 
     def allowance(self, batch: int) -> Allowance | None:
         """Return what a batch may cost on a processor; None on a GPU, where building an engine takes minutes."""
@@ -72,11 +72,11 @@ class Generation:
 
 
 def open_checked(generation: Generation, on_message: Callable[[str], None] = lambda _: None) -> First:
-    """Open a backend and render its first batch: twice, within limits, not degenerate, each row as it is alone.
+    """Open a backend, render its first batch twice within limits, and check it: not degenerate, rows independent.
 
     Args:
         generation: what to open.
-        on_message: called with what the user should know, such as that an engine is built.
+        on_message: called with messages for the user, such as that an engine is built.
 
     Raises:
         BackendError: one of the checks failed, or the runtime did.

@@ -1,9 +1,9 @@
 """Render samples: the only hot loop.
 
 A shard's samples are a pure function of its range. Batches lie on a fixed grid over the whole dataset: batch b is
-always samples ``[b * B, (b + 1) * B)``, whatever shard wants some of them, and whatever the count is. So a sample is
-always computed in the same row beside the same neighbours, and cannot depend on how the job was cut up. Batches
-that a shard's edges cut are computed for both sides: at most one extra batch per shard, none if B divides the
+always samples ``[b * B, (b + 1) * B)``, whichever shard needs some of them, and whatever the count is. So a sample is
+always computed in the same row beside the same neighbours, and cannot depend on how the job was partitioned. Batches
+that straddle a shard's edge are computed for both sides: at most one extra batch per shard, none if B divides the
 shard size.
 
 Shape suffixes: B samples, Z latent dimensions.
@@ -18,41 +18,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.contract import CancellableLane, DrawingLane, Lane
+from gen_engine.engine.backends.contract import CancellableStream, DrawingStream, ExecutionStream
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.labels import Labels
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.sample.schema import Batch, Column, Field, Schema, concatenate
 
 _AT_ONCE = 256
-"""Samples whose latents are drawn together: half as many cost a third more each."""
+"""Samples whose latents are drawn together: at half as many, each costs a third more."""
 
 
 class Renderer:
-    """Makes batches of samples, with all the fields of a schema, on one lane. Used by one thread.
+    """Makes batches of samples, with all the fields of a schema, on one stream. Used by one thread.
 
     Args:
-        lane: where the generator runs.
-        batch: the lane's fixed batch.
-        latents: what drives it.
+        stream: runs the generator.
+        batch: the stream's fixed batch.
+        latents: draws its input.
         labels: the classes, for a generator that has them.
         schema: the fields of a batch.
-        first_batch: samples 0 to batch - 1, as the lane makes them, if they were rendered before: a job renders them
-            for its fingerprint, and a small job should not wait for them twice.
+        first_batch: samples 0 to batch - 1, as the stream makes them, if they were rendered already: a job renders
+            them for its fingerprint, and a small job should not wait for them twice.
     """
 
     def __init__(
         self,
-        lane: Lane,
+        stream: ExecutionStream,
         batch: int,
         latents: Latents,
         labels: Labels | None,
         schema: Schema,
         first_batch: Batch | None = None,
     ) -> None:
-        self._lane, self._batch = lane, batch
-        # Once: looking whether a class has a protocol's methods takes longer than all else that a batch costs here.
-        self._drawing = lane if isinstance(lane, DrawingLane) else None
+        self._stream, self._batch = stream, batch
+        # Once: checking a class for a protocol's methods takes longer than all other work per batch here.
+        self._drawing = stream if isinstance(stream, DrawingStream) else None
         self._latents, self._labels = latents, labels
         self._names, self._stores_latents = [field.name for field in schema.outputs], "latents" in schema
         self._checks = [(field, field.behaviour.valid) for field in schema.outputs]
@@ -62,7 +62,7 @@ class Renderer:
     def render(self, start: int, stop: int) -> Iterator[Batch]:
         """Yield samples ``[start, stop)`` in order, at most a batch at a time.
 
-        What the generator makes are the lane's arrays: valid until the next step of the iteration.
+        The generator's arrays belong to the stream: they are valid until the next step of the iteration.
 
         Raises:
             BackendError: the generator failed, or made a value that its field cannot have, such as NaN.
@@ -73,21 +73,21 @@ class Renderer:
             if first == 0 and self._first_batch is not None:
                 yield self._cut(self._first_batch.columns, first, labels_B, start, stop)
                 continue
-            if len(in_flight) == self._lane.depth:
-                yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
+            if len(in_flight) == self._stream.depth:
+                yield self._cut(self._stream.collect(), *in_flight.popleft(), start, stop)
             self._submit(first, labels_B, stop)
             in_flight.append((first, labels_B))
         while in_flight:
-            yield self._cut(self._lane.collect(), *in_flight.popleft(), start, stop)
+            yield self._cut(self._stream.collect(), *in_flight.popleft(), start, stop)
 
     def _submit(self, first: int, labels_B: NDArray[np.int64] | None, stop: int) -> None:
         if self._drawing is not None:
             self._drawing.submit_samples(first, self._latents, labels_B)
         else:
-            self._lane.submit(self._draw(first, stop), labels_B)
+            self._stream.submit(self._draw(first, stop), labels_B)
 
     def _draw(self, first: int, stop: int) -> NDArray[np.float32]:
-        """Return the latents of the batch at ``first``, on the way to ``stop``; small ones together."""
+        """Return the latents of the batch at ``first``; those of small batches before ``stop`` are drawn together."""
         if not self._ahead_from <= first < self._ahead_from + len(self._ahead):
             batches = min(max(1, _AT_ONCE // self._batch), -(-(stop - first) // self._batch))
             self._ahead, self._ahead_from = self._latents.draw(first, first + batches * self._batch), first
@@ -102,7 +102,7 @@ class Renderer:
         start: int,
         stop: int,
     ) -> Batch:
-        """Return of the batch that begins at ``first`` what lies in ``[start, stop)``, with all fields."""
+        """Return the part of the batch that begins at ``first`` within ``[start, stop)``, with all fields."""
         wanted = slice(max(start - first, 0), min(stop - first, self._batch))
         start, stop = first + wanted.start, first + wanted.stop
         made: dict[str, NDArray[Any]] = {name: values[name][wanted] for name in self._names}
@@ -123,17 +123,17 @@ class Renderer:
         return concatenate([batch.copy() for batch in self.render(start, stop)])
 
     def latents(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return what samples ``[start, stop)`` are made from: float32 [stop - start, Z]."""
+        """Return the latents of samples ``[start, stop)``: float32 [stop - start, Z]."""
         return self._latents.draw(start, stop)
 
     def cancel(self) -> None:
         """Make the batches in flight fail soon, where the runtime can; called from another thread."""
-        if isinstance(self._lane, CancellableLane):
-            self._lane.cancel()
+        if isinstance(self._stream, CancellableStream):
+            self._stream.cancel()
 
     def close(self) -> None:
-        """Close the lane."""
-        self._lane.close()
+        """Close the stream."""
+        self._stream.close()
 
 
 def _invalid(field: Field, valid_B: NDArray[np.bool_], first: int) -> BackendError:

@@ -1,10 +1,10 @@
-"""Is a row of the job's batch the sample that it is alone? Checked where a batch is used, before anything is written.
+"""Check that each row of the job's batch equals the same sample rendered alone, before anything is written.
 
-A graph may compute something else at another batch: a branch on the number of rows, statistics over the batch, a
-reshape that mixes rows. Exporting tries some batches; which one a job will use is known only here.
+A graph may compute something else at another batch size: a branch on the number of rows, statistics over the batch, a
+reshape that mixes rows. Exporting tries some batch sizes; the one that a job uses is known only here.
 
-Rows of the first batch are compared with the same samples made one at a time by the same backend. A graph that runs at
-one batch only is asked for the same rows among other samples, and must return the same bits.
+Rows of the first batch are compared with the same samples rendered one at a time by the same backend. A graph with a
+fixed batch renders the same rows among other samples instead, and must return the same bits.
 
 Shape suffixes: B samples, R rows that are compared.
 """
@@ -35,15 +35,15 @@ MAX_ROWS: Final = 64
 """Rows that are compared. A larger batch is sampled evenly, its first and last rows included."""
 
 TOLERANCES: Final = {"fp32": 2 / 255, "tf32": 16 / 255, "fp16": 16 / 255, "bf16": 32 / 255, "int8": 32 / 255}
-"""Precision → how far a value may be from the same value computed at another batch, as a share of its range: kernels
-round differently at each batch, and rounding grows through a deep generator."""
+"""Precision → the tolerance between a value and the same value computed at another batch size, relative to its range:
+kernels round differently at each size, and rounding errors grow through a deep generator."""
 
 _MEAN_SHARE: Final = 1 / 8
-"""Share of the tolerance that the mean difference of a row may reach: few values are rounded so far."""
+"""Fraction of the tolerance that the mean difference of a row may reach: few values are rounded by so much."""
 
 
 MAX_TURNED: Final = 1 / 4
-"""Share of the rows in which a category or an integer may differ: rounding turns a close decision over."""
+"""Fraction of the rows in which a category or an integer may differ: rounding can flip a close decision."""
 
 
 def check_batch(
@@ -56,9 +56,9 @@ def check_batch(
     render: Callable[[Backend], Renderer],
     allowance: Allowance | None,
 ) -> None:
-    """See that the rows of the first batch are the samples that they are alone.
+    """Check that the rows of the first batch equal the same samples rendered alone.
 
-    A graph that passed at this batch in this runtime on such a processor is not checked again on this machine.
+    A graph that passed at this batch in this runtime on this model of processor is not checked again on this machine.
 
     Args:
         first: samples 0 to B - 1 as the backend made them.
@@ -66,7 +66,7 @@ def check_batch(
         graph: the graph that it runs.
         bundle: the graph's.
         open_one: opens the same graph at a batch of 1; for an engine, which has no other batch, the canonical graph.
-        render: makes a renderer on a new lane.
+        render: makes a renderer on a new stream.
         allowance: what the check may cost.
 
     Raises:
@@ -109,7 +109,7 @@ def _check_alone(first: Batch, renderer: Renderer, backend: Backend, bundle: Bun
 def refuse_other_decisions(
     batched_R: NDArray[Any], alone_R: NDArray[Any], rows_R: NDArray[np.int_], backend: Backend, what: str
 ) -> None:
-    """Raise BackendError if more categories, integers or booleans differ than rounding can have turned over."""
+    """Raise BackendError if more categories, integers or booleans differ than rounding can explain."""
     differ_RV = (batched_R != alone_R).reshape(len(rows_R), -1)
     differ_R = differ_RV.any(axis=1)
     if np.count_nonzero(differ_RV) > max(1, MAX_TURNED * differ_RV.size):
@@ -124,7 +124,7 @@ def refuse_other_decisions(
 def refuse_batch_dependence(
     batched_R: NDArray[Any], alone_R: NDArray[Any], rows_R: NDArray[np.int_], backend: Backend, bundle_name: str
 ) -> None:
-    """Raise BackendError if a row of a batch is not the sample that it is alone, within its precision's tolerance."""
+    """Raise BackendError if a row of a batch differs from the sample rendered alone by more than its tolerance."""
     tolerance = TOLERANCES.get(backend.precision, max(TOLERANCES.values()))
     alone_RV = alone_R.reshape(len(rows_R), -1).astype(np.float64)
     error_RV = np.abs(batched_R.reshape(len(rows_R), -1) - alone_RV) / _scale(alone_RV, batched_R.dtype)
@@ -143,10 +143,10 @@ def refuse_batch_dependence(
 
 
 def _scale(alone_RV: NDArray[np.float64], dtype: np.dtype[Any]) -> Any:
-    """Return what counts as the range: of a level, of integers; of each value's own magnitude, of float samples.
+    """Return the range that differences are relative to: of levels and integers, or each float's own magnitude.
 
-    The columns of a table may differ by orders of magnitude. A column of zeros has no magnitude of its own, so none is
-    below a thousandth of the largest.
+    The columns of a table may differ by orders of magnitude. A column of zeros has no magnitude, so no column's is
+    taken as less than a thousandth of the largest.
     """
     if dtype.kind != "f":
         return float(np.iinfo(dtype).max)
@@ -160,14 +160,14 @@ def _check_company(
     backend: Backend,
     bundle: Bundle,
 ) -> None:
-    """Raise BackendError unless every other row keeps its bits when the rest become other samples, for either half."""
+    """Raise BackendError unless every second row keeps its bits when the others are replaced, for either half."""
     labels_B = None if bundle.labels is None else np.asarray(first["label"])
-    with contextlib.closing(backend.lane()) as lane:
+    with contextlib.closing(backend.open_stream()) as stream:
         for kept in (slice(0, None, 2), slice(1, None, 2)):
             other_BZ = -latents_BZ
             other_BZ[kept] = latents_BZ[kept]
-            lane.submit(other_BZ, labels_B)
-            made = lane.collect()
+            stream.submit(other_BZ, labels_B)
+            made = stream.collect()
             if not all(np.array_equal(made[name][kept], np.asarray(first[name])[kept]) for name in made):
                 raise BackendError(
                     f"a sample of bundle {bundle.name} depends on the other samples of its batch of {backend.batch}: "
@@ -176,7 +176,7 @@ def _check_company(
 
 
 def _record(backend: Backend, graph: Graph) -> Path | None:
-    """Return the file that says that this graph passed in this runtime at this batch; None without a cache."""
+    """Return the file that records that this graph passed in this runtime at this batch; None without a cache."""
     key = [graph.sha256, backend.name, backend.version, backend.device, backend.precision, backend.batch, *isa()]
     try:
         return cache_directory("checked-batches") / sha256_bytes(canonical_json(key))

@@ -1,8 +1,8 @@
-"""Samples in order, rendered ahead of their reader by lanes on threads of their own.
+"""Samples in order, prefetched for their reader by worker threads, each with an execution stream.
 
-The reader's thread keeps all the books. It allocates the arrays, hands out tickets for a few batches of the grid each,
-and hears of them when they are done; lanes only fill slices of arrays that are nobody else's. So nothing is locked, a
-sample is rendered once whatever the reader's batch is, and what lanes may do ahead is what they have tickets for.
+All state belongs to the reader's thread. It allocates the arrays, issues tickets for a few batches of the grid each,
+and collects them when they are done; workers only fill disjoint slices of these arrays. So nothing is locked, each
+sample is rendered once whatever the reader's batch is, and the tickets bound how far workers may prefetch.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gen_engine.engine.render.threads import Stopped, StopSignal
 from gen_engine.engine.sample.schema import Batch, Ragged
 
 TICKET_BATCHES = 4
-"""Batches of the grid a ticket: a lane's slots run empty at the end of one, and a reader waits for a whole one."""
+"""Batches of the grid per ticket: a worker's pipeline drains at the end of one, and a reader waits for a whole one."""
 
-_LOOK_UP_S = 0.1
+_POLL_S = 0.1
 
 
 Reading: TypeAlias = Generator[Batch, None, None]
-"""An iterator that can be closed. The arrays are the caller's: nothing writes to them again."""
+"""An iterator that can be closed. The arrays belong to the caller: nothing writes to them again."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Slot:
 
 
 class _Ticket(NamedTuple):
-    """Leave to render the samples ``[start, stop)`` into the slots that they belong to, in order."""
+    """An order to render the samples ``[start, stop)`` into their slots, in order."""
 
     start: int
     stop: int
@@ -60,14 +60,14 @@ class Stream:
     """One pass over the samples ``[start, stop)``.
 
     Args:
-        open_renderer: opens a lane; called by each lane's thread.
-        allocate: makes the arrays for the samples ``[start, stop)``.
-        check: raises if the stream may not go on; called at every step of the reader.
+        open_renderer: opens an execution stream and its renderer; called once by each worker.
+        allocate: allocates the arrays for the samples ``[start, stop)``.
+        check: raises if the stream must stop; called at every step of the reader.
         start: the first sample.
         stop: the one after the last.
-        batch: samples a step of the reader; the last step may have fewer.
-        ticket: samples a ticket, a multiple of the grid's batch.
-        lanes: how many work ahead.
+        batch: samples per step of the reader; the last step may have fewer.
+        ticket: samples per ticket, a multiple of the grid's batch.
+        workers: threads that prefetch.
     """
 
     def __init__(
@@ -80,25 +80,25 @@ class Stream:
         stop: int,
         batch: int,
         ticket: int,
-        lanes: int,
+        workers: int,
     ) -> None:
         self._open_renderer, self._allocate, self._check = open_renderer, allocate, check
-        self._start, self._stop, self._batch, self._ticket, self._lanes = start, stop, batch, ticket, lanes
-        self._ahead = batch + 2 * lanes * ticket
+        self._start, self._stop, self._batch, self._ticket, self._workers = start, stop, batch, ticket, workers
+        self._ahead = batch + 2 * workers * ticket
         self._issued = start
         self._slots: dict[int, _Slot] = {}
         self._tickets: queue.SimpleQueue[_Ticket | None] = queue.SimpleQueue()
-        self._heard: queue.SimpleQueue[_Ticket | BaseException] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[_Ticket | BaseException] = queue.SimpleQueue()
         self._ending = StopSignal()
         self._reader = threading.current_thread()
 
     def read(self) -> Reading:
-        """Yield all samples in order. However the iteration ends, no lane outlives it.
+        """Yield all samples in order. However the iteration ends, no worker outlives it.
 
         Raises:
-            BackendError: the generator failed; the other lanes were stopped.
+            BackendError: the generator failed; the other workers were stopped.
         """
-        threads = [threading.Thread(target=self._work, name=f"stream-lane-{i}") for i in range(self._lanes)]
+        threads = [threading.Thread(target=self._work, name=f"stream-worker-{i}") for i in range(self._workers)]
         try:
             for thread in threads:
                 thread.start()
@@ -118,13 +118,13 @@ class Stream:
             self._check()
             slot = self._slots[number]
             while slot.missing:
-                self._hear()
+                self._collect()
             del self._slots[number]
-            self._issue(slot.stop + self._ahead)  # before the reader goes to work on these, so that lanes do too
+            self._issue(slot.stop + self._ahead)  # before yielding, so that workers prefetch meanwhile
             yield slot.samples
 
     def _issue(self, limit: int) -> None:
-        """Hand out tickets for all samples before ``limit`` that have none, with slots for them."""
+        """Issue tickets for all samples before ``limit`` that have none, with slots for them."""
         while self._issued < min(limit, self._stop):
             start = self._issued
             stop = min(start - start % self._ticket + self._ticket, self._stop)
@@ -136,11 +136,11 @@ class Stream:
             self._tickets.put(_Ticket(start, stop, [self._slots[number] for number in numbers]))
             self._issued = stop
 
-    def _hear(self) -> None:
-        """Wait for a lane to finish a ticket, and write it down. Looks up now and then, as for lanes of a job."""
+    def _collect(self) -> None:
+        """Wait for a worker to finish a ticket, and record it. Polls, so that a signal is noticed while it waits."""
         while True:
             with contextlib.suppress(queue.Empty):
-                done = self._heard.get(timeout=_LOOK_UP_S)
+                done = self._done.get(timeout=_POLL_S)
                 break
             self._check()
         if isinstance(done, BaseException):
@@ -149,26 +149,26 @@ class Stream:
             slot.missing -= min(done.stop, slot.stop) - max(done.start, slot.start)
 
     def _work(self) -> None:
-        """Be a lane."""
+        """Run one worker: render tickets until none is left."""
         try:
             with self._open_renderer() as renderer:
                 while (ticket := self._next_ticket()) is not None:
                     self._fill(renderer, ticket)
-                    self._heard.put(ticket)
+                    self._done.put(ticket)
         except Stopped:
             return
         except BaseException as error:
-            self._heard.put(error)
+            self._done.put(error)
 
     def _next_ticket(self) -> _Ticket | None:
-        """Wait for a ticket. None at the end; Stopped if there is one and nobody waits for it."""
+        """Wait for a ticket. None at the end; raises Stopped if there is one but the reader is gone."""
         while True:
             with contextlib.suppress(queue.Empty):
-                ticket = self._tickets.get(timeout=_LOOK_UP_S)
+                ticket = self._tickets.get(timeout=_POLL_S)
                 if ticket is not None:
                     self._ending.check()
                 return ticket
-            # The interpreter ends with a stream that nobody closed: it waits for its threads, so they have to go.
+            # At exit the interpreter joins its threads: those of a stream that was never closed must end by themselves.
             if not threading.main_thread().is_alive() and not self._reader.is_alive():
                 raise Stopped
 

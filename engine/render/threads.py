@@ -19,7 +19,7 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Tells threads to stop. Checked between batches."""
+    """A flag that stops threads. Checked between batches."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
@@ -35,13 +35,13 @@ class StopSignal:
 
 
 def run_threads(works: Sequence[Callable[[], None]], stop: StopSignal, *, name: str = "worker") -> None:
-    """Run each of ``works`` on a thread of its own and return when all have ended.
+    """Run each of ``works`` on its own thread and return when all have ended.
 
     The first exception of any sets ``stop`` and is raised here, with its traceback, once the others have ended; so is
     KeyboardInterrupt in the calling thread.
 
     Raises:
-        BackendError: the system starts no more threads.
+        BackendError: the system refuses to start another thread.
     """
     errors: list[BaseException] = []
 
@@ -71,7 +71,7 @@ def submit(pool: ThreadPoolExecutor, work: Callable[..., None], *args: object) -
     """Submit work to a pool, which may have to start a thread for it.
 
     Raises:
-        BackendError: the system starts no more threads.
+        BackendError: the system refuses to start another thread.
     """
     with thread_limit():
         return pool.submit(work, *args)

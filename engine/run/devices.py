@@ -1,4 +1,4 @@
-"""``--device``: from what the user wrote to the devices of a job, one a process."""
+"""Parse ``--device`` into the devices of a job, one per worker process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def parse_devices(text: str) -> tuple[str, ...]:
     """Return the devices that a job runs on, in the order that they were named.
 
     ``cpu``; ``cuda``, the first GPU; ``cuda:1``; ``cuda:0,1``; or ``all``, every GPU that this process may use.
-    Whether a GPU that is named is there is found out by the backend that opens it. A kind that is not known is left to
-    the backend as well, which knows its own.
+    Only the backend that opens a GPU checks that it exists. An unknown kind of device is passed to the backend as well,
+    which may support it.
 
     Raises:
-        RequestError: a list that is none, or names a GPU twice.
+        RequestError: a malformed list, or one that names a GPU twice.
         BackendUnavailable: ``all``, and there is no GPU; with the reason.
     """
     if text == ALL:
@@ -32,8 +32,8 @@ def parse_devices(text: str) -> tuple[str, ...]:
         return (text,)
     numbers = ordinals.split(",")
     if not all(number.isdecimal() and number.isascii() for number in numbers):
-        raise RequestError(f"device {text!r}: it is no list of GPUs; write cuda:0,1, or all for every GPU")
+        raise RequestError(f"device {text!r}: not a list of GPUs; write cuda:0,1, or all for every GPU")
     devices = tuple(f"cuda:{int(number)}" for number in numbers)
     if len(set(devices)) < len(devices):
-        raise RequestError(f"device {text!r}: it names a GPU twice; a process a GPU is all that it can use")
+        raise RequestError(f"device {text!r}: it names a GPU twice; one worker process per GPU uses all of it")
     return devices

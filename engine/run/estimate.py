@@ -1,4 +1,4 @@
-"""What a job would take, by doing a little of it."""
+"""Estimate the time and size of a job by running a small part of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PROBE_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """What a job would take, from a short run of it."""
+    """The time and size of a job, extrapolated from a short run."""
 
     plan: Plan
     workers: int
@@ -63,7 +63,7 @@ class _Probe(NamedTuple):
 
 
 def _probe(job: Job, renderer: Renderer, scratch: Path, worker: int) -> _Probe:
-    """Write one batch to learn how many samples a probe of :data:`PROBE_SECONDS` has, then write those."""
+    """Write one batch to learn how many samples take :data:`PROBE_SECONDS`, then write that many."""
 
     def write(samples: int) -> _Probe:
         began = time.monotonic()

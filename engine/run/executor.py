@@ -1,7 +1,7 @@
-"""What runs a plan's shards, and what every executor promises.
+"""The contract of executors, which run a plan's shards.
 
 A shard is a pure function of the plan and its number, and committing it twice has the same result. So an executor may
-hand a number to any worker, in any order, and again if a worker is lost; workers may join and leave while it runs. A
+assign a number to any worker, in any order, and again if a worker is lost; workers may join and leave while it runs. A
 worker renders and commits: no sample passes through the process that calls :meth:`Executor.run`, which needs neither
 the device nor its runtime.
 """
@@ -31,23 +31,23 @@ class CommittedShard(NamedTuple):
 
 
 class Progress(Protocol):
-    """How the shards of a job go on. Called from any thread, so it must be quick and thread-safe.
+    """Callbacks for the progress of shards. Called from any thread, so they must be quick and thread-safe.
 
-    What it raises stops the job and is raised by :meth:`Executor.run`.
+    An exception stops the job and is raised by :meth:`Executor.run`.
     """
 
     def rendered(self, samples: int) -> None:
-        """So many more samples were rendered."""
+        """``samples`` more samples were rendered."""
         ...
 
     def committed(self, shard: CommittedShard) -> None:
-        """A shard was committed. Called once for each shard, unless a lost worker's shard was made again."""
+        """A shard was committed. Called once for each shard, unless a lost worker's shard was repeated."""
         ...
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker needs to open a job for itself. Pickled on its way there."""
+    """What a worker needs to open a job for itself. Pickled to reach it."""
 
     request: SampleRequest
     bundle: Path
@@ -91,7 +91,7 @@ class Executor(Protocol):
         Raises:
             EngineError: the first error of any worker, after the others were stopped: with its class, its message
                 and its cause. What is committed stays.
-            BackendError: a worker was killed, and the executor makes its shards nowhere else.
+            BackendError: a worker was killed, and the executor does not retry its shards elsewhere.
             KeyboardInterrupt: within about a second, after the workers have stopped.
         """
         ...

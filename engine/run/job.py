@@ -1,7 +1,7 @@
 """A job: a request or a plan with every choice made, and its generator opened.
 
-``open_job`` resolves a request (reads the bundle's records, opens nothing), opens its generator, and settles the plan
-from the first batch. ``open_plan`` opens a plan that was settled before, as ``gen-engine verify`` does.
+``open_job`` resolves a request (reads the bundle's records, opens nothing), opens its generator, and completes the plan
+from the first batch. ``open_plan`` opens a complete plan, as ``gen-engine verify`` does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gen_engine.engine.identity.latents import ALGORITHM, Latents, check_truncat
 from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime, SampleRequest
-from gen_engine.engine.plan.shard_size import settle_shard_size
+from gen_engine.engine.plan.shard_size import resolve_shard_size
 from gen_engine.engine.render.first_batch import First
 from gen_engine.engine.render.opening import Generation, open_checked
 from gen_engine.engine.render.renderer import Renderer
@@ -53,7 +53,7 @@ class Job:
     """A plan and its opened generator: everything that workers share."""
 
     request: SampleRequest | None
-    """What the plan was settled from; None for a job that was opened from a plan."""
+    """The request that the plan was made from; None for a job that was opened from a plan."""
 
     plan: Plan
     bundle: Bundle
@@ -66,25 +66,25 @@ class Job:
     """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint."""
 
     def renderer(self) -> Renderer:
-        """Open one more stream through the backend."""
+        """Open one more execution stream and its renderer."""
         latent, plan = self.bundle.latent, self.plan
         latents = Latents(dim=latent.dim, distribution=latent.distribution, seed=plan.seed, truncation=plan.truncation)
-        lane, schema = self.backend.lane(), plan.layout.schema
-        return Renderer(lane, self.backend.batch, latents, self.labels, schema, self.first_batch)
+        stream, schema = self.backend.open_stream(), plan.layout.schema
+        return Renderer(stream, self.backend.batch, latents, self.labels, schema, self.first_batch)
 
 
 def open_job(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], None] = lambda _: None) -> Job:
-    """Open the backend and settle the plan. Touches no output.
+    """Open the backend and complete the plan. Touches no output.
 
     Args:
-        request: what is asked for.
+        request: what is requested.
         bundle: the generator.
-        on_message: called with what the user should know of the choice of the graph.
+        on_message: called with messages for the user about the choice of the graph.
 
     Raises:
         RequestError: the request does not fit the bundle.
         BackendUnavailable, WriterUnavailable: something it needs does not work here.
-        BackendError: the first batch does not fit into memory, or is not what it should be.
+        BackendError: the first batch does not fit into memory, or is degenerate.
     """
     resolved = resolve(request, bundle, on_message)
     backend, first_batch = first = open_checked(resolved.generation, on_message)
@@ -138,7 +138,7 @@ def settle(resolved: Resolved, first: First) -> Plan:
     (backend, first_batch), schema = first, resolved.generation.schema
     one_shard = Layout(schema=schema, shards=1)
     _check_storage(form, codec, one_shard, first_batch)
-    shard_size = settle_shard_size(request, form, codec, one_shard, first_batch)
+    shard_size = resolve_shard_size(request, form, codec, one_shard, first_batch)
     return Plan(
         bundle_name=bundle.name,
         bundle_digest=bundle.digest,
@@ -159,12 +159,12 @@ def settle(resolved: Resolved, first: First) -> Plan:
 
 
 def open_plan(plan: Plan, bundle: Bundle, labels: Labels | None = None) -> Job:
-    """Open a job by its plan, on a machine that may round differently, to make samples of it again.
+    """Open a job by its plan, on a machine that may round differently, to regenerate some of its samples.
 
     Args:
-        plan: that of the dataset.
+        plan: the dataset's.
         bundle: the generator that made it.
-        labels: what draws its labels, if the plan's are those of a file.
+        labels: draws its labels, if the plan's come from a file.
 
     Raises:
         DatasetError: the plan is of another version, or does not fit the generator.
@@ -224,14 +224,14 @@ def _find_graph(plan: Plan, bundle: Bundle) -> Graph:
     if graph is None:
         raise RequestError(
             f"the dataset was made by variant {compute.backend}-{compute.precision} (sha256 "
-            f"{(compute.graph or '')[:12]}…), and {bundle.path} no longer has it: it was compiled again or never "
+            f"{(compute.graph or '')[:12]}…), and {bundle.path} no longer has it: it was recompiled or never "
             "there; give a copy of the bundle that has it with --bundle"
         )
     return graph
 
 
 def fingerprint(first_batch: Batch, schema: Schema) -> str:
-    """Return the SHA-256 of what the generator made of the first batch, one field after the other."""
+    """Return the SHA-256 of the generator's outputs in the first batch, one field after the other."""
     return sha256_bytes(b"".join(np.asarray(first_batch[one.name]).tobytes() for one in schema.outputs))
 
 

@@ -1,7 +1,7 @@
 """Shards in worker processes, one per device. Each opens the job for itself and runs its threads there.
 
-A worker asks for a shard's number when one of its threads is free, and reports what it rendered and committed. It holds
-nothing that must be kept: one that is killed loses the shards that it was rendering.
+A worker requests a shard's number when one of its threads is free, and reports what it rendered and committed. It has
+no state that must survive: one that is killed loses only the shards that it was rendering.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from gen_engine.engine.run.threads import ThreadExecutor
 _log = logging.getLogger(__name__)
 
 _REPORT_S = 0.1
-"""A worker reports rendered samples no more often: a message per batch would keep the driver busy."""
+"""Minimum interval between a worker's progress reports: a message per batch would keep the driver busy."""
 
 _POLL_S = 0.1
 _PARENTS_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE_S = 2.0
-"""How long workers may take to end by themselves; then they are killed."""
+"""How long workers may take to exit by themselves before they are killed."""
 
 
 class Free(NamedTuple):
@@ -41,20 +41,20 @@ class Free(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """So many more samples were rendered."""
+    """``samples`` more samples were rendered."""
 
     samples: int
 
 
 class Done(NamedTuple):
-    """All that the worker was given is committed."""
+    """Every shard assigned to the worker is committed."""
 
 
 class Failure(NamedTuple):
     """What went wrong in a worker, in a form that can be pickled."""
 
     kind: type[EngineError] | None
-    """Its class if it was raised on purpose; None for a bug."""
+    """Its class if it is a typed error; None for a bug."""
 
     message: str
     cause: str | None
@@ -77,7 +77,7 @@ class ProcessExecutor:
 
     Args:
         devices: one per process, all of one model.
-        workers: threads, shared out among the processes; no more processes than that are started.
+        workers: threads, divided among the processes; at most that many processes are started.
     """
 
     def __init__(self, devices: Sequence[str], workers: int) -> None:
@@ -119,7 +119,7 @@ class _Worker:
             self.pipe.close()
             raise
         finally:
-            theirs.close()  # so that we read its end when the process has gone
+            theirs.close()  # so that reading reaches the end of the pipe when the process has exited
         _log.debug("device %s: worker process %s started", device, self.process.pid)
 
     def handle_message(self, numbers: Iterator[int], progress: Progress) -> bool:
@@ -135,7 +135,7 @@ class _Worker:
         if isinstance(message, Failure):
             raise _error_of(message, self.device)
         if isinstance(message, Free):
-            with contextlib.suppress(OSError):  # it has gone: how it ended is read next
+            with contextlib.suppress(OSError):  # it has exited: its exit code is read next
                 self.pipe.send(next(numbers, None))
         elif isinstance(message, Rendered):
             progress.rendered(message.samples)
@@ -150,14 +150,14 @@ class _Worker:
             number = -code
             name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
             what = f"was killed by signal {number} ({name})"
-            hint = "; the system kills a process like that when memory runs out" if number == signal.SIGKILL else ""
+            hint = "; the system kills processes this way when memory runs out" if number == signal.SIGKILL else ""
         else:
-            what, hint = f"ended by itself with code {code}", ""
+            what, hint = f"exited with code {code}", ""
         return f"the process of device {self.device} {what}{hint}; run the same command again: finished shards are kept"
 
 
 def _end(workers: Sequence[_Worker]) -> None:
-    """Close the pipes, which ends the processes in order; kill those that do not notice."""
+    """Close the pipes, which ends the processes in order; kill those that do not exit."""
     for worker in workers:
         worker.pipe.close()
     latest = time.monotonic() + _PATIENCE_S
@@ -171,16 +171,17 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 @contextlib.contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Start a process so that Ctrl-C, which goes to the whole group, does not end it before it can ignore that.
+    """Start a process so that Ctrl-C, which goes to the whole group, does not end it before it can ignore the signal.
 
-    The process inherits that the signals are blocked. Here that is not enough: the system gives them to another thread,
-    a library's, and Python then interrupts its main thread, between starting the process and telling it what to do.
+    The process inherits a mask that blocks the signals. In the parent that is not enough: the system delivers them to
+    another thread, a library's, and Python then interrupts its main thread between starting the process and sending it
+    its task.
     """
-    resource_tracker.ensure_running()  # else it is started in here, and lets the signals through again
+    resource_tracker.ensure_running()  # otherwise it would be started in here, with the signals unblocked
     held: list[int] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
     handlers: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # in others nothing is interrupted
+    if threading.current_thread() is threading.main_thread():  # other threads are not interrupted
         handlers = {number: signal.signal(number, lambda got, _: held.append(got)) for number in _PARENTS_SIGNALS}
     try:
         yield
@@ -193,7 +194,7 @@ def _signals_held_back() -> Iterator[None]:
 
 
 def _error_of(failure: Failure, device: str) -> Exception:
-    """Return the error as it was raised there; a bug with the whole traceback of its process."""
+    """Return the error as it was raised in the worker; for a bug, with the whole traceback of its process."""
     if failure.kind is None:
         return RuntimeError(f"a bug in the process of device {device}:\n\n{failure.traceback}")
     error = failure.kind(failure.message)
@@ -202,9 +203,9 @@ def _error_of(failure: Failure, device: str) -> Exception:
 
 
 class _Driver:
-    """The worker's end: numbers that come from the driver, and progress that goes to it. Used by many threads.
+    """The worker's end: receives shard numbers from the driver and reports progress to it. Used by many threads.
 
-    A pipe that was closed means that the job is over or being stopped: it raises Stopped.
+    A closed pipe means that the job is over or being stopped: it raises Stopped.
     """
 
     def __init__(self, pipe: Connection) -> None:
@@ -213,7 +214,7 @@ class _Driver:
         self._unreported, self._reported = 0, time.monotonic()
 
     def numbers(self) -> Iterator[int]:
-        """Yield the shards that the driver hands out. For one thread at a time."""
+        """Yield the shards that the driver assigns. For one thread at a time."""
         while True:
             self.send(Free())
             with _stopped_if_closed():
@@ -223,7 +224,7 @@ class _Driver:
             yield number
 
     def rendered(self, samples: int) -> None:
-        """Report so many more samples, now or together with the next ones."""
+        """Report more rendered samples, now or together with the next ones."""
         with self._sending:
             self._unreported += samples
             if time.monotonic() - self._reported >= _REPORT_S:
@@ -259,9 +260,9 @@ def _stopped_if_closed() -> Iterator[None]:
 
 
 def _serve(task: Task, committer: Committer, device: str, threads: int, pipe: Connection) -> None:
-    """Be a worker process."""
+    """Run a worker process."""
     for number in _PARENTS_SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent ends us in order
+        signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the parent stops the workers in order
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     driver = _Driver(pipe)
     with contextlib.suppress(Stopped):
@@ -275,7 +276,7 @@ def _serve(task: Task, committer: Committer, device: str, threads: int, pipe: Co
 
 
 def _end_with_parent() -> None:
-    """End this process when the driver was killed: it must not commit beside the next one, nor hang in a library."""
+    """Exit if the driver was killed: this process must not commit alongside the next driver, nor hang in a library."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -22,13 +22,13 @@ _log = logging.getLogger(__name__)
 
 
 class BackgroundCommit:
-    """Commits a stream's shards on a thread of its own, one at a time.
+    """Commits a stream's shards on a background thread, one at a time.
 
-    A disk that takes its time to make a shard durable does not keep the generator waiting, and no more than one shard
-    waits for it. Used by one thread, as a context manager: no commit outlives the block.
+    A slow disk does not block the generator, and at most one shard waits for it. Used by one thread, as a context
+    manager: no commit outlives the block.
 
     Args:
-        stop: set when a commit fails, so that no stream goes on.
+        stop: set when a commit fails, so that all streams stop.
     """
 
     def __init__(self, stop: StopSignal) -> None:
@@ -41,11 +41,11 @@ class BackgroundCommit:
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self._pool.shutdown()
-        if kind is None or issubclass(kind, Stopped):  # it may be this commit's error that stopped the stream
+        if kind is None or issubclass(kind, Stopped):  # this commit's error may be what stopped the stream
             self.wait()
 
     def start(self, commit: Callable[[], None]) -> None:
-        """Wait for the commit before, and start this one. If the one before failed, raise its error instead."""
+        """Wait for the previous commit, and start this one. If the previous one failed, raise its error instead."""
         self.wait()
         self._running = submit(self._pool, self._guarded, commit)
 
@@ -75,7 +75,7 @@ class ShardRun:
     stop: StopSignal
 
     def on_rendered(self, samples: int) -> None:
-        """Pass progress on, and leave the shard if the job is being stopped."""
+        """Report progress, and abandon the shard if the job is being stopped."""
         self.progress.rendered(samples)
         self.stop.check()
 
@@ -85,7 +85,7 @@ def run_shard(run: ShardRun, shard: Shard) -> None:
 
     Raises:
         Stopped: another stream failed, or the job is being stopped.
-        BackendError, WriterError: the generator or a write failed, of this shard or of the one before.
+        BackendError, WriterError: the generator or a write failed, of this shard or of the previous one.
     """
     writer = render_shard(run.job, run.renderer, shard, run.committer.scratch, run.on_rendered)
     with aborted_on_error(writer):
@@ -106,7 +106,7 @@ def render_shard(
 
 
 def commit_shard(run: ShardRun, shard: Shard, writer: ShardWriter) -> None:
-    """Make a rendered shard's files durable, put them in place and record them."""
+    """Make a rendered shard's files durable, publish them and record them."""
     with aborted_on_error(writer), memory_limit(shard):
         files = writer.commit()
         run.committer.commit(shard.number, files)
@@ -117,7 +117,7 @@ def commit_shard(run: ShardRun, shard: Shard, writer: ShardWriter) -> None:
 
 @contextlib.contextmanager
 def aborted_on_error(writer: ShardWriter) -> Iterator[None]:
-    """Remove a shard's temporary files if what is done with it fails."""
+    """Remove a shard's temporary files if the block fails."""
     try:
         yield
     except BaseException:
@@ -127,7 +127,7 @@ def aborted_on_error(writer: ShardWriter) -> Iterator[None]:
 
 @contextlib.contextmanager
 def memory_limit(shard: Shard) -> Iterator[None]:
-    """Turn a MemoryError, of NumPy or of a format's library, into an error that says the fix."""
+    """Turn a MemoryError of NumPy or a format's library into an error that states the fix."""
     try:
         yield
     except MemoryError as error:

@@ -1,4 +1,4 @@
-"""Shards on threads of this process: each has a stream through the generator and takes the next shard when free."""
+"""Shards on threads of this process: each worker has an execution stream and takes the next shard when free."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ThreadExecutor:
     """Runs shards on threads. See :class:`~gen_engine.engine.run.executor.Executor`.
 
     Args:
-        workers: how many threads; each also has one that commits.
+        workers: number of threads; each also has one that commits.
         job: the job, if this process has opened it.
     """
 
@@ -27,7 +27,7 @@ class ThreadExecutor:
         self._workers, self._job = workers, job
 
     def run(self, task: Task, committer: Committer, shards: Iterable[int], progress: Progress) -> None:
-        """Render and commit every shard, each thread one at a time and one more committing."""
+        """Render and commit every shard; each worker renders one while it commits the previous one."""
         job = self._job or task.open(task.request.runtime.device)
         stop, numbers = StopSignal(), _Shared(iter(shards))
         with renderers(job, self._workers) as opened:
@@ -38,7 +38,7 @@ class ThreadExecutor:
 def _run_shards(
     job: Job, renderer: Renderer, committer: Committer, numbers: _Shared, progress: Progress, stop: StopSignal
 ) -> None:
-    """Be one thread: run a shard after the other until none is left."""
+    """Run one worker: process shards until none is left."""
     stop.check()
     with BackgroundCommit(stop) as commits:
         run = ShardRun(job, renderer, committer, commits, progress, stop)
@@ -49,7 +49,7 @@ def _run_shards(
 
 @contextlib.contextmanager
 def renderers(job: Job, count: int) -> Iterator[list[Renderer]]:
-    """Open so many streams through the generator, and close them at the end."""
+    """Open an execution stream per worker, and close them at the end."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(contextlib.closing(job.renderer())) for _ in range(count)]
 

@@ -1,4 +1,4 @@
-"""A sampling job from request to finished dataset: the ledger, an executor, and what the job ends with."""
+"""Run a sampling job from request to finished dataset: the ledger, an executor, and the dataset's metadata."""
 
 from __future__ import annotations
 
@@ -30,56 +30,56 @@ _log = logging.getLogger(__name__)
 
 
 class Monitor(Protocol):
-    """How a job goes on, for the user. Called from any thread, so it must be quick and thread-safe."""
+    """Callbacks for a job's progress. Called from any thread, so they must be quick and thread-safe."""
 
     def started(self, total: int, done: int, workers: int) -> None:
-        """``done`` of ``total`` samples were finished by an earlier run; ``workers`` go on from there."""
+        """``done`` of ``total`` samples were finished by an earlier run; ``workers`` continue from there."""
         ...
 
     def rendered(self, samples: int) -> None:
-        """So many more samples were rendered."""
+        """``samples`` more samples were rendered."""
         ...
 
     def committed(self, samples: int, size: int) -> None:
-        """A shard of so many samples and bytes is finished."""
+        """A shard of ``samples`` samples and ``size`` bytes is finished."""
         ...
 
     def message(self, text: str) -> None:
-        """Something the user should know and need not act on."""
+        """A message for the user that needs no action."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a job did."""
+    """The result of a job."""
 
     out: str | Path
     samples: int
-    """Of this part of the job; of all of it, if it is not cut up."""
+    """Of this part of the job; of the whole job if it is not partitioned."""
 
     bytes: int
     """Of the same samples."""
 
     rendered: int
-    """Samples made by this run; the rest was there."""
+    """Samples made by this run; the others existed already."""
 
     seconds: float
-    """Wall-clock time of the run, opening and finishing included."""
+    """Wall-clock time of the run, including opening and finishing."""
 
     plan: Plan
     part: Part
 
     unfinished: MissingShards | None
-    """What the dataset still waits for; None if it is finished."""
+    """The parts or shards that are still missing; None if the dataset is finished."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a job ends with besides its shards and its preview, from its bundle and format. Can be pickled."""
+    """The dataset's metadata besides its shards and preview, from the bundle and format. Can be pickled."""
 
     card: str
     index: Mapping[str, Any] | None
-    """What the format's index says besides the shards; None for a format without one."""
+    """The content of the format's index besides the shards; None for a format without one."""
 
 
 def write_dataset(
@@ -91,21 +91,21 @@ def write_dataset(
     monitor: Monitor,
     devices: Sequence[str] = (),
 ) -> Outcome:
-    """Run a job, or one part of it, into a place, or go on with it there.
+    """Run a job, or one part of it, into an output, or resume it there.
 
     Args:
         job: what to do.
         out: the dataset's directory or URL.
-        workers: threads that run shards, 1 to :data:`MAX_WORKERS`; None for one per processor. Cannot change a byte.
-        part: which shards to make. The part that makes the last one finishes the dataset.
-        monitor: told how it goes.
-        devices: where to run, if they are several: one worker process per device, with the threads shared out among
-            them. They must be of the job's kind, and cannot change a byte: one that would is refused.
+        workers: threads that run shards, 1 to :data:`MAX_WORKERS`; None for one per processor. Does not affect the
+        bytes. part: which shards to make. The part that makes the last one finishes the dataset. monitor: receives
+        progress and messages. devices: where to run, if several: one worker process per device, with the threads
+        divided among them. They
+            must be of the job's kind and do not affect the bytes: a device that would is refused.
 
     Raises:
-        OutputError: the place is refused, or a write failed; what is finished stays.
+        OutputError: the output is refused, or a write failed; finished shards are kept.
         BackendError: the generator failed, or a worker process ended.
-        BackendUnavailable: a device cannot be opened, or makes other bytes than the job's.
+        BackendUnavailable: a device cannot be opened, or makes different bytes.
         KeyboardInterrupt: passed on after the workers have stopped; the same call resumes.
     """
     return run_task(
@@ -134,14 +134,14 @@ def run_task(
     """Run a task's shards by any executor. Needs neither the device nor its runtime in this process.
 
     Args:
-        task: which shards there are, and what workers open.
-        executor: makes the executor for so many workers.
+        task: defines the shards, and what workers open.
+        executor: makes an executor for a number of workers.
         out: the dataset's directory or URL, which workers see as well.
-        draft: what the job ends with.
+        draft: the dataset's metadata.
         draw: returns the preview, a PNG; called unless an earlier run has written it.
-        workers: how many run at most.
+        workers: maximum number that run.
         part: which shards to make.
-        monitor: told how it goes.
+        monitor: receives progress and messages.
 
     Raises:
         EngineError: as :func:`write_dataset`.
@@ -172,14 +172,14 @@ def run_task(
 
 
 def local_executor(job: Job, devices: Sequence[str], workers: int) -> Executor:
-    """Return what runs a job on this machine: worker processes for several devices, else threads of this process."""
+    """Return an executor for this machine: worker processes for several devices, otherwise threads of this process."""
     if len(devices) > 1 and workers > 1:
         return ProcessExecutor(devices, workers)
     return ThreadExecutor(workers, job)
 
 
 def make_draft(job: Job) -> Draft:
-    """Return what a job ends with, while its bundle is at hand."""
+    """Return the dataset's metadata, which needs the opened bundle."""
     return Draft(
         card=card.readme(job.plan, job.bundle, job.format),
         index=job.format.index_head(job.plan.layout, job.codec),
@@ -194,7 +194,7 @@ def draw_preview(job: Job) -> bytes:
 
 
 def worker_count(workers: int | None, shards: int) -> int:
-    """Return how many workers to run: as requested or one per processor, and no more than there are shards."""
+    """Return the number of workers: as requested or one per processor, but at most one per shard."""
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
         raise RequestError(
             f"workers {workers}: it must be between 1 and {MAX_WORKERS}; leave it out for one per processor"
@@ -204,7 +204,7 @@ def worker_count(workers: int | None, shards: int) -> int:
 
 @dataclass(frozen=True)
 class _Progress:
-    """Enters committed shards into the ledger, and passes progress on to the monitor."""
+    """Records committed shards in the ledger, and passes progress to the monitor."""
 
     ledger: Ledger
     monitor: Monitor

@@ -1,8 +1,8 @@
 """The schema of a dataset's samples, and batches of them.
 
 A sample is a record of named fields. A field's *kind* says what its values mean and how they are stored; see
-:mod:`gen_engine.engine.sample.kinds`. What the generator makes, the label, the index, the seed and the latents are
-fields alike.
+:mod:`gen_engine.engine.sample.kinds`. The generator's outputs, the label, the index, the seed and the latents are
+all fields.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gen_engine.engine.sample.kinds.contract import Form, Kind
 MAX_FIELDS = 10_000
 MAX_RANK = 8
 MAX_VALUE_BYTES = 1 << 31
-"""Of one field of one sample, decoded: a schema with more is refused before memory is taken for it."""
+"""Limit of one decoded value of a field: a schema that exceeds it is refused before memory is allocated."""
 
 RESERVED_NAMES = frozenset({"label", "labels", "index", "latents", "seed", "images", "samples", "shape"})
 """Names that the fields of a generator cannot have: formats use them for other columns and files."""
@@ -81,7 +81,7 @@ class Field:
     """One field of every sample of a dataset.
 
     Raises:
-        ValueError: the kind is unknown, or does not have such a dtype, shape or categories.
+        ValueError: the kind is unknown, or does not support the dtype, shape or categories.
     """
 
     name: str
@@ -89,10 +89,10 @@ class Field:
     """One of :data:`gen_engine.engine.sample.kinds.KINDS`."""
 
     dtype: str
-    """NumPy's name of the type of the values, such as ``uint8``; ``string`` for text."""
+    """NumPy's name of the values' dtype, such as ``uint8``; ``string`` for text."""
 
     shape: tuple[int | None, ...] = ()
-    """Of one sample's values, channels last; None for an axis whose length differs between samples."""
+    """Shape of one sample's values, channels last; None for an axis whose length differs between samples."""
 
     categories: tuple[str, ...] | None = None
     """Names of the classes or categories in order of their ids."""
@@ -126,7 +126,7 @@ class Field:
 
     @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """Of the stored values, little-endian; uint8, the bytes of UTF-8, for text."""
+        """dtype of the stored values, little-endian; uint8, the bytes of UTF-8, for text."""
         return np.dtype("u1" if self.dtype == "string" else self.dtype).newbyteorder("<")
 
     @property
@@ -141,7 +141,7 @@ class Field:
         return math.prod(size or 1 for size in self.shape) * self.numpy_dtype.itemsize
 
     def to_json(self) -> dict[str, Any]:
-        """Return the field as JSON; categories are there only where it has some."""
+        """Return the field as JSON; ``categories`` is present only if it has some."""
         document = {"name": self.name, "kind": self.kind, "dtype": self.dtype, "shape": list(self.shape)}
         return document if self.categories is None else document | {"categories": list(self.categories)}
 
@@ -150,7 +150,7 @@ class Field:
         """Read what :meth:`to_json` returned.
 
         Raises:
-            DocumentError: it is something else.
+            DocumentError: the document is malformed.
         """
         with Fields(value, where) as fields:
             given: dict[str, Any] = {
@@ -210,7 +210,7 @@ class Schema:
 
     @cached_property
     def sole_output(self) -> Field | None:
-        """The generator's one field if it makes one only: formats then leave its name out of file names."""
+        """The generator's field if it makes only one: formats then omit its name from file names."""
         return self.outputs[0] if len(self.outputs) == 1 else None
 
     @property
@@ -227,7 +227,7 @@ class Schema:
         """Read what :meth:`to_json` returned.
 
         Raises:
-            DocumentError: it is something else.
+            DocumentError: the document is malformed.
         """
         fields = list_of(Field.from_json, 1, MAX_FIELDS)(value, where)
         try:

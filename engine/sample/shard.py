@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """The samples ``[start, stop)``, which are written together. Knows nothing of the format."""
+    """The samples ``[start, stop)``, which are written together. Independent of the format."""
 
     number: int
     start: int
@@ -21,24 +21,24 @@ class WrittenFile(NamedTuple):
     """A file of a finished shard, still under its temporary name, its bytes on the disk."""
 
     name: str
-    """Where it belongs, relative to the dataset directory: ``data/train-00000-of-00010.parquet``."""
+    """Its final name, relative to the dataset directory: ``data/train-00000-of-00010.parquet``."""
 
     temporary: Path
     bytes: int
 
     blake3: str
-    """In hexadecimal, as of all files of a dataset."""
+    """BLAKE3 in hexadecimal, as for all files of a dataset."""
 
     sha256: str | None = None
-    """In hexadecimal, for formats whose own index wants it."""
+    """SHA-256 in hexadecimal, for formats whose own index needs it."""
 
 
 class FinishedShard(NamedTuple):
-    """A shard whose files are in place, for formats that list all of them in a file of their own."""
+    """A published shard, for formats that list all shards in an index of their own."""
 
     samples: int
     files: Sequence[Mapping[str, Any]]
-    """``{"name": …, "bytes": …, "blake3": …}`` each, and ``"sha256"`` where the writer took it.
+    """``{"name": …, "bytes": …, "blake3": …}`` each, and ``"sha256"`` where the writer computed it.
 
     The name is relative to the dataset directory.
     """

@@ -1,4 +1,4 @@
-"""Where datasets are: a directory, or the objects under a URL; one file of this package for each."""
+"""Where datasets are stored: in a directory, or as objects under a URL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def is_url(out: str | Path) -> bool:
-    """Return whether a dataset's place is given by a URL, and not as a directory."""
+    """Return whether a dataset's location is a URL, not a directory."""
     return isinstance(out, str) and "://" in out
 
 
@@ -19,7 +19,7 @@ def open_reader(place: str | Path) -> DatasetReader:
     """Return a reader of the dataset in a directory or under a URL. Changes nothing there.
 
     Raises:
-        RequestError: it is a URL of a kind that datasets cannot be in, or one with credentials in it.
+        RequestError: the URL's scheme is not supported, or it contains credentials.
         WriterUnavailable: the library for such URLs is not installed.
     """
     if is_url(place):
@@ -32,7 +32,7 @@ def open_reader(place: str | Path) -> DatasetReader:
 
 
 def open_sink(out: str | Path, part: Part) -> Sink:
-    """Return the place that ``--out`` names, for one part of a job. Changes nothing there; raises as open_reader."""
+    """Return the sink that ``--out`` names, for one part of a job. Changes nothing there; raises like open_reader."""
     if is_url(out):
         from gen_engine.engine.sinks.remote_job import RemoteSink
 

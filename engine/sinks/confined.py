@@ -1,7 +1,7 @@
 """Paths below a dataset's root, none of whose components is a link.
 
-The root itself is the user's choice and may be a link. What is below it may have been prepared by others, so a
-link there is refused, not followed: neither reads, writes nor deletions leave the dataset.
+The root itself is the user's choice and may be a link. Its contents may have been prepared by others, so a link there
+is refused, not followed: no read, write or deletion leaves the dataset.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gen_engine.engine.base.files import FileRefused, check_regular, kind_of
 
 
 def confined(root: Path, name: str) -> Path:
-    """Return ``root / name``, all of whose parents below the root are directories as far as they exist.
+    """Return ``root / name``, whose existing parents below the root are all directories.
 
     Raises:
         FileRefused: one of them is a link or another file.
@@ -31,7 +31,7 @@ def confined(root: Path, name: str) -> Path:
 
 
 def directory(root: Path, parts: Sequence[str]) -> Path | None:
-    """Return a directory below the root, None if it is not there; raises like :func:`confined`."""
+    """Return a directory below the root, None if it does not exist; raises like :func:`confined`."""
     path = root
     for part in parts:
         path = path / part
@@ -41,7 +41,7 @@ def directory(root: Path, parts: Sequence[str]) -> Path | None:
 
 
 def regular_stat(root: Path, name: str) -> os.stat_result | None:
-    """Return the stat of a regular file below the root, None if it is not there.
+    """Return the stat of a regular file below the root, None if it does not exist.
 
     Raises:
         FileRefused: it is anything else.
@@ -56,7 +56,7 @@ def regular_stat(root: Path, name: str) -> os.stat_result | None:
 
 
 def make_directory(root: Path, name: str) -> Path:
-    """Make a directory below the root, with its parents, unless it is there; their names are durable after that.
+    """Make a directory below the root, with its parents, unless it exists; their names are durable on return.
 
     Raises:
         FileRefused: a link or another file has its name, or that of a parent.
@@ -65,7 +65,7 @@ def make_directory(root: Path, name: str) -> Path:
     for component in PurePosixPath(name).parts:
         path = path / component
         if not _is_directory(path):
-            with contextlib.suppress(FileExistsError):  # another process made it just now
+            with contextlib.suppress(FileExistsError):  # another process has just created it
                 path.mkdir()
                 fsync_directory(path.parent)
             _is_directory(path)
@@ -73,13 +73,13 @@ def make_directory(root: Path, name: str) -> Path:
 
 
 def children(root: Path, name: str) -> list[str]:
-    """Return the names in a directory below the root, sorted; none if it is not there; raises like confined."""
+    """Return the names in a directory below the root, sorted; empty if it does not exist; raises like confined."""
     path = directory(root, PurePosixPath(name).parts)
     return [] if path is None else sorted(entry.name for entry in path.iterdir())
 
 
 def walk(root: Path, name: str) -> Iterator[str]:
-    """Yield what is in a directory below the root, at any depth, by names relative to the root. Follows no link."""
+    """Yield the entries of a directory below the root, recursively, by names relative to the root. Follows no links."""
     for child in children(root, name):
         yield f"{name}/{child}"
         if stat.S_ISDIR((root / name / child).lstat().st_mode):
@@ -87,7 +87,7 @@ def walk(root: Path, name: str) -> Iterator[str]:
 
 
 def remove_tree(root: Path, name: str) -> None:
-    """Remove a directory below the root and what is in it, or the file or link of that name, and nothing behind it.
+    """Remove a directory below the root with its contents, or a file or link, but never a link's target.
 
     Never raises: what cannot be removed is left.
     """
@@ -102,7 +102,7 @@ def remove_tree(root: Path, name: str) -> None:
 
 
 def _is_directory(path: Path) -> bool:
-    """Return whether the directory is there; raise FileRefused if anything else is."""
+    """Return whether the directory exists; raise FileRefused if it is anything else."""
     try:
         mode = path.lstat().st_mode
     except (FileNotFoundError, NotADirectoryError):

@@ -1,4 +1,4 @@
-"""What an OSError means for an output, said with the fix."""
+"""Turn an OSError about a dataset into a typed error with the fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FIXES = {
 }
 
 _TRANSIENT = {errno.EAGAIN, errno.EBUSY, errno.ENOLCK, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EMFILE}
-"""What a network file system or a loaded machine answers for a while."""
+"""Temporary failures of a network file system or a loaded machine."""
 
 
 @contextlib.contextmanager
@@ -46,5 +46,5 @@ def output_errors(uri: str) -> Iterator[None]:
         what = f"{uri} cannot be used ({error.strerror or error}{where})"
         if error.errno in _TRANSIENT:
             raise OutputUnavailable(f"{what}; run the same command again later: finished shards are kept") from error
-        fix = _FIXES.get(error.errno or 0, "see to it, or choose another --out")
+        fix = _FIXES.get(error.errno or 0, "fix this, or choose another --out")
         raise OutputError(f"{what}; {fix}") from error

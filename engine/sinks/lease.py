@@ -1,9 +1,9 @@
-"""A lock in an object store: an object that names its holder, who renews it while it works.
+"""A lock in an object store: an object that names its holder, which renews it while it works.
 
-It is put on the condition that there is none, and renewed or taken over on the condition that it is still in the
-version that was read. Another process takes it over when it has expired, which is judged by the store's time of the
-last renewal and, since clocks differ, by watching that none comes; or at once, if the holder was on this machine and
-is dead, which the kernel's lock on a file of the holder shows.
+It is created by a conditional put (only if absent), and renewed or taken over only if it is still in the version that
+was read. Another process takes it over once it has expired, judged by the store's time of the last renewal and, since
+clocks differ, by watching that no renewal arrives; or at once if the holder was on this machine and is dead, which the
+kernel's lock on a file of the holder shows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gen_engine.engine.sinks.objects import Objects, age_s, file_stat
 from gen_engine.engine.sinks.patience import start_thread
 
 LEASE_S = 60.0
-"""A lease that was not renewed for so long has expired."""
+"""Seconds without a renewal after which a lease has expired."""
 
 _MAX_BYTES = 4096
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -38,12 +38,12 @@ class Terms:
 
     @property
     def renewal_s(self) -> float:
-        """Between two renewals."""
+        """Seconds between two renewals."""
         return self.seconds / 5
 
     @property
     def watch_s(self) -> float:
-        """How long an expired lease is watched before it is taken over: more than one renewal."""
+        """Seconds for which an expired lease is watched before it is taken over: more than one renewal."""
         return self.seconds / 3
 
 
@@ -53,7 +53,7 @@ class Lease:
     Args:
         objects: the store.
         name: of the object.
-        lock: the descriptor of a local file that this process has locked as long as it lives, and its path.
+        lock: the descriptor of a local file that this process keeps locked, and its path.
         terms: the times.
     """
 
@@ -66,15 +66,15 @@ class Lease:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.taken_by: str | None = None
-        """Who took the lease over from this object, None if it is still ours as far as we know."""
+        """The process that took the lease over from this object, None if it is still ours as far as we know."""
         self.conditional = True
-        """False if the store ignores or lacks conditional puts, so that two processes may hold it for a moment."""
+        """False if the store ignores or lacks conditional puts, so that two processes may briefly hold it."""
 
     def acquire(self, refuse: Callable[[str], OutputLocked]) -> None:
         """Take the lease and begin to renew it.
 
         Args:
-            refuse: makes the error from what is known of the holder.
+            refuse: makes the error from a description of the holder.
 
         Raises:
             OutputLocked: another process holds it.
@@ -87,13 +87,13 @@ class Lease:
         found = self._read()
         if found is None or found[0].get("owner") != self._owner:
             raise refuse("another process" if found is None else _holder(found[0]))
-        # Put once more, a condition that the store knows does not hold.
+        # A second conditional put, which must fail on a store that supports conditions.
         self.conditional = self._objects.put_if_absent(self._name, self._content()) is False
         self._held, self._renewed = True, time.monotonic()
         self._thread = start_thread(self._renew_until_stopped, "lease")
 
     def release(self) -> bool:
-        """Remove the lease if it is ours, and return whether it is certain that it no longer is. Never raises."""
+        """Remove the lease if it is ours, and return whether it certainly no longer is. Never raises."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
@@ -110,7 +110,7 @@ class Lease:
     def _take_over(
         self, document: dict[str, Any], info: Mapping[str, Any], refuse: Callable[[str], OutputLocked]
     ) -> None:
-        """Replace a lease whose holder is dead, unless it comes alive or another process is quicker."""
+        """Replace an expired lease, unless its holder renews it or another process is faster."""
         if not is_dead_here(document, self._lock, self._lock_path):
             left = self._seconds_left(document, info)
             if left > 0:
@@ -132,7 +132,7 @@ class Lease:
             try:
                 self._renew()
             except (OSError, EngineError):
-                continue  # tried again; until it has expired, no other process takes it
+                continue  # retried; no other process takes it until it has expired
             if self.taken_by is not None:
                 return
 
@@ -164,9 +164,9 @@ class Lease:
 
 
 def read_lease(objects: Objects, name: str) -> tuple[dict[str, Any], Mapping[str, Any]] | None:
-    """Return a lease's document and what the store says of its object, None if it is not there.
+    """Return a lease's document and the store's information about its object, None if it does not exist.
 
-    A damaged one is as if its holder were unknown.
+    A damaged one is treated as having an unknown holder.
     """
     found = objects.read_with_info(name, _MAX_BYTES)
     if found is None:
@@ -183,7 +183,7 @@ def is_dead_here(document: Mapping[str, Any], own: int, own_path: Path) -> bool:
 
     Args:
         document: the lease's.
-        own: a lock file that this process holds, which the holder may have held before.
+        own: a lock file that this process holds and the holder may have held before.
         own_path: its path.
     """
     match document.get("lock"):

@@ -23,10 +23,10 @@ from gen_engine.engine.sinks.names import DRAFT, MANIFEST, PLAN, PREVIEW_COPY, S
 _PARTS = f"{STATE}/parts"
 
 _JOURNAL = 16 << 30
-"""Bytes of a journal, which is read line by line."""
+"""Limit in bytes of a journal, which is read line by line."""
 
 _MAX_LINE = 1 << 20
-"""Bytes of a journal's line: what is longer is damaged, and is read in pieces of this size."""
+"""Limit in bytes of a journal's line: a longer one is damaged, and is read in pieces of this size."""
 
 
 class LocalReader:
@@ -41,7 +41,7 @@ class LocalReader:
         return str(self._root)
 
     def exists(self, name: str) -> bool:
-        """Return whether a regular file is there."""
+        """Return whether a regular file exists."""
         return regular_stat(self._root, name) is not None
 
     def read(self, name: str, limit: int = DOCUMENT) -> bytes:
@@ -74,7 +74,7 @@ class LocalReader:
         return stat
 
     def list(self) -> list[str]:
-        """Return all files and directories in ``data``, at any depth."""
+        """Return all files and directories in ``data``, recursively."""
         return list(walk(self._root, "data"))
 
     def digest(self, name: str) -> str:
@@ -84,8 +84,7 @@ class LocalReader:
 
 
 class LocalSink(LocalReader):
-    """A :class:`~gen_engine.engine.sinks.contract.Sink`. Locks are the kernel's (flock): a process that dies releases
-    them.
+    """A :class:`~gen_engine.engine.sinks.contract.Sink`. Locks are the kernel's (flock), released when a process dies.
 
     Args:
         root: the directory; made by :meth:`lock`.
@@ -99,11 +98,11 @@ class LocalSink(LocalReader):
 
     @property
     def scratch(self) -> Path:
-        """On the file system of the dataset, so that a file is put in place by a rename. Made by its first user."""
+        """On the file system of the dataset, so that a file is published by a rename. Created on first use."""
         return self._root / self._part_dir / "scratch"
 
     def check_empty(self) -> None:
-        """Refuse a directory that holds other files, before anything is put into it."""
+        """Refuse a directory that holds other files, before anything is written to it."""
         if not self._root.exists():
             return
         if not self._root.is_dir():
@@ -134,13 +133,13 @@ class LocalSink(LocalReader):
         remove_tree(self._root, _PARTS)
         if not (self._root / MANIFEST).exists():
             with contextlib.suppress(OSError):
-                confined(self._root, "data").rmdir()  # alone, it would look like files of another program
+                confined(self._root, "data").rmdir()  # on its own, it would look like another program's file
         with contextlib.suppress(OSError):
             confined(self._root, lock).unlink()
             confined(self._root, STATE).rmdir()
 
     def acquire_part(self) -> Callable[[], None]:
-        """Lock the part's directory. Such directories come and go under the lock only, so an unlocked one is stale."""
+        """Lock the part's directory. It is created and removed only under the lock, so an unlocked one is stale."""
         make_directory(self._root, _PARTS)
         dead = []
         for name in children(self._root, _PARTS):
@@ -153,12 +152,12 @@ class LocalSink(LocalReader):
                     f"{holder}; wait for it, or choose another --out"
                 )
         for name in dead:
-            confined(self._root, f"{_PARTS}/{name}/scratch/any")  # a link in its place is refused, not removed
+            confined(self._root, f"{_PARTS}/{name}/scratch/any")  # a link of this name is refused, not removed
             remove_tree(self._root, f"{_PARTS}/{name}/scratch")
         for directory in (self._part_dir, f"{self._part_dir}/scratch", "data"):
             make_directory(self._root, directory)
         descriptor = take(self._root / self._part_dir / "lock")
-        assert descriptor is not None, "it was free a moment ago, and parts are taken under the lock only"
+        assert descriptor is not None, "it was just free, and parts are acquired only under the lock"
         try:
             os.close(open_in_place(self._root / self._part_dir / "journal", os.O_WRONLY | os.O_CREAT))
             for directory in (self._part_dir, _PARTS, STATE, ""):
@@ -169,15 +168,15 @@ class LocalSink(LocalReader):
         return lambda: os.close(descriptor)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write it, unless it is there: under the lock, no other process comes between."""
+        """Write it unless it exists: under the lock, there is no race with another process."""
         if self.exists(name):
             return False
         self.write(name, data)
         return True
 
     def write(self, name: str, data: bytes) -> None:
-        """Write by way of scratch."""
-        make_directory(self._root, f"{self._part_dir}/scratch")  # whoever only finishes a job holds no part
+        """Write through scratch."""
+        make_directory(self._root, f"{self._part_dir}/scratch")  # a process that only finishes a job holds no part
         regular_stat(self._root, name)
         replace_file(self._root / name, data, self.scratch)
 
@@ -191,7 +190,7 @@ class LocalSink(LocalReader):
         return [_file_stat((self._root / file.name).lstat()) for file in files]
 
     def append(self, line: bytes) -> None:
-        """Append in one call, which the kernel keeps apart from those of other processes."""
+        """Append in one call, which the kernel makes atomic with respect to other processes."""
         descriptor = open_in_place(confined(self._root, f"{self._part_dir}/journal"), os.O_WRONLY | os.O_APPEND)
         try:
             if os.write(descriptor, line) < len(line):
@@ -219,7 +218,7 @@ class LocalSink(LocalReader):
         fsync_directory(confined(self._root, STATE))
 
     def close(self) -> None:
-        """Do nothing: all there is belongs to the dataset."""
+        """Do nothing: all files belong to the dataset."""
 
 
 def _file_stat(found: os.stat_result) -> FileStat:

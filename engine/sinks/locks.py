@@ -1,4 +1,4 @@
-"""Locks that the kernel releases when a process dies (flock), and that say who holds them.
+"""Locks that the kernel releases when a process dies (flock), and that name their holder.
 
 Lock files are opened as :func:`gen_engine.engine.base.durable.open_in_place` does: never through a link.
 """
@@ -15,7 +15,7 @@ from gen_engine.engine.errors import OutputLocked
 from gen_engine.engine.sinks.confined import make_directory
 
 LOCK_SECONDS = 300.0
-"""A process under the lock writes a plan or a manifest: after that long it hangs."""
+"""A process holds the lock while it writes a plan or a manifest: after this time it hangs."""
 
 _RETRY_S = 0.02
 
@@ -38,7 +38,7 @@ def take(path: Path) -> int | None:
 
 
 def wait_for(root: Path, name: str) -> int:
-    """Lock the file ``root / name``, which may come and go with its directory, and return its descriptor.
+    """Lock the file ``root / name``, which may be created and removed with its directory, and return its descriptor.
 
     Raises:
         OutputLocked: another process held it for :data:`LOCK_SECONDS`.
@@ -50,7 +50,7 @@ def wait_for(root: Path, name: str) -> int:
         try:
             descriptor = open_in_place(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
-            continue  # another process finished just now and removed the directory
+            continue  # another process has just finished and removed the directory
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_held(path, descriptor):
@@ -62,7 +62,7 @@ def wait_for(root: Path, name: str) -> int:
                 os.close(descriptor)
                 raise OutputLocked(
                     f"{root} is being opened or finished by another process ({holder}) for more than "
-                    f"{LOCK_SECONDS:.0f} s; see what it hangs at, and run the same command again"
+                    f"{LOCK_SECONDS:.0f} s; check why it hangs, and run the same command again"
                 ) from None
             time.sleep(_RETRY_S)
         except BaseException:
@@ -72,7 +72,7 @@ def wait_for(root: Path, name: str) -> int:
 
 
 def holder_of(lock: Path) -> str | None:
-    """Return who holds a lock file, None if no process does."""
+    """Return the holder of a lock file, None if it is not locked."""
     try:
         descriptor = open_in_place(lock, os.O_RDWR)
     except FileNotFoundError:
@@ -105,7 +105,7 @@ def is_free(path: Path, device: int, inode: int) -> bool:
 
 
 def _is_held(path: Path, descriptor: int) -> bool:
-    """Return whether the file at ``path`` is the one that was opened, and not a later one of the same name."""
+    """Return whether the file at ``path`` is the one that was opened, not a later one of the same name."""
     try:
         return os.path.samestat(path.lstat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Names in a dataset's directory that several modules know, relative to it."""
+"""Names in a dataset's directory that several modules share, relative to it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ CARD = "README.md"
 PREVIEW = "preview.png"
 
 STATE = ".gen-engine"
-"""Where the state of a job lies as long as it is not finished, beside ``data``."""
+"""The directory of an unfinished job's state, beside ``data``."""
 
 PLAN = f"{STATE}/plan.json"
 
 DRAFT = f"{STATE}/draft.json"
 
 PREVIEW_COPY = f"{STATE}/preview.png"
-"""What :data:`PREVIEW` is restored from."""
+"""The copy from which :data:`PREVIEW` is restored."""

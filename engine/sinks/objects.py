@@ -1,6 +1,6 @@
-"""The objects under a URL of a store that fsspec knows: ``s3://bucket/prefix``, ``gs://…``. Requests are retried.
+"""The objects under a URL of a store that fsspec supports: ``s3://bucket/prefix``, ``gs://…``. Requests are retried.
 
-An object appears whole or not at all: the store shows it when its upload is completed.
+An object appears atomically: the store shows it when its upload is complete.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from gen_engine.engine.sinks.patience import Patience
 from gen_engine.engine.sinks.store import mask_credentials, open_store
 
 _AT_ONCE = 100
-"""Objects in one request for several."""
+"""Maximum objects per batched request."""
 
 _VERSIONS = ("ETag", "etag", "generation", "md5Hash", "content_md5", "created")
-"""What stores call the thing that changes with an object's bytes."""
+"""Keys under which stores report a version that changes with an object's bytes."""
 
 _TIMES = ("LastModified", "last_modified", "updated", "mtime", "created")
-"""What stores call the time of an object's last write."""
+"""Keys under which stores report the time of an object's last write."""
 
 
 class Objects:
@@ -34,7 +34,7 @@ class Objects:
 
     Args:
         url: the prefix.
-        patience: how long a request may take, and how often it is tried.
+        patience: the timeout of a request, and how often it is tried.
 
     Raises:
         RequestError, WriterUnavailable: see :func:`gen_engine.engine.sinks.store.open_store`.
@@ -47,17 +47,17 @@ class Objects:
         self._root = self._store._strip_protocol(self.url)
 
     def info(self, name: str) -> Mapping[str, Any] | None:
-        """Return what the store says of an object, None if it is not there."""
+        """Return the store's information about an object, None if it does not exist."""
         found: Mapping[str, Any] | None = self._call(f"look for {name} in", self._store.info, self._at(name))
         return None if found is None or found["type"] == "directory" else found
 
     def read(self, name: str, limit: int) -> bytes | None:
-        """Return an object's bytes, None if it is not there; raise FileRefused if it is larger than the limit."""
+        """Return an object's bytes, None if it does not exist; raise FileRefused if it is larger than the limit."""
         found = self.read_with_info(name, limit)
         return None if found is None else found[0]
 
     def read_with_info(self, name: str, limit: int) -> tuple[bytes, Mapping[str, Any]] | None:
-        """Return as :meth:`read`, with what the store said of the object just before."""
+        """Return as :meth:`read`, with the store's information about the object just before."""
         info = self.info(name)
         if info is None:
             return None
@@ -68,7 +68,7 @@ class Objects:
         return None if data is None else (data, info)
 
     def read_many(self, names: Sequence[str]) -> Mapping[str, bytes]:
-        """Return the bytes of those of the objects that are there."""
+        """Return the bytes of those objects that exist."""
         found: dict[str, bytes] = {}
         for first in range(0, len(names), _AT_ONCE):
             paths = [self._at(name) for name in names[first : first + _AT_ONCE]]
@@ -80,7 +80,7 @@ class Objects:
         """Open an object; ranges of at least ``buffer`` bytes are requested."""
         info = self.info(name)
         if info is None:
-            raise FileNotFoundError(errno.ENOENT, "is not there", f"{self.uri}/{name}")
+            raise FileNotFoundError(errno.ENOENT, "does not exist", f"{self.uri}/{name}")
 
         def fetch(start: int, stop: int) -> bytes:
             read = f"read {name} in"
@@ -90,7 +90,7 @@ class Objects:
         return io.BufferedReader(_Ranges(int(info["size"]), fetch), buffer)
 
     def find(self, name: str) -> Mapping[str, Mapping[str, Any]]:
-        """Return what the store says of all objects below a name."""
+        """Return the store's information about all objects below a name."""
         found = self._call("list", self._store.find, self._at(name), detail=True) or {}
         return {self._name(path): info for path, info in found.items()}
 
@@ -103,10 +103,10 @@ class Objects:
         self._put(name, lambda: self._store.pipe_file(self._at(name), data), len(data))
 
     def put_if_absent(self, name: str, data: bytes) -> bool | None:
-        """Put an object on the condition that there is none; return whether it was put, None if it was not tried.
+        """Put an object only if there is none; return whether it was put, None if that was not tried.
 
-        It is not tried where the store knows no such condition. After a lost answer the object may be there and this
-        False.
+        It is not tried where the store does not support the condition. After a lost response the object may have been
+        put although this returns False.
         """
 
         def put() -> bool | None:
@@ -126,8 +126,8 @@ class Objects:
         return answer
 
     def put_if_version(self, name: str, data: bytes, version: str) -> bool | None:
-        """Put an object on the condition that it is there in that version; returns as :meth:`put_if_absent`."""
-        if "s3" not in self._store.protocol:  # fsspec's other libraries have no way to ask for it
+        """Put an object only if it exists in that version; returns as :meth:`put_if_absent`."""
+        if "s3" not in self._store.protocol:  # fsspec's other libraries do not expose it
             return None
 
         def put() -> bool | None:
@@ -147,7 +147,7 @@ class Objects:
         return answer
 
     def upload(self, file: WrittenFile) -> FileStat:
-        """Upload a local file, see that the object has its size, and remove the local one."""
+        """Upload a local file, check the object's size, and remove the local file."""
         at = self._at(file.name)
 
         def upload() -> FileStat:
@@ -162,13 +162,13 @@ class Objects:
         return found
 
     def remove(self, names: Sequence[str]) -> None:
-        """Remove objects, as many in one request as there may be, in order."""
+        """Remove objects, in order, with as many per request as allowed."""
         for first in range(0, len(names), _AT_ONCE):
             paths = [self._at(name) for name in names[first : first + _AT_ONCE]]
             self._call("remove objects in", self._store.rm, paths)
 
     def _cat(self, paths: Sequence[str]) -> Mapping[str, bytes]:
-        """Read several objects. That one is gone is an answer; any other failure is one of the whole request."""
+        """Read several objects. A missing one is a valid answer; any other failure fails the whole request."""
         found = self._store.cat(paths, on_error="return")
         for answer in found.values():
             if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
@@ -184,7 +184,7 @@ class Objects:
             ) from error
 
     def _call(self, what: str, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Return what ``function`` returns, or None if it finds nothing at that path."""
+        """Return the result of ``function``, or None if the path does not exist."""
         try:
             return self.patience.call(f"{what} {self.uri}", lambda: function(*args, **options))
         except FileNotFoundError:
@@ -232,19 +232,19 @@ class _Ranges(io.RawIOBase):
 
 
 def file_stat(info: Mapping[str, Any]) -> FileStat:
-    """Return the state of an object from what the store says of it."""
+    """Return the state of an object from the store's information."""
     version = next((info[key] for key in _VERSIONS if info.get(key)), "")
     return FileStat(int(info["size"]), str(version.timestamp() if isinstance(version, datetime) else version))
 
 
 def age_s(info: Mapping[str, Any]) -> float | None:
-    """Return the seconds since an object was written, by this machine's clock; None if the store does not say."""
+    """Return the seconds since an object was written, by this machine's clock; None if the store does not report it."""
     written = next((info[key] for key in _TIMES if isinstance(info.get(key), datetime)), None)
     return None if written is None else time.time() - written.timestamp()
 
 
 def _code(error: BaseException) -> str:
-    """Return the code of the store's answer that fsspec's library made this error of."""
+    """Return the status code of the response behind an error of fsspec's library."""
     cause = error.__cause__ or error
     response = getattr(cause, "response", None)
     return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
@@ -256,5 +256,5 @@ def _is_refused(error: OSError) -> bool:
 
 
 def _is_unknown(error: OSError) -> bool:
-    """Return whether the store knows no such condition."""
+    """Return whether the store does not support the condition."""
     return error.errno == errno.ENOSYS or _code(error) in ("NotImplemented", "501")

@@ -1,4 +1,4 @@
-"""Requests to a store that may fail, hang or be refused: retried, given up on, or reported at once."""
+"""Requests to a store that may fail, hang or be refused: retried, abandoned, or reported at once."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from gen_engine.engine.errors import BackendError, EngineError, OutputError, Out
 T = TypeVar("T")
 
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, NotImplementedError, TypeError, ValueError, ImportError)
-"""What the next attempt would meet again."""
+"""Errors that a retry would not fix."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a request may take, and how often it is tried."""
+    """The timeout of a request, and how often it is tried."""
 
     attempts: int = 6
     first_pause_s: float = 0.5
-    """Before the second attempt; twice as long before each further one."""
+    """Delay before the second attempt; doubled before each further one."""
 
     seconds: float = 60.0
-    """Without an answer for so long, and :attr:`bytes_per_second` for what is sent, an attempt hangs."""
+    """Timeout of an attempt, plus the time to send its bytes at :attr:`bytes_per_second`."""
 
     bytes_per_second: float = 1e6
 
@@ -35,7 +35,7 @@ class Patience:
 
         Args:
             what: the request, for messages.
-            function: makes the request; may be run several times, and after a hang still run in the background.
+            function: makes the request; may run several times, and after a timeout still run in the background.
             size: bytes that it sends.
 
         Raises:
@@ -72,7 +72,7 @@ class Patience:
 
 
 def _within(seconds: float, function: Callable[[], T]) -> T:
-    """Run ``function`` in a thread that is left alone if it takes longer."""
+    """Run ``function`` in a thread that is abandoned if it takes longer."""
     answers: queue.SimpleQueue[tuple[Any, Exception | None]] = queue.SimpleQueue()
 
     def run() -> None:
@@ -96,7 +96,7 @@ def start_thread(function: Callable[[], None], name: str) -> threading.Thread:
     """Start a daemon thread.
 
     Raises:
-        BackendError: the system starts no more of them.
+        BackendError: the system refuses to start another thread.
     """
     thread = threading.Thread(target=function, name=name, daemon=True)
     try:

@@ -13,7 +13,7 @@ from gen_engine.engine.sinks.objects import Objects, file_stat
 from gen_engine.engine.sinks.patience import Patience
 
 _READ = 1 << 20
-"""Bytes of a request for a part of a file, at least: a sample of it may be all that is read."""
+"""Minimum bytes of a range request: a single sample may be all that is read."""
 
 _READ_ALL = 16 << 20
 
@@ -23,7 +23,7 @@ class RemoteReader:
 
     Args:
         url: the prefix.
-        patience: how long a request may take, and how often it is tried.
+        patience: the timeout of a request, and how often it is tried.
 
     Raises:
         RequestError, WriterUnavailable: see :func:`gen_engine.engine.sinks.open_reader`.
@@ -33,7 +33,7 @@ class RemoteReader:
         self._objects = Objects(url, patience or Patience())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as what it was made from: another process has connections of its own."""
+        """Pickle the arguments only: another process opens its own connections."""
         return type(self), (self._objects.url, self._objects.patience)
 
     @property
@@ -42,14 +42,14 @@ class RemoteReader:
         return self._objects.uri
 
     def exists(self, name: str) -> bool:
-        """Return whether an object is there."""
+        """Return whether an object exists."""
         return self._objects.info(name) is not None
 
     def read(self, name: str, limit: int = DOCUMENT) -> bytes:
         """Return an object's bytes."""
         data = self._objects.read(name, limit)
         if data is None:
-            raise FileNotFoundError(errno.ENOENT, "is not there", f"{self.uri}/{name}")
+            raise FileNotFoundError(errno.ENOENT, "does not exist", f"{self.uri}/{name}")
         return data
 
     def open(self, name: str) -> BinaryIO:
@@ -62,7 +62,7 @@ class RemoteReader:
         return None if info is None else file_stat(info)
 
     def snapshot(self) -> Callable[[str], FileStat | None]:
-        """List the shards once; an object elsewhere takes a request of its own."""
+        """List the shards once; an object outside ``data`` takes its own request."""
         found = {name: file_stat(info) for name, info in self._objects.find("data").items()}
         return lambda name: found.get(name) if name.startswith("data/") else self.stat(name)
 

@@ -1,10 +1,10 @@
 """A job whose dataset is under a URL.
 
-Nothing is renamed, since an object appears whole or not at all. A journal cannot be appended to; its lines go into
-segments instead, small objects that are put again for each line until they are full. A part is held by a lease
+Nothing is renamed, since an object appears atomically. Objects cannot be appended to, so a journal's lines go into
+segments, small objects that are put again for each line until they are full. A part is held by a lease
 (:mod:`gen_engine.engine.sinks.lease`) and, on its machine, by a lock in its scratch directory. No lock keeps jobs from
-beginning and finishing at once: two that begin at one prefix are told apart by ``plan.json``, which is put on the
-condition that there is none, and two that finish put the same bytes.
+beginning and finishing concurrently: of two that begin at one prefix, only one can put ``plan.json``, which is put only
+if absent, and two that finish put the same bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from gen_engine.engine.sinks.patience import Patience
 from gen_engine.engine.sinks.remote import RemoteReader
 
 SEGMENT_LINES = 100
-"""Lines of a segment: it is put again for each, and each is read when a job is resumed."""
+"""Lines per segment: it is put again for each, and every segment is read when a job is resumed."""
 
 _SEGMENTS_AT_ONCE = 100
 _PARTS, _LEASES = f"{STATE}/parts", f"{STATE}/leases"
@@ -50,9 +50,9 @@ class RemoteSink(RemoteReader):
     Args:
         url: the prefix.
         part: whose lease, scratch and journal are used.
-        patience: how long a request may take, and how often it is tried.
+        patience: the timeout of a request, and how often it is tried.
         terms: the times of its lease.
-        scratch: of the part, for a copy of a sink that holds it.
+        scratch: the part's, for a copy of a sink that holds the part.
 
     Raises:
         RequestError, WriterUnavailable: see :func:`gen_engine.engine.sinks.open_sink`.
@@ -77,18 +77,18 @@ class RemoteSink(RemoteReader):
         self._lease: Lease | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle as what it was made from, with the scratch of the part, which the copy neither holds nor removes."""
+        """Pickle the arguments, with the part's scratch, which the copy neither holds nor removes."""
         return type(self), (self._objects.url, self._part, self._objects.patience, self._terms, self._scratch)
 
     @property
     def scratch(self) -> Path:
-        """The part's while it is held, else a new directory of this object's own."""
+        """The part's while it is held, else a new temporary directory of this object."""
         if self._scratch is None:
             self._own_scratch = self._scratch = Path(tempfile.mkdtemp(prefix="gen-engine-"))
         return self._scratch
 
     def check_empty(self) -> None:
-        """Refuse a prefix with other objects."""
+        """Refuse a prefix that holds other objects."""
         names = self._objects.top()
         if names and STATE not in names and MANIFEST not in names:
             raise OutputError(
@@ -96,11 +96,11 @@ class RemoteSink(RemoteReader):
             )
 
     def lock(self) -> contextlib.AbstractContextManager[None]:
-        """Do nothing: what two processes do at once here, they do with the same bytes."""
+        """Do nothing: two concurrent processes write the same bytes here."""
         return contextlib.nullcontext()
 
     def acquire_part(self) -> Callable[[], None]:
-        """Lock the part's scratch directory, so that this machine makes a part once, and take its lease."""
+        """Lock the part's scratch directory, so that this machine makes a part only once, and take its lease."""
         scratch, lock = self._lock_scratch()
         path = scratch / "lock"
         lease = Lease(self._objects, f"{_LEASES}/{self._part.name}", (lock, path), self._terms)
@@ -122,21 +122,21 @@ class RemoteSink(RemoteReader):
         return lambda: self._release(lease, scratch, lock)
 
     def create(self, name: str, data: bytes) -> bool:
-        """Put an object on the condition that there is none, where the store knows such; else look first."""
+        """Put an object only if absent, by a conditional put where the store supports it; else check first."""
         if self.exists(name):
             return False
         put = self._objects.put_if_absent(name, data)
         if put is None:
             self._objects.put(name, data)
             return True
-        return put or self.read(name) == data  # an answer may have been lost, and it was ours
+        return put or self.read(name) == data  # the response may have been lost, and the object is ours
 
     def write(self, name: str, data: bytes) -> None:
         """Put an object."""
         self._objects.put(name, data)
 
     def publish(self, files: Sequence[WrittenFile]) -> list[FileStat]:
-        """Upload, see that each object has its size, and remove the local files."""
+        """Upload, check each object's size, and remove the local files."""
         return [self._objects.upload(file) for file in files]
 
     def append(self, line: bytes) -> None:
@@ -151,7 +151,7 @@ class RemoteSink(RemoteReader):
                 self._segment, self._lines = self._segment + 1, []
 
     def journal(self) -> Iterator[bytes]:
-        """Yield the lines of all segments, as many at once as one request asks for."""
+        """Yield the lines of all segments, read in batched requests."""
         found = self._objects.find(_PARTS)
         for name, info in found.items():
             if info["size"] > DOCUMENT:
@@ -160,17 +160,17 @@ class RemoteSink(RemoteReader):
         for first in range(0, len(segments), _SEGMENTS_AT_ONCE):
             some = segments[first : first + _SEGMENTS_AT_ONCE]
             data = self._objects.read_many(some)
-            for name in some:  # one that is gone was another's, who has finished the job
+            for name in some:  # a missing one belonged to another process, which has finished the job
                 yield from data.get(name, b"").splitlines(keepends=True)
 
     def clear(self) -> None:
-        """Remove the plan, then the rest: where there is no plan, nothing is under way."""
+        """Remove the plan, then the rest: without a plan, there is no unfinished job."""
         names = sorted(self._objects.find(STATE), key=lambda name: name != PLAN)
         self._objects.remove(names[:1])
         self._objects.remove(names[1:])
 
     def close(self) -> None:
-        """Remove the scratch that is this object's own."""
+        """Remove this object's own scratch."""
         if self._own_scratch is not None:
             shutil.rmtree(self._own_scratch, ignore_errors=True)
             self._own_scratch = self._scratch = None
@@ -186,7 +186,7 @@ class RemoteSink(RemoteReader):
                 scratch = make_private(Path(tempfile.gettempdir()) / name)
                 lock = take(scratch / "lock")
             except FileNotFoundError:
-                continue  # another process finished just now and removed the directory
+                continue  # another process has just finished and removed the directory
             except FileRefused as error:
                 raise OutputError(f"{error}; set TMPDIR to a directory of your own") from error
             if lock is None:
@@ -194,7 +194,7 @@ class RemoteSink(RemoteReader):
             return scratch, lock
 
     def _refuse_other_division(self, lock: int, path: Path) -> None:
-        """Refuse to begin while a part of the job that is divided otherwise is being made."""
+        """Refuse to begin while a part of a different division of the job is being made."""
         division = self._part.name.partition("-")[2]
         for name, info in self._objects.find(_LEASES).items():
             part = name.rpartition("/")[2]
@@ -206,7 +206,7 @@ class RemoteSink(RemoteReader):
                 raise self._locked(part, str(found[0].get("holder", "another process")))
 
     def _release(self, lease: Lease, scratch: Path, lock: int) -> None:
-        """Release the lease, then the local lock, which shows to others of this machine that this process is done."""
+        """Release the lease, then the local lock, which shows other processes of this machine that this one is done."""
         self._scratch = self._lease = None
         if lease.release():
             shutil.rmtree(scratch, ignore_errors=True)
@@ -222,7 +222,7 @@ class RemoteSink(RemoteReader):
 
 
 def _empty(scratch: Path) -> None:
-    """Remove what attempts that are dead left in a part's scratch, all but its lock."""
+    """Remove what dead attempts left in a part's scratch, except its lock."""
     for path in scratch.iterdir():
         if path.name != "lock":
             with contextlib.suppress(OSError):

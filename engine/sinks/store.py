@@ -1,4 +1,4 @@
-"""Opening the object store that a URL names, by fsspec."""
+"""Open the object store that a URL names, through fsspec."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Any
 from gen_engine.engine.errors import RequestError, WriterUnavailable
 
 STORES = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az", "memory": "remote"}
-"""URL scheme of a store that shows an object when its upload is completed, and not before → the extra for it."""
+"""URL scheme of a store that shows an object only when its upload is complete → the extra for it."""
 
 _MIB = 1 << 20
 
 _OPTIONS: dict[str, dict[str, Any]] = {
-    # Attempts are counted by Patience. Left alone, s3fs and botocore try five times each, one inside the other.
+    # Attempts are counted by Patience. By default, s3fs and botocore try five times each, nested.
     "s3": {"config_kwargs": {"retries": {"total_max_attempts": 1}, "connect_timeout": 10, "read_timeout": 50}},
 }
 
 _PUT_OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"chunksize": 16 * _MIB, "max_concurrency": 4},  # a worker's memory for an upload is their product
+    "s3": {"chunksize": 16 * _MIB, "max_concurrency": 4},  # the memory of a worker's upload is their product
 }
 
 _CREDENTIALS = re.compile(r"(?<=://)[^\s/:@?#]*:[^\s@]*@|(?<!\babfs://)(?<!\babfss://)(?<!\baz://)(?<=://)[^\s/@?#]+@")
-"""In a URL, ``user:password@`` (a key of AWS may hold slashes), and ``key@`` but for a container of Azure."""
+"""``user:password@`` in a URL (an AWS key may contain slashes), and ``key@`` except for an Azure container."""
 
 _QUERY = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s?#]*)[?#]\S*")
 
 
 def mask_credentials(text: str) -> str:
-    """Return a text in which what a URL holds before its host and after its path is replaced by ``***``."""
+    """Return a text in which the parts of a URL before its host and after its path are replaced by ``***``."""
     return _QUERY.sub(r"\1?***", _CREDENTIALS.sub("***@", text))
 
 
 def check_url(url: str) -> None:
-    """Raise RequestError for a URL that datasets cannot be under, or that holds credentials."""
+    """Raise RequestError for a URL whose store is not supported, or that contains credentials."""
     scheme, _, rest = url.partition("://")
     shown = mask_credentials(url)
     if scheme not in STORES:
@@ -56,7 +56,7 @@ def check_url(url: str) -> None:
 def open_store(url: str) -> tuple[Any, dict[str, Any]]:
     """Return the file system for a URL, without a cache of listings, and the options for its ``put_file``.
 
-    Credentials and endpoints come from where the library looks for them: ``AWS_*``, ``FSSPEC_*``, its configuration.
+    Credentials and endpoints come from the library's own sources: ``AWS_*``, ``FSSPEC_*``, its configuration.
 
     Raises:
         RequestError: see :func:`check_url`.

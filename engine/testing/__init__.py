@@ -1,4 +1,4 @@
-"""Contract tests for plugins: what every format, codec, backend and kind of field must do, as classes to subclass.
+"""Contract tests for plugins, as classes to subclass: one for formats, codecs, backends and kinds of fields each.
 
 They need pytest. A package that adds a format tests it so::
 

@@ -1,4 +1,4 @@
-"""What every backend and its lanes must do, as a class to be subclassed once per backend."""
+"""The contract tests of backends and their execution streams, as a class to subclass once per backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gen_engine.engine.backends.contract import Backend, Lane
+from gen_engine.engine.backends.contract import Backend, ExecutionStream
 from gen_engine.engine.identity.latents import Latents
 
 BATCH = 5
@@ -22,10 +22,10 @@ def inputs(first: int, batch: int = BATCH, *, dim: int, classes: int) -> tuple[N
     return Latents(dim=dim, seed=2).draw(first, first + batch), np.arange(first, first + batch) % classes
 
 
-def run(lane: Lane, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64]) -> NDArray[Any]:
+def run(stream: ExecutionStream, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64]) -> NDArray[Any]:
     """Run one batch and return a copy of the field ``image``."""
-    lane.submit(latents_BZ, labels_B)
-    return lane.collect()["image"].copy()
+    stream.submit(latents_BZ, labels_B)
+    return stream.collect()["image"].copy()
 
 
 class BackendContract:
@@ -40,10 +40,10 @@ class BackendContract:
     """Latent dimensions."""
 
     classes: ClassVar[int] = 10
-    """How many; labels are 0 and above."""
+    """Number of classes; labels are 0 and above."""
 
     shape: ClassVar[tuple[int, ...]] = (28, 28, 1)
-    """Of the field ``image``."""
+    """Shape of the field ``image``."""
 
     @pytest.fixture
     def backend(self) -> Backend:
@@ -59,71 +59,71 @@ class BackendContract:
         assert all(isinstance(x, str) and x for x in (backend.name, backend.version, backend.device, backend.precision))
 
     def test_a_batch_is_uint8_nhwc(self, backend: Backend) -> None:
-        pixels = run(backend.lane(), *self.inputs(0))
+        pixels = run(backend.open_stream(), *self.inputs(0))
         assert pixels.dtype == np.dtype(np.uint8)
         assert pixels.shape == (BATCH, *self.shape)
         assert len(np.unique(pixels)) > 3
 
     def test_batches_are_collected_in_the_order_they_were_submitted(self, backend: Backend) -> None:
-        expected = [run(backend.lane(), *self.inputs(BATCH * i)) for i in range(4)]
-        lane = backend.lane()
-        assert lane.depth >= 1
+        expected = [run(backend.open_stream(), *self.inputs(BATCH * i)) for i in range(4)]
+        stream = backend.open_stream()
+        assert stream.depth >= 1
         waiting = 0
         got: list[NDArray[Any]] = []
         for i in range(4):
-            if waiting == lane.depth:
-                got.append(lane.collect()["image"].copy())
+            if waiting == stream.depth:
+                got.append(stream.collect()["image"].copy())
                 waiting -= 1
-            lane.submit(*self.inputs(BATCH * i))
+            stream.submit(*self.inputs(BATCH * i))
             waiting += 1
-        got += [lane.collect()["image"].copy() for _ in range(waiting)]
+        got += [stream.collect()["image"].copy() for _ in range(waiting)]
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
     def test_a_row_does_not_depend_on_the_other_rows(self, backend: Backend) -> None:
-        lane = backend.lane()
+        stream = backend.open_stream()
         latents_BZ, labels_B = self.inputs(0)
-        whole = run(lane, latents_BZ, labels_B)
+        whole = run(stream, latents_BZ, labels_B)
         for row in range(BATCH):
             others, other_labels = np.full_like(latents_BZ, 3.0), np.zeros_like(labels_B)
             others[row], other_labels[row] = latents_BZ[row], labels_B[row]
-            np.testing.assert_array_equal(run(lane, others, other_labels)[row], whole[row])
+            np.testing.assert_array_equal(run(stream, others, other_labels)[row], whole[row])
 
     def test_the_label_counts(self, backend: Backend) -> None:
-        lane = backend.lane()
+        stream = backend.open_stream()
         latents_BZ, _ = self.inputs(0)
-        made = [run(lane, latents_BZ, np.full(BATCH, label)) for label in range(self.classes)]
+        made = [run(stream, latents_BZ, np.full(BATCH, label)) for label in range(self.classes)]
         assert not np.array_equal(made[0], made[1])
 
-    def test_lanes_in_parallel_make_what_one_makes(self, backend: Backend) -> None:
-        expected = [run(backend.lane(), *self.inputs(BATCH * i)) for i in range(8)]
-        lanes = [backend.lane() for _ in range(8)]
+    def test_streams_in_parallel_make_what_one_makes(self, backend: Backend) -> None:
+        expected = [run(backend.open_stream(), *self.inputs(BATCH * i)) for i in range(8)]
+        streams = [backend.open_stream() for _ in range(8)]
         with ThreadPoolExecutor(8) as pool:
-            got = list(pool.map(lambda i: run(lanes[i], *self.inputs(BATCH * i)), range(8)))
+            got = list(pool.map(lambda i: run(streams[i], *self.inputs(BATCH * i)), range(8)))
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_array_equal(one, other)
 
     def test_collected_pixels_stay_until_the_next_collect(self, backend: Backend) -> None:
-        """The order of the renderer: what was collected is used after the next batch was submitted."""
-        expected = [run(backend.lane(), *self.inputs(BATCH * i)) for i in range(6)]
-        lane = backend.lane()
-        for i in range(lane.depth):
-            lane.submit(*self.inputs(BATCH * i))
+        """The order of the renderer: collected values are used after the next batch was submitted."""
+        expected = [run(backend.open_stream(), *self.inputs(BATCH * i)) for i in range(6)]
+        stream = backend.open_stream()
+        for i in range(stream.depth):
+            stream.submit(*self.inputs(BATCH * i))
         for i in range(6):
-            pixels = lane.collect()["image"]
-            if i + lane.depth < 6:
-                lane.submit(*self.inputs(BATCH * (i + lane.depth)))
-                time.sleep(0.005)  # long enough for a batch that is computed behind our back
+            pixels = stream.collect()["image"]
+            if i + stream.depth < 6:
+                stream.submit(*self.inputs(BATCH * (i + stream.depth)))
+                time.sleep(0.005)  # long enough for a batch that is computed in the background
             np.testing.assert_array_equal(pixels, expected[i])
 
     def test_inputs_that_cannot_be_written_to_are_read(self, backend: Backend) -> None:
         latents_BZ, labels_B = self.inputs(0)
-        expected = run(backend.lane(), latents_BZ, labels_B)
+        expected = run(backend.open_stream(), latents_BZ, labels_B)
         latents_BZ.flags.writeable = labels_B.flags.writeable = False
-        np.testing.assert_array_equal(run(backend.lane(), latents_BZ, labels_B), expected)
+        np.testing.assert_array_equal(run(backend.open_stream(), latents_BZ, labels_B), expected)
 
     def test_closing_forgets_what_is_in_flight(self, backend: Backend) -> None:
-        lane = backend.lane()
-        lane.submit(*self.inputs(0))
-        lane.close()
-        lane.close()
+        stream = backend.open_stream()
+        stream.submit(*self.inputs(0))
+        stream.close()
+        stream.close()

@@ -1,4 +1,4 @@
-"""What every codec of images must do, as a class to be subclassed once per codec.
+"""The contract tests of image codecs, as a class to subclass once per codec.
 
 Shape suffixes: B samples, H height, W width, C channels.
 """
@@ -36,7 +36,7 @@ def example_images(batch: int, height: int, width: int, channels: int, kind: str
 
 
 def field_of(image: NDArray[Any]) -> Field:
-    """Return the field that an image is of."""
+    """Return the field of an image."""
     return Field(name="image", kind="image", dtype=image.dtype.name, shape=image.shape)
 
 
@@ -44,7 +44,7 @@ class CodecContract:
     """Every codec of images passes these."""
 
     name: ClassVar[str]
-    """What ``--codec`` calls it."""
+    """Its name for ``--codec``."""
 
     channels: ClassVar[tuple[int, ...]]
     """Numbers of channels that it holds."""
@@ -61,7 +61,7 @@ class CodecContract:
         raise NotImplementedError
 
     def check_equal(self, decoded: NDArray[Any], image: NDArray[Any]) -> None:
-        """Check that an image came back; a lossy codec says here how near."""
+        """Check that an image was decoded; a lossy codec overrides this with its tolerance."""
         np.testing.assert_array_equal(decoded, image)
 
     def check(self, images: NDArray[Any]) -> None:

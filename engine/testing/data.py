@@ -57,7 +57,7 @@ class Data:
         size = (STOP, *self.field.sizes)
         self.pixels: NDArray[Any] = rng.integers(0, 256, size, dtype=np.uint8)
         if kind != "image":
-            # Of every magnitude that float32 has: a reader that goes through another type shows.
+            # Of every magnitude that float32 has, so that a conversion through another type is detected.
             self.pixels = (rng.standard_normal(size) * 10.0 ** rng.integers(-37, 38, size)).astype(np.float32)
         self.labels = None if names is None else rng.integers(0, len(names), STOP)
         self.latents = None

@@ -1,4 +1,4 @@
-"""What every output format must do, as a class to be subclassed once per format and codec::
+"""The contract tests of output formats, as a class to subclass once per format and codec::
 
 class TestZarr(FormatContract):
     name = "zarr"
@@ -45,7 +45,7 @@ class FormatContract:
     """Every format, with every codec that it takes, passes these."""
 
     name: ClassVar[str]
-    """What ``--format`` calls it."""
+    """Its name for ``--format``."""
 
     codec: ClassVar[str] = "png"
     """The codec of the samples."""
@@ -75,14 +75,14 @@ class FormatContract:
         return open_format(self.name)
 
     def payload(self, field: Field, value: NDArray[Any]) -> Any:
-        """Return what the format is to store of a sample's output."""
+        """Return the values that the format has to store of a sample's output."""
         codec = open_codec(self.codec)
         if self.format.holds_arrays or not is_encoded(field, codec):
             return value
         return codec.encode(value[None])[0]
 
     def stored(self, data: Data, index: int) -> Record:
-        """Return what the format is to read back."""
+        """Return the values that the format has to read back."""
         values: dict[str, Any] = {data.field.name: self.payload(data.field, data.pixels[index]), "index": index}
         if data.labels is not None:
             values["label"] = data.label(index)
@@ -304,7 +304,7 @@ class FormatContract:
             writer = self.open(tmp_path, data)
             try:
                 data.write(writer, START, STOP, 4)
-                writer.commit()  # a format may hold back until then
+                writer.commit()  # a format may buffer until then
             finally:
                 writer.abort()
         assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What every kind of field must do, as a class to be subclassed once per kind that generators make.
+"""The contract tests of kinds of fields, as a class to subclass once per kind that generators make.
 
 Shape suffixes: B samples, H height, W width, C channels.
 """
@@ -34,7 +34,7 @@ class KindContract:
     """Every kind that generators make passes these; its values are stored in every format of this package."""
 
     name: ClassVar[str]
-    """What ``kind`` of a field calls it."""
+    """Its name as the ``kind`` of a field."""
 
     shape: ClassVar[tuple[int, ...]]
     """Of one sample's values, for the tests: one size per axis."""

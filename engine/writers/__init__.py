@@ -22,7 +22,7 @@ FORMATS = Registry(
         "tfrecord": "gen_engine.engine.writers.tfrecord:TfRecordFormat",
     },
 )
-"""What ``--format`` accepts; a package adds one by an entry point in the group ``gen_engine.formats``."""
+"""Values of ``--format``; a package adds one by an entry point in the group ``gen_engine.formats``."""
 
 
 def open_format(name: str) -> Format:
@@ -38,7 +38,7 @@ def open_format(name: str) -> Format:
 
 
 def find_format(name: str) -> Format:
-    """Make a format for what needs no library: the names of its files and its index.
+    """Make a format for uses that need no library: its file names and its index.
 
     Raises:
         RequestError: no format has this name.

@@ -1,4 +1,4 @@
-"""What every output format promises."""
+"""The contract of output formats."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class ShardWriter(Protocol):
     """Writes one shard into temporary files. Used by one thread."""
 
     def append(self, batch: Batch) -> None:
-        """Write the next samples. The arrays are the caller's and may change after the call.
+        """Write the next samples. The arrays belong to the caller and may change after the call.
 
         Raises:
-            WriterError: a write failed; the shard is lost and :meth:`abort` is due.
+            WriterError: a write failed; the shard is lost and must be aborted.
         """
         ...
 
@@ -39,10 +39,10 @@ class ShardFile(NamedTuple):
     """A file of a finished shard, on this machine or elsewhere."""
 
     name: str
-    """What messages call it."""
+    """Its name in messages."""
 
     open: Callable[[], BinaryIO]
-    """Opens it for reading: a seekable file, of which only the ranges that are read are fetched."""
+    """Opens it for reading: a seekable file, which fetches only the ranges that are read."""
 
 
 class ShardReader(Protocol):
@@ -52,7 +52,7 @@ class ShardReader(Protocol):
         """Yield the samples with these dataset indices, in ascending order, with all their fields.
 
         Raises:
-            VerifyError: one of the indices is not there, or a file cannot be read as the format's.
+            VerifyError: an index is missing, or a file is not a valid one of the format.
         """
         ...
 
@@ -66,12 +66,12 @@ class Format(Protocol):
 
     @property
     def name(self) -> str:
-        """What ``--format`` calls it."""
+        """Its name for ``--format``."""
         ...
 
     @property
     def identity(self) -> str:
-        """Name, version and the library that makes the bytes: equal identities, of the codec too, give equal files."""
+        """Name, version and the library that makes the bytes: equal identities of format and codec give equal files."""
         ...
 
     @property
@@ -81,21 +81,21 @@ class Format(Protocol):
 
     @property
     def default_shard_bytes(self) -> int | None:
-        """The size of a shard if none is requested; None for a number of samples instead."""
+        """Default size of a shard in bytes; None if the default is a number of samples."""
         ...
 
     @property
     def max_shard_bytes(self) -> int | None:
-        """The size that a shard must stay below; None for any size."""
+        """Exclusive limit of a shard's size in bytes; None for no limit."""
         ...
 
     @property
     def lists_sha256(self) -> bool:
-        """True if the format's own index has the SHA-256 of its files, which their records then have too."""
+        """True if the format's own index has the SHA-256 of its files, which their records then contain too."""
         ...
 
     def check_available(self) -> None:
-        """Raise WriterUnavailable, naming what to install, if a library is missing."""
+        """Raise WriterUnavailable with what to install if a library is missing."""
         ...
 
     def check(self, layout: Layout) -> None:
@@ -114,18 +114,18 @@ class Format(Protocol):
         """Open a finished shard for reading; ``files`` are in the order of :meth:`file_names`.
 
         Raises:
-            VerifyError: a file cannot be read as the format's.
+            VerifyError: a file is not a valid one of the format.
         """
         ...
 
     def index_head(self, layout: Layout, codec: Codec) -> Mapping[str, Any] | None:
-        """Return, as JSON, what :meth:`index` needs besides the shards; None for a format without an index."""
+        """Return the JSON that :meth:`index` needs besides the shards; None for a format without an index."""
         ...
 
     def index(self, head: Mapping[str, Any], shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
         """Return the files that list all shards, by name relative to the dataset directory.
 
-        They are written when the last shard is finished, from the records of all, and before the manifest.
+        They are written after the last shard, from the records of all shards, and before the manifest.
         """
         ...
 

@@ -1,8 +1,8 @@
-"""Records of the protocol buffer tf.train.Example, put together from prepared pieces and taken apart.
+"""Encode and parse records of the protocol buffer tf.train.Example, from precomputed pieces.
 
 An Example (``tensorflow/core/example/example.proto``, ``feature.proto``) is a map from the names of features to lists
-of bytes, floats or integers. From one record to the next only the values change; the protobuf library spends more time
-on a record than a good encoder on the image.
+of bytes, floats or integers. Only the values change from record to record; the protobuf library spends more time on a
+record than a good encoder spends on its image.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 BYTES, FLOATS, INTEGERS = 1, 2, 3
-"""Fields of a Feature: which list it is."""
+"""Field numbers of a Feature, which say what kind of list it is."""
 
 _KEY, _VALUE = 1, 2
-"""Fields of an entry of a map."""
+"""Field numbers of a map entry."""
 
 
 def varint(value: int) -> bytes:
-    """Return a number of up to 64 bits as a protocol buffer has it: 7 bits a byte, the least first."""
+    """Return an integer of up to 64 bits as a protocol buffer varint: 7 bits per byte, least significant first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -40,9 +40,9 @@ def field(number: int, size: int) -> bytes:
     return bytes([number << 3 | 2]) + varint(size)
 
 
-@lru_cache(maxsize=1 << 12)  # files of one codec have few thousands of sizes
+@lru_cache(maxsize=1 << 12)  # files of one codec have a few thousand distinct sizes
 def before(name: str, kind: int, size: int) -> bytes:
-    """Return a feature's entry in the map but for its last ``size`` bytes, the value: a file, or packed numbers."""
+    """Return a feature's map entry without its last ``size`` bytes, the value: a file, or packed numbers."""
     value = field(1, size)  # of a BytesList, FloatList or Int64List
     feature = field(kind, len(value) + size) + value
     key = field(_KEY, len(name)) + name.encode()
@@ -51,12 +51,12 @@ def before(name: str, kind: int, size: int) -> bytes:
 
 
 def entry(name: str, kind: int, value: bytes) -> bytes:
-    """Return a feature's entry in the map; ``kind`` says which list ``value`` is."""
+    """Return a feature's map entry; ``kind`` is the kind of list that ``value`` is."""
     return before(name, kind, len(value)) + value
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the bytes of each field of a message that has such fields only."""
+    """Yield the number and bytes of each field of a message that has only length-delimited fields."""
     at = 0
     while at < len(data):
         tag, at = number(data, at)
@@ -68,7 +68,7 @@ def fields(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def number(data: bytes, at: int) -> tuple[int, int]:
-    """Return the number at a byte, and where it ends."""
+    """Return the varint at an offset, and the offset of its end."""
     value = shift = 0
     while True:
         byte = data[at]

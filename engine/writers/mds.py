@@ -43,16 +43,16 @@ class MdsFormat:
     max_shard_bytes: int | None = OFFSETS_END
 
     default_shard_bytes: int | None = 2**26
-    """As the library's own writer: its readers fetch whole shards. A writer holds its shard in memory."""
+    """The default of the library's own writer: its readers fetch whole shards. A writer holds its shard in memory."""
 
     def check_available(self) -> None:
-        """Do nothing: the writer is this file."""
+        """Do nothing: the format needs no library."""
 
     def check(self, layout: Layout) -> None:
         """Do nothing: every field can be stored."""
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
-        """Return the shard's one name."""
+        """Return the name of the shard's only file."""
         width = max(5, len(str(layout.shards - 1)))
         return [f"data/shard.{number:0{width}d}.mds"]
 
@@ -65,7 +65,7 @@ class MdsFormat:
         return MdsReader(files, layout, shard, codec)
 
     def index_head(self, layout: Layout, codec: Codec) -> Mapping[str, Any] | None:
-        """Return what a shard states about itself."""
+        """Return the JSON that a shard states about itself."""
         return _head(layout.schema, codec)
 
     def index(self, head: Mapping[str, Any], shards: Iterable[FinishedShard]) -> Mapping[str, bytes]:
@@ -149,7 +149,7 @@ class MdsWriter(StagedShard):
 
 
 class MdsReader(OpenShard):
-    """Reads the samples by their offsets; nothing is read but them."""
+    """Reads the samples by their offsets, and nothing else."""
 
     what = "an MDS shard"
 
@@ -187,13 +187,13 @@ class MdsReader(OpenShard):
 class _Column(NamedTuple):
     field: Field
     encoding: str
-    """As the library names it."""
+    """Its name in the library."""
 
     dtype: np.dtype[Any] | None
-    """Of a value, with its shape; None for a column of variable size."""
+    """Bytes of a value with its shape; None for a column of variable size."""
 
     def value(self, data: bytes, size: int) -> Any:
-        """Return what the bytes of a value mean."""
+        """Decode the bytes of a value."""
         if len(data) != size:
             raise ValueError(f"field {self.field.name} has {len(data):,} bytes, {size:,} are due")
         if self.dtype is None:
@@ -203,7 +203,7 @@ class _Column(NamedTuple):
 
 
 def _columns(schema: Schema, codec: Codec) -> list[_Column]:
-    """Return the columns in the order in which they are stored: that of their names."""
+    """Return the columns in their stored order: by name."""
     return [_column(field, codec) for field in sorted(schema, key=lambda field: field.name)]
 
 
@@ -223,7 +223,7 @@ _FILES = {"png": "png", "jpg": "jpeg"}
 
 
 def _runs(columns: Sequence[_Column]) -> list[np.dtype[Any] | Field]:
-    """Return what a sample is made of: fields of variable size, and between them those of fixed size as one dtype."""
+    """Return the pieces of a sample: fields of variable size, and between them those of fixed size as one dtype."""
     runs: list[np.dtype[Any] | Field] = []
     for fixed, group in groupby(columns, key=lambda column: column.dtype is not None):
         if fixed:
@@ -234,7 +234,7 @@ def _runs(columns: Sequence[_Column]) -> list[np.dtype[Any] | Field]:
 
 
 def _rows(batch: Batch, dtype: np.dtype[Any]) -> NDArray[np.void]:
-    """Return columns of fixed size of each sample, as they lie in the shard."""
+    """Return each sample's columns of fixed size, as stored in the shard."""
     rows = np.empty(len(batch), dtype)
     for name in dtype.names or ():
         rows[name] = batch.columns[name]
@@ -249,7 +249,7 @@ def _cut(rows: NDArray[Any]) -> list[bytes]:
 
 
 def _head(schema: Schema, codec: Codec) -> dict[str, Any]:
-    """Return what a shard states about itself, and the index about each shard."""
+    """Return the JSON that a shard states about itself, and that the index has for each shard."""
     columns = _columns(schema, codec)
     return {
         "column_encodings": [column.encoding for column in columns],

@@ -29,8 +29,8 @@ _PLURALS = {"image": "images", "sample": "samples", "label": "labels"}
 class NpyFormat(ShardsAlone):
     """``data/train-00000-of-00010.images.npy`` (uint8 [B, H, W, C]), ``.labels.npy`` and ``.index.npy`` (int64 [B]).
 
-    Every other field is in a file of its own name, of its own dtype. Text is two arrays: its UTF-8 bytes, and in
-    ``.NAME-offsets.npy`` (int64 [B + 1]) where each one begins.
+    Every other field has a file named after it, in its own dtype. Text is two arrays: its UTF-8 bytes, and in
+    ``.NAME-offsets.npy`` (int64 [B + 1]) the offset of each text.
     """
 
     name = "npy"
@@ -71,7 +71,7 @@ class NpyFormat(ShardsAlone):
 
 
 class NpyWriter(StagedShard):
-    """Writes each array's header for the whole shard, then the batches as they come; text at the end."""
+    """Writes each array's header for the whole shard, then the batches as they arrive; text at the end."""
 
     def _begin(self) -> None:
         count = self._shard.stop - self._shard.start
@@ -104,7 +104,7 @@ class NpyWriter(StagedShard):
 
 
 class NpyReader(OpenShard):
-    """Reads the rows of each array where they lie."""
+    """Reads the rows of each array in place."""
 
     what = "NumPy arrays"
 

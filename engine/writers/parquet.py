@@ -26,7 +26,7 @@ from gen_engine.engine.writers.shard import (
 
 GROUP_ROWS = 1_000
 GROUP_BYTES = 32 * 2**20
-"""A row group is written at this many rows or, for large samples, at as many as have this many bytes uncompressed."""
+"""A row group has this many rows or, for large samples, as many as fit into this many uncompressed bytes."""
 
 
 class ParquetFormat(ShardsAlone):
@@ -41,7 +41,7 @@ class ParquetFormat(ShardsAlone):
 
     @property
     def identity(self) -> str:
-        """Name, version and the version of pyarrow, which every file states."""
+        """Name, version and the version of pyarrow, which every file contains."""
         return f"parquet/1/pyarrow-{pyarrow().__version__}"
 
     def check_available(self) -> None:
@@ -49,7 +49,7 @@ class ParquetFormat(ShardsAlone):
         pyarrow()
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
-        """Return the shard's one name."""
+        """Return the name of the shard's only file."""
         return [f"{numbered(layout, number)}.parquet"]
 
     def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> ParquetWriter:
@@ -61,7 +61,7 @@ class ParquetFormat(ShardsAlone):
         return ParquetReader(files, layout, shard, codec)
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
-        """Return where Hugging Face finds the shards."""
+        """Return the pattern by which Hugging Face finds the shards."""
         return {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}]}
 
     def example(self, layout: Layout) -> str:
@@ -84,7 +84,7 @@ class ParquetWriter(StagedShard):
         sample_bytes = sum(field.value_bytes for field in layout.schema.outputs)
         self._group_rows = max(1, min(GROUP_ROWS, GROUP_BYTES // sample_bytes))
         self._held: dict[str, list[Any]] = {field.name: [] for field in layout.schema}
-        """Encoded files and texts, one item each; arrays as they came, copied."""
+        """Encoded files and texts, one item each; arrays as they arrived, copied."""
         self._rows = 0
         self._writer: Any = None
         super().__init__(scratch, names, layout, shard)
@@ -116,7 +116,7 @@ class ParquetWriter(StagedShard):
 
     def abort(self) -> None:
         """Close and remove the temporary file. Never raises."""
-        # pyarrow would write the footer when the writer is collected, to a file that is closed by then.
+        # pyarrow would write the footer when the writer is garbage-collected, to a file that is closed by then.
         with contextlib.suppress(Exception):
             self._writer.close()
         super().abort()
@@ -203,9 +203,9 @@ class ParquetReader(OpenShard):
 def _options(fields: Sequence[Field], codec: Codec) -> dict[str, Any]:
     """Return how the columns are compressed.
 
-    Encoded images do not shrink again, and statistics over them would copy whole images into the footer. The bytes of
-    an array take four each without a dictionary, since Parquet has no smaller integer; floats, which hardly repeat,
-    would only have it grow and be abandoned.
+    Encoded images do not compress further, and statistics over them would copy whole images into the footer. Bytes of
+    an array take four each without a dictionary, since Parquet has no smaller integer; for floats, which rarely repeat,
+    a dictionary would only grow until it is abandoned.
     """
     compression: dict[str, str] = {}
     dictionary, statistics = [], []

@@ -19,7 +19,7 @@ from gen_engine.engine.writers.shard import is_encoded
 
 
 def arrow_schema(schema: Schema, codec: Codec) -> Any:
-    """Return the columns, and under the metadata key ``huggingface`` their features."""
+    """Return the columns, with their features under the metadata key ``huggingface``."""
     fields, features = [], {}
     for field in schema:
         form = "file" if is_encoded(field, codec) else field.form
@@ -32,9 +32,9 @@ def arrow_values(field: Field, values: Any, codec: Codec, start: int, kind: Any)
     """Return the values of consecutive samples as an Arrow array.
 
     Args:
-        field: what they are.
+        field: the field.
         values: encoded files, texts in UTF-8, or an array [B, …].
-        codec: what encoded them.
+        codec: the codec that encoded them.
         start: index of the first sample.
         kind: the column's type.
     """
@@ -53,7 +53,7 @@ def arrow_values(field: Field, values: Any, codec: Codec, start: int, kind: Any)
 def same_columns(one: Any, other: Any) -> bool:
     """Return whether two Arrow schemas have the same columns.
 
-    Names of list items do not count, nor do extension types, which exist only where ``datasets`` was imported.
+    Names of list items are ignored, and so are extension types, which exist only where ``datasets`` was imported.
     """
     return one.names == other.names and all(map(_same_type, one.types, other.types))
 
@@ -117,7 +117,7 @@ def _array_column(field: Field) -> tuple[dict[str, Any], Any]:
         return feature, pa.field(field.name, pa.list_(kind, length))
     for _ in range(rank):
         kind = pa.list_(kind)
-    # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not know it see lists.
+    # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not support it see lists.
     mark = {
         "ARROW:extension:name": f"datasets.features.features.Array{rank}DExtensionType",
         "ARROW:extension:metadata": json.dumps([field.sizes, field.dtype]),

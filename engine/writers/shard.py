@@ -16,11 +16,11 @@ from gen_engine.engine.writers.contract import ShardFile
 from gen_engine.engine.writers.staged import StagedFile
 
 MAX_TEXT_BYTES = 1 << 24
-"""Of one text that is read: longer ones are refused as damage."""
+"""Limit for one text when reading: a longer one is treated as damage."""
 
 
 class ShardsAlone:
-    """Base of the formats whose shards need no file beside them, may have any size and hold any field."""
+    """Base of the formats that need no index, whose shards may have any size and hold any field."""
 
     default_shard_bytes: int | None = None
     max_shard_bytes: int | None = None
@@ -44,7 +44,7 @@ def is_encoded(field: Field, codec: Codec) -> bool:
 
 
 def max_stored_bytes(field: Field) -> int:
-    """Return the size up to which a stored value of a field is read; a damaged size must not fill memory."""
+    """Return the limit for a stored value of a field in bytes, so that a damaged size does not exhaust memory."""
     return MAX_TEXT_BYTES if field.form == "text" else 4 * field.value_bytes + (1 << 16)
 
 
@@ -54,7 +54,7 @@ class StagedShard(ABC):
     Args:
         scratch: the directory for temporary files.
         names: the final names of the shard's files.
-        layout: what the batches must look like.
+        layout: the schema that batches must have.
         shard: which samples are expected.
 
     Raises:
@@ -62,7 +62,7 @@ class StagedShard(ABC):
     """
 
     takes_sha256 = False
-    """Whether the format's own index wants the SHA-256 of its files."""
+    """Whether the format's own index needs the SHA-256 of its files."""
 
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard) -> None:
         self._schema = layout.schema
@@ -116,7 +116,7 @@ class StagedShard(ABC):
 
     @abstractmethod
     def _append(self, batch: Batch) -> None:
-        """Write samples that were found to be the next ones, with the fields of the schema."""
+        """Write samples that were checked to be the next ones and to have the fields of the schema."""
 
     def _finish(self) -> None:  # noqa: B027 - not every format has a tail
         """Write what the format puts at the end."""
@@ -130,7 +130,7 @@ class OpenShard(ABC):
     """
 
     what: str
-    """What messages call the shard, such as ``a Parquet shard``."""
+    """The shard's name in messages, such as ``a Parquet shard``."""
 
     def __init__(self, files: Sequence[ShardFile], layout: Layout, shard: Shard, codec: Codec) -> None:
         self._schema, self._shard, self._codec = layout.schema, shard, codec
@@ -188,13 +188,13 @@ def exactly(file: BinaryIO, size: int) -> bytes:
 
 
 def numbered(layout: Layout, number: int) -> str:
-    """Return ``data/train-00003-of-00010``, the name of shard 3 of 10 as Hugging Face knows it, with no extension."""
+    """Return ``data/train-00003-of-00010``, Hugging Face's name of shard 3 of 10, without extension."""
     width = max(5, len(str(layout.shards)))  # one width for all shards, so that sorted names are in order
     return f"data/train-{number:0{width}d}-of-{layout.shards:0{width}d}"
 
 
 def missing(name: str, index: int) -> VerifyError:
-    """Return the error for a sample that should be in a shard and is not."""
+    """Return the error for a sample that is missing from its shard."""
     return VerifyError(
         f"{name}: sample {index} is not in it; run `gen-engine verify` on the dataset, or sample it again"
     )

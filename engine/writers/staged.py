@@ -1,4 +1,4 @@
-"""A temporary file of a shard that is hashed as it is written. No two attempts at a shard write to one file."""
+"""A temporary file of a shard, hashed as it is written. Every attempt at a shard has its own file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from gen_engine.engine.errors import WriterError
 from gen_engine.engine.sample.shard import WrittenFile
 
 GATHERED = 1 << 17
-"""Bytes of small writes that are kept for one large one: labels and indices come some hundred bytes a batch."""
+"""Bytes of small writes that are buffered: labels and indices arrive in a few hundred bytes per batch."""
 
 AHEAD = 4 << 20
-"""So often, in bytes, the disk is asked to begin: else it waits for the fsync, and the end of a job for the disk."""
+"""Interval in bytes at which writeback is started: otherwise it starts at the fsync, and the job's end waits for it."""
 
 
 class StagedFile:
@@ -28,7 +28,7 @@ class StagedFile:
     Args:
         scratch: the directory for temporary files, on the file system of the dataset.
         name: the file's final name, relative to the dataset directory.
-        sha256: take that digest too.
+        sha256: compute this digest too.
 
     Raises:
         WriterError: it cannot be created, written or made durable.
@@ -85,13 +85,13 @@ class StagedFile:
         return self._bytes
 
     def flush(self) -> None:
-        """Do nothing: :meth:`finish` writes what is still gathered."""
+        """Do nothing: :meth:`finish` writes what is still buffered."""
 
     def close(self) -> None:
         """Do nothing: only :meth:`finish` and :meth:`discard` end the file, not a library that wrote to it."""
 
     def finish(self) -> WrittenFile:
-        """Make the bytes durable, close, and say what was written."""
+        """Make the bytes durable, close the file, and return its record."""
         self._write_gathered()
         try:
             os.fsync(self._file.fileno())
@@ -120,7 +120,7 @@ def write_error(name: str, written: int, error: OSError) -> WriterError:
         errno.EROFS: "choose a directory that can be written",
         errno.EACCES: "choose a directory that can be written",
         errno.EFBIG: "choose a smaller --shard-size",
-    }.get(error.errno or 0, "see to the disk")
+    }.get(error.errno or 0, "check the disk")
     return WriterError(
         f"{name}: cannot be written after {written:,} bytes ({error.strerror}); {fix} and run the same command "
         "again: finished shards are kept"

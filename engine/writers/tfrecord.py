@@ -40,9 +40,9 @@ class TfRecordFormat(ShardsAlone):
     """``data/train.tfrecord-00000-of-00010`` with a feature per field: ``image``, ``index`` and, if there are any,
     ``label``.
 
-    A field that the codec holds is one encoded file. Other arrays are floats, or C-order bytes if they are integers,
-    and the feature ``shape`` (``NAME/shape`` if the generator makes several fields) is there for both. Integers are
-    int64, so an unsigned one of 2**63 and above is stored less 2**64.
+    A field that the codec encodes is one encoded file. Other arrays are floats, or C-order bytes if they are integers,
+    and both have the feature ``shape`` (``NAME/shape`` if the generator makes several fields). Integers are int64, so
+    an unsigned one of 2**63 and above is stored minus 2**64.
     """
 
     name = "tfrecord"
@@ -63,7 +63,7 @@ class TfRecordFormat(ShardsAlone):
                 )
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
-        """Return the shard's one name."""
+        """Return the name of the shard's only file."""
         width = max(5, len(str(layout.shards)))
         return [f"data/train.tfrecord-{number:0{width}d}-of-{layout.shards:0{width}d}"]
 
@@ -106,7 +106,7 @@ class TfRecordWriter(StagedShard):
         self._labels = [
             example.entry("label", INTEGERS, example.varint(label)) for label in range(len(schema.class_names or ()))
         ]
-        # Equal in all samples; a reader takes the features in any order.
+        # Equal in all samples; readers accept the features in any order.
         self._same = b"".join(
             example.entry(
                 "shape" if field is schema.sole_output else f"{field.name}/shape", INTEGERS, example.packed(field.sizes)
@@ -129,7 +129,7 @@ class TfRecordWriter(StagedShard):
         self._files[0].write(b"".join(pieces))
 
     def _entries(self, field: Field, column: Column) -> list[Sequence[bytes]]:
-        """Return what the entries of a field in the maps of a batch's samples are made of."""
+        """Return the pieces of a field's map entries for a batch's samples."""
         name = field.name
         if isinstance(column, Ragged):
             return [[example.entry(name, BYTES, piece) for piece in column.pieces()]]
@@ -159,7 +159,7 @@ def _length(size: int) -> bytes:
 
 
 def _masked(crc: int) -> bytes:
-    """Return a checksum as TFRecord stores it, so that the checksum of data with checksums in it is no trivial one."""
+    """Return a checksum as TFRecord stores it: masked, since the CRC of data that contains CRCs is degenerate."""
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
@@ -176,7 +176,7 @@ def _crc32c() -> Any:
 
 
 class TfRecordReader(OpenShard):
-    """Finds the records by their lengths, from the start up to the last one that was requested; keeps their places."""
+    """Finds the records by their lengths, from the start up to the last one that was requested; keeps their offsets."""
 
     what = "a TFRecord shard"
 
@@ -197,7 +197,7 @@ class TfRecordReader(OpenShard):
         return Record(values["index"], values)
 
     def _length_at(self, at: int) -> int:
-        """Return the size of the record at a byte; the file is at its data then."""
+        """Return the size of the record at an offset; leaves the file at its data."""
         self._files[0].seek(at)
         head = self._files[0].read(12)
         if len(head) < 12:
@@ -224,5 +224,5 @@ class TfRecordReader(OpenShard):
 
 
 def _signed(value: int, field: Field) -> int:
-    """Return a 64-bit word as the field's dtype has it."""
+    """Return a 64-bit word as a value of the field's dtype."""
     return value if field.numpy_dtype.kind == "u" or value < 1 << 63 else value - (1 << 64)

@@ -1,8 +1,8 @@
 """WebDataset shards: a tar in which the members of a sample follow each other and share a basename.
 
 The format is POSIX ustar (IEEE Std 1003.1-1988, "pax" chapter): a member is a 512-byte header and its data, both in
-whole blocks of 512 bytes. From one header to the next only the name, the size and the checksum change, so a header is
-put together from prepared pieces; the standard library's tarfile spends more time on it than on everything else.
+whole blocks of 512 bytes. Only the name, the size and the checksum change from header to header, so headers are
+assembled from precomputed pieces; the standard library's tarfile would spend more time on them than all else takes.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ AFTER_SIZE = b"\0" + b"00000000000\0"
 AFTER_CHECKSUM = b"\0 " + b"0" + bytes(100) + b"ustar\0" + b"00" + bytes(64) + b"0000000\0" * 2 + bytes(155 + 12)
 
 NAME, SIZE, CHECKSUM = slice(0, 12), slice(124, 135), slice(148, 154)
-"""Where in a header the fields lie that change: the digits of the name, the size, and the checksum."""
+"""Positions in a header of the fields that change: the digits of the name, the size, and the checksum."""
 
 
 class WebDatasetFormat(ShardsAlone):
     """``data/train-000000.tar`` with ``000000000123.png`` and, in datasets with labels, ``000000000123.cls``.
 
-    A field that the codec does not hold is an array, ``000000000123.npy``. A generator with several fields has their
-    names in those of the members: ``000000000123.mask.png``. Latents are ``000000000123.latents.npy``; numbers and text
-    of a sample are together in ``000000000123.json``.
+    A field that the codec does not encode is an array, ``000000000123.npy``. If the generator makes several fields, the
+    members are named after them: ``000000000123.mask.png``. Latents are ``000000000123.latents.npy``; numbers and text
+    of a sample share ``000000000123.json``.
     """
 
     name = "webdataset"
@@ -58,10 +58,10 @@ class WebDatasetFormat(ShardsAlone):
     holds_arrays = False
 
     def check_available(self) -> None:
-        """Do nothing: the writer is this file."""
+        """Do nothing: the format needs no library."""
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
-        """Return the shard's one name."""
+        """Return the name of the shard's only file."""
         width = max(6, len(str(layout.shards - 1)))
         return [f"data/train-{number:0{width}d}.tar"]
 
@@ -74,7 +74,7 @@ class WebDatasetFormat(ShardsAlone):
         return WebDatasetReader(files, layout, shard, codec)
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
-        """Return where Hugging Face finds the shards."""
+        """Return the pattern by which Hugging Face finds the shards."""
         return {"configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.tar"}]}]}
 
     def example(self, layout: Layout) -> str:
@@ -126,7 +126,7 @@ class WebDatasetWriter(StagedShard):
 
 
 _Maker: TypeAlias = Callable[[NDArray[np.uint8], Batch], list[Sequence[bytes]]]
-"""Makes the pieces of one member of each sample of a batch, whose indices are given as digits."""
+"""Makes the pieces of one member per sample of a batch, whose indices are given as digits."""
 
 _RAW = RawCodec()
 
@@ -148,7 +148,7 @@ class _Members(NamedTuple):
     """The members of a sample besides its label."""
 
     files: list[tuple[Field, str]]
-    """Fields with a member each, and the extension of its name."""
+    """Fields that have a member of their own, and the extension of its name."""
 
     in_json: list[str]
     """The names of the fields in the JSON member; empty if there is none."""
@@ -172,12 +172,12 @@ def _members_of(schema: Schema, codec: Codec) -> _Members:
 
 
 def _plain(column: Column) -> list[Any]:
-    """Return a column's values as JSON has them."""
+    """Return a column's values as JSON values."""
     return [piece.decode() for piece in column.pieces()] if isinstance(column, Ragged) else column.tolist()
 
 
 class _Labels:
-    """Makes the members ``.cls``, whose texts are few."""
+    """Makes the members ``.cls``, which have few distinct texts."""
 
     def __init__(self, classes: int) -> None:
         self._headers = _Headers("cls")
@@ -203,7 +203,7 @@ class _Headers:
         self._plain_sum = sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
     def blocks(self, names: NDArray[np.uint8], size_B: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the headers, uint8 [B, 512], of members with such :func:`_decimal` names and so many bytes."""
+        """Return the headers, uint8 [B, 512], of members with these :func:`_decimal` names and sizes."""
         blocks = np.empty((len(size_B), BLOCK), np.uint8)
         blocks[:] = self._block
         octal = size_B[:, None] >> _EIGHTS_11 & 7
@@ -215,20 +215,20 @@ class _Headers:
         return blocks
 
     def members(self, names: NDArray[np.uint8], files: list[bytes]) -> list[Sequence[bytes]]:
-        """Return the pieces of the files' members: all headers, the files, and what fills their last blocks."""
+        """Return the pieces of the files' members: all headers, the files, and the padding of their last blocks."""
         sizes = list(map(len, files))
         heads = _cut(self.blocks(names, np.array(sizes, np.int64)))
         return [heads, files, [PADDING[-size % BLOCK] for size in sizes]]
 
 
 def _decimal(start: int, count: int) -> NDArray[np.uint8]:
-    """Return the twelve digits of each index from ``start`` on, as numbers: uint8 [count, 12]."""
+    """Return the twelve digits of each index from ``start`` on: uint8 [count, 12]."""
     return (np.arange(start, start + count)[:, None] // _TENS % 10).astype(np.uint8)
 
 
 _TENS = 10 ** np.arange(11, -1, -1)
 _EIGHTS_11, _EIGHTS_6 = 3 * np.arange(10, -1, -1), 3 * np.arange(5, -1, -1)
-"""What a number is divided by, or shifted, to give its digits."""
+"""Divisors, or shifts, that give the digits of a number."""
 
 
 def _cut(blocks: NDArray[np.uint8]) -> list[bytes]:
@@ -238,7 +238,7 @@ def _cut(blocks: NDArray[np.uint8]) -> list[bytes]:
 
 
 class WebDatasetReader(OpenShard):
-    """Finds the samples by their headers, from the start up to the last one that was requested; keeps their places."""
+    """Finds the samples by their headers, from the start up to the last one that was requested; keeps their offsets."""
 
     what = "a WebDataset shard"
 
@@ -267,7 +267,7 @@ class WebDatasetReader(OpenShard):
         return Record(index, self._values(index, members))
 
     def _header(self, at: int) -> tuple[int, str, int]:
-        """Return the sample, the extension and the size of the member at a byte; the file is at its data then."""
+        """Return the sample, extension and size of the member at an offset; leaves the file at its data."""
         self._files[0].seek(at)
         header = self._files[0].read(BLOCK)
         if len(header) < BLOCK or not any(header):
@@ -292,4 +292,4 @@ class WebDatasetReader(OpenShard):
 
 
 _MAX_JSON = 1 << 26
-"""Bytes of a sample's numbers and texts."""
+"""Limit in bytes of a sample's numbers and texts."""

@@ -87,7 +87,7 @@ def test_a_device_that_does_not_work_says_why(doctor, bundle: Path, backend: str
 def test_openvino_is_tried_in_fp32_and_asked_about_bf16(doctor, bundle: Path, monkeypatch) -> None:
     _, rows = doctor(bundle)
     assert rows["backend", "openvino cpu fp32"]["works"] is True
-    assert "samples/s of tiny on one lane, measured just now" in rows["backend", "openvino cpu fp32"]["detail"]
+    assert "samples/s of tiny on one stream, measured just now" in rows["backend", "openvino cpu fp32"]["detail"]
     row = rows["backend", "openvino cpu bf16"]
     assert row["works"] is ("lists bf16" in row["detail"])
     assert ("gen-engine compile" in row["detail"]) is row["works"]

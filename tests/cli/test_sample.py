@@ -66,7 +66,7 @@ def test_a_repair_is_noted(tiny: Bundle, out: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert sample(*command) == 0
     said = capsys.readouterr()
-    assert "shard 1 is made again: data/train-00001-of-00003.index.npy cannot be found" in said.err
+    assert "shard 1 is made again: data/train-00001-of-00003.index.npy is missing" in said.err
     assert "resuming: 15 of 25 samples are there" in said.err
     assert tree(out) == before
 
@@ -137,12 +137,12 @@ WRONG = [
     (["-n", "5", "--truncation", "nan"], 2, "truncation nan"),
     (["-n", "5", "--truncation", "x"], 2, "'x' is not a valid float"),
     (["-n", "5", "--backend", "torch"], 2, "unknown backend 'torch': choose one of auto, onnxruntime"),
-    (["-n", "5", "--device", "tpu"], 4, "device 'tpu': onnxruntime knows cpu, cuda and cuda:N"),
-    (["-n", "5", "--device", "cuda:0,x"], 2, "device 'cuda:0,x': it is no list of GPUs"),
+    (["-n", "5", "--device", "tpu"], 4, "device 'tpu': onnxruntime supports cpu, cuda and cuda:N"),
+    (["-n", "5", "--device", "cuda:0,x"], 2, "device 'cuda:0,x': not a list of GPUs"),
     (["-n", "5", "--device", "cuda:999"], 4, "use --device cpu"),
     (["-n", "5", "--precision", "int4"], 2, "unknown precision 'int4': choose one of auto, fp32, bf16, fp16, int8"),
     (["-n", "5", "--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu; make it with 'gen-engine compile "),
-    (["-n", "5", "--backend", "openvino", "--device", "cuda"], 4, "device 'cuda': openvino runs on the processor here"),
+    (["-n", "5", "--backend", "openvino", "--device", "cuda"], 4, "device 'cuda': openvino runs on the CPU here"),
     (["-n", "5", "--batch", "0"], 2, "batch 0: it must be between 1 and 1,048,576"),
     (["-n", "5", "--workers", "0"], 2, "workers 0: it must be between 1 and 1024"),
     (["-n", "5", "--cuont", "3"], 2, "No such option"),
@@ -174,7 +174,7 @@ def test_a_variant_is_named_in_the_plan_and_one_passed_over_is_said_once(
     assert sample(unmeasured, "-n", 100, "-o", tmp_path / "out", "-q") == 0
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.count("variant onnxruntime-fp32 is passed over: its speed was not measured") == 1
+    assert said.err.count("variant onnxruntime-fp32 is skipped: its speed was not measured") == 1
 
 
 def test_a_graph_with_a_batch_of_its_own(
@@ -236,7 +236,7 @@ def test_another_plan_is_refused_with_both_values(tiny: Bundle, out: Path, capsy
     assert sample(tiny, "-n", 5, "-o", out) == 0
     assert sample(tiny, "-n", 6, "-o", out, "--seed", 3) == 5
     said = capsys.readouterr().err
-    assert "  count: 5 there, 6 asked for\n  seed: 0 there, 3 asked for\n" in said
+    assert "  count: 5 there, 6 requested\n  seed: 0 there, 3 requested\n" in said
     assert "fingerprint" not in said
 
 

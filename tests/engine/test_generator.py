@@ -165,35 +165,35 @@ def test_threads_share_one(gen: Generator, whole: NDArray[np.uint8]) -> None:
     assert not wrong
 
 
-def on_fake_lanes(tiny: Bundle, workers: int = 2) -> tuple[Generator, LaterBackend]:
+def on_fake_streams(tiny: Bundle, workers: int = 2) -> tuple[Generator, LaterBackend]:
     backend = LaterBackend(BATCH, depth=3, shape=(6, 6, 1))
     job = open_job(SampleRequest(count=1, runtime=Runtime(batch=BATCH)), tiny)
     return Generator(replace(job, backend=backend), workers), backend
 
 
-def test_lanes_are_used_again_and_closed_in_the_end(tiny: Bundle) -> None:
-    gen, backend = on_fake_lanes(tiny)
+def test_streams_are_used_again_and_closed_in_the_end(tiny: Bundle) -> None:
+    gen, backend = on_fake_streams(tiny)
     for _ in range(3):
         gen.sample(0, 5)
         list(gen.stream(100, 10))
-    assert len(backend.lanes) <= 2
-    assert not any(lane.closed for lane in backend.lanes)
+    assert len(backend.streams) <= 2
+    assert not any(stream.closed for stream in backend.streams)
     gen.close()
-    assert all(lane.closed for lane in backend.lanes)
+    assert all(stream.closed for stream in backend.streams)
 
 
-def test_a_lane_that_was_left_in_the_middle_is_not_used_again(tiny: Bundle) -> None:
-    gen, backend = on_fake_lanes(tiny)
+def test_a_stream_that_was_left_in_the_middle_is_not_used_again(tiny: Bundle) -> None:
+    gen, backend = on_fake_streams(tiny)
     expected = gen.sample(0, 200)
     for _ in range(5):
         next(gen.stream(10**6, 10))
         gc.collect()  # the stream was dropped, not closed
     np.testing.assert_array_equal(gen.sample(0, 200), expected)
-    assert all(lane.closed or not lane.in_flight for lane in backend.lanes)
+    assert all(stream.closed or not stream.in_flight for stream in backend.streams)
 
 
 def test_after_close(tiny: Bundle) -> None:
-    gen, backend = on_fake_lanes(tiny)
+    gen, backend = on_fake_streams(tiny)
     reading = gen.stream(10**6, 10)
     next(reading)
     gen.close()
@@ -201,7 +201,7 @@ def test_after_close(tiny: Bundle) -> None:
     for use in (lambda: gen.sample(0, 1), lambda: gen.stream(1, 1), lambda: next(reading)):
         with pytest.raises(RequestError, match="generator tiny is closed; open it again with"):
             use()
-    assert all(lane.closed for lane in backend.lanes)
+    assert all(stream.closed for stream in backend.streams)
     assert "closed" in repr(gen)
     freed = weakref.ref(backend)
     del backend
@@ -222,7 +222,7 @@ def test_a_child_process_opens_its_own(tiny: Bundle, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("ask", "said"),
     [
-        (lambda gen: gen.sample(-1, 3), "samples -1 to 3: a range runs upwards, from 0 on"),
+        (lambda gen: gen.sample(-1, 3), "samples -1 to 3: a range must be ascending, within 0 to"),
         (lambda gen: gen.sample(3, 2), "samples 3 to 2"),
         (lambda gen: gen.sample(0, 10**13), "and to 1,000,000,000,000 at most"),
         (lambda gen: gen.stream(-1, 3), "samples 0 to -1"),
@@ -233,7 +233,7 @@ def test_a_child_process_opens_its_own(tiny: Bundle, monkeypatch: pytest.MonkeyP
         (lambda gen: gen.stream(3, 1, labels="stra"), "unknown class 'stra': did you mean 'star'?"),
         (lambda gen: gen.sample(0, 3, labels=3), "label 3 is not a class id; the classes are 0 = circle"),
         (lambda gen: gen.sample(0, 3, labels=-1), "label -1 is not a class id"),
-        (lambda gen: gen.sample(0, 3, labels=[0, 1]), "labels: 2 ids for 3 samples; give one a sample"),
+        (lambda gen: gen.sample(0, 3, labels=[0, 1]), "labels: 2 ids for 3 samples; give one per sample"),
         (lambda gen: gen.sample(0, 3, labels=[0, 1, 7]), "labels: label 7 at row 2 is not a class id"),
         (lambda gen: gen.sample(0, 3, labels=np.zeros(3)), "labels: holds float64 [3]; it must hold one row"),
         (lambda gen: gen.sample(0, 3, labels=[[0, 1, 2]]), "labels: holds int64 [1, 3]"),
@@ -292,7 +292,7 @@ def test_a_variant_is_used_and_one_that_is_passed_over_is_a_warning(tmp_path: Pa
         assert (gen.batch, gen.compute.graph is None) == (4, False)
         np.testing.assert_array_equal(gen.sample(0, 61), written(bundle.path, tmp_path / "out")[0])
     unmeasured = with_variant(bundle, target="onnxruntime", speedup=None)
-    with pytest.warns(UserWarning, match="variant onnxruntime-fp32 is passed over: its speed was not") as caught:
+    with pytest.warns(UserWarning, match="variant onnxruntime-fp32 is skipped: its speed was not") as caught:
         Generator.open(unmeasured).close()
     assert [warning.filename for warning in caught] == [__file__]
 

@@ -160,7 +160,9 @@ def test_a_changed_value_of_any_field_is_found(
     at = 128 + 4 * ((len(data) - 128) // SHARD)  # the first byte of sample 13
     data[at] = (data[at] + 1) % (2 if name == "is-tame" else 3 if name == "colour" else 256)
     path.write_bytes(data)
-    with pytest.raises(VerifyError, match=rf"sample 13 in shard 1 is not what its generator makes: field {name} diff"):
+    with pytest.raises(
+        VerifyError, match=rf"sample 13 in shard 1 differs from what its generator makes: field {name} diff"
+    ):
         regenerate_samples(out, table, COUNT, lambda _: None)
 
 

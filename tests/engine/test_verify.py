@@ -104,7 +104,7 @@ def test_a_flipped_bit_is_found_and_its_shard_named(out: Path, shard: int, kind:
 
 @pytest.mark.parametrize(
     ("harm", "said"),
-    [(lambda path: os.truncate(path, 100), "has 100 bytes, "), (Path.unlink, "cannot be found")],
+    [(lambda path: os.truncate(path, 100), "has 100 bytes, "), (Path.unlink, "is missing")],
 )
 def test_a_short_or_missing_file(out: Path, harm: Callable[[Path], None], said: str) -> None:
     harm(out / "data" / "train-00001-of-00003.labels.npy")
@@ -131,10 +131,10 @@ def test_an_index_is_checked_like_a_shard_and_made_again(tiny: Bundle, tmp_path:
     with pytest.raises(VerifyError, match=r"the dataset differs: data/index.json has BLAKE3"):
         hash_files(out, silent)
     index.unlink()
-    with pytest.raises(VerifyError, match=r"the dataset differs: data/index.json cannot be found"):
+    with pytest.raises(VerifyError, match=r"the dataset differs: data/index.json is missing"):
         hash_files(out, silent)
     run_job(tiny, out, monitor=(heard := Heard()), **request)
-    assert heard.notes == ["data/index.json is made again: data/index.json cannot be found"]
+    assert heard.notes == ["data/index.json is made again: data/index.json is missing"]
     assert (heard.samples, tree(out)) == (0, whole)
     recorded = read_manifest(out)["files"]
     recorded[2]["name"] = "../index.json"
@@ -216,7 +216,7 @@ def test_samples_and_manifest_changed_together_are_found_by_making_them_again(
     reseal_digests(out)
     hash_files(out, silent)
     said = "field image differs" if kind == "images" else "its label is 0, 1 was generated"
-    with pytest.raises(VerifyError, match=f"sample 19 in shard 1 is not what its generator makes: {said}$"):
+    with pytest.raises(VerifyError, match=f"sample 19 in shard 1 differs from what its generator makes: {said}$"):
         regenerate_samples(out, tiny, COUNT, silent)
 
 

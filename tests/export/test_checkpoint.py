@@ -43,7 +43,7 @@ def test_the_bundle_makes_the_pictures_of_the_moving_average(tmp_path: Path) -> 
     bundle = export_checkpoint(run, tmp_path / "tiny.gen")
     generator, _ = load_generator(run)
     latents, labels = Latents(dim=12).draw(0, 6), np.arange(6) % 3
-    lane = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=6).lane()
+    lane = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=6).open_stream()
     lane.submit(latents, labels)
     expected = to_pixels(generator(torch.from_numpy(latents), torch.from_numpy(labels))).numpy()
     assert np.abs(lane.collect()["image"].astype(int) - expected).max() <= 1

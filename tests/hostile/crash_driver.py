@@ -243,7 +243,7 @@ class NumpyBackend:
     def __init__(self, batch: int, output: OutputSpec) -> None:
         self.batch, self.output = batch, output
 
-    def lane(self) -> NumpyBackend:
+    def open_stream(self) -> NumpyBackend:
         return NumpyBackend(self.batch, self.output)
 
     def submit(self, latents_BZ: Any, labels_B: Any) -> None:

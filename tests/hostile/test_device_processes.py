@@ -140,6 +140,6 @@ def test_sigkill_of_any_process_costs_time_and_nothing_else(
         kills[victim] += 1
         if victim == "device":
             assert process.returncode == 4, complaint
-            assert "was killed by signal 9 (SIGKILL); the system kills a process like that" in complaint
+            assert "was killed by signal 9 (SIGKILL); the system kills processes this way" in complaint
     run_job(tiny, out, workers=2, **JOB)
     assert tree(out) == whole

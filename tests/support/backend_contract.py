@@ -21,16 +21,16 @@ def inputs(first: int, batch: int = BATCH) -> tuple[NDArray[np.float32], NDArray
     return backends.inputs(first, batch, dim=DIM, classes=len(CLASSES))
 
 
-def in_parallel(backend: Backend, lanes: int, *, batches: int) -> list[NDArray[Any]]:
-    """Return so many batches in order, made by so many lanes in turn, all at once."""
-    opened = [backend.lane() for _ in range(lanes)]
+def in_parallel(backend: Backend, streams: int, *, batches: int) -> list[NDArray[Any]]:
+    """Return so many batches in order, made by so many streams in turn, all at once."""
+    opened = [backend.open_stream() for _ in range(streams)]
 
-    def work(lane: int) -> list[NDArray[Any]]:
-        return [run(opened[lane], *inputs(BATCH * batch)) for batch in range(lane, batches, lanes)]
+    def work(stream: int) -> list[NDArray[Any]]:
+        return [run(opened[stream], *inputs(BATCH * batch)) for batch in range(stream, batches, streams)]
 
-    with ThreadPoolExecutor(lanes) as pool:
-        shares = list(pool.map(work, range(lanes)))
-    return [shares[batch % lanes][batch // lanes] for batch in range(batches)]
+    with ThreadPoolExecutor(streams) as pool:
+        shares = list(pool.map(work, range(streams)))
+    return [shares[batch % streams][batch // streams] for batch in range(batches)]
 
 
 class BackendContract(Contract):

@@ -1,4 +1,4 @@
-"""A backend in plain NumPy whose lanes answer later, as a GPU's do: what was submitted is computed when collected."""
+"""A backend in plain NumPy whose streams answer later, as a GPU's do: what was submitted is computed when collected."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from numpy.typing import NDArray
 
 
 class LaterBackend:
-    """Keeps up to ``depth`` batches in flight a lane, and hands out one buffer again and again."""
+    """Keeps up to ``depth`` batches in flight a stream, and hands out one buffer again and again."""
 
     name, version, device, precision = "later", "1", "cpu", "fp32"
     engine = None
 
     def __init__(self, batch: int, *, depth: int, shape: tuple[int, int, int] = (2, 2, 1)) -> None:
         self.batch, self.depth, self.shape = batch, depth, shape
-        self.lanes: list[LaterLane] = []
+        self.streams: list[LaterStream] = []
         self.submitted: list[NDArray[np.float32]] = []
         self.most_in_flight = 0
 
-    def lane(self) -> LaterLane:
-        self.lanes.append(LaterLane(self))
-        return self.lanes[-1]
+    def open_stream(self) -> LaterStream:
+        self.streams.append(LaterStream(self))
+        return self.streams[-1]
 
 
-class LaterLane:
+class LaterStream:
     def __init__(self, backend: LaterBackend) -> None:
         self.backend, self.depth, self.closed = backend, backend.depth, False
         self.in_flight: deque[tuple[NDArray[np.float32], NDArray[np.int64] | None]] = deque()
@@ -34,7 +34,7 @@ class LaterLane:
     def submit(self, latents_BZ: NDArray[np.float32], labels_B: NDArray[np.int64] | None) -> None:
         assert not self.closed
         assert len(latents_BZ) == self.backend.batch
-        assert len(self.in_flight) < self.depth, "more batches in flight than the lane has room for"
+        assert len(self.in_flight) < self.depth, "more batches in flight than the stream's depth"
         self.in_flight.append((latents_BZ, labels_B))
         self.backend.submitted.append(latents_BZ.copy())
         self.backend.most_in_flight = max(self.backend.most_in_flight, len(self.in_flight))

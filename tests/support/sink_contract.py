@@ -273,7 +273,7 @@ class SinkContract(ReaderContract, PublisherContract, JobStateContract):
         assert run_job(tiny, place, **REQUEST).rendered == 0
         assert hash_files(place, lambda size: None).files == 15
         assert regenerate_samples(place, tiny, 11, lambda samples: None) == 11
-        with pytest.raises(PlanMismatch, match="seed: 0 there, 1 asked for"):
+        with pytest.raises(PlanMismatch, match="seed: 0 there, 1 requested"):
             run_job(tiny, place, seed=1, **REQUEST)
 
     def test_an_interrupted_job_goes_on(self, tiny: Bundle, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ KINDS = Registry(
         "seed": "gen_engine.engine.sample.kinds.seed:Seed",
     },
 )
-"""What the ``kind`` of a field may be; a package adds one by an entry point in the group ``gen_engine.kinds``."""
+"""Values of a field's ``kind``; a package adds one by an entry point in the group ``gen_engine.kinds``."""
 
 
 @lru_cache(maxsize=256)

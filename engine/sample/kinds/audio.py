@@ -14,7 +14,7 @@ from gen_engine.engine.sample.kinds import sheets
 from gen_engine.engine.sample.kinds.contract import Kind
 
 _WIDTH = 2 * sheets.SIDE
-"""Of a waveform in the preview."""
+"""Size of a waveform in the preview, in pixels."""
 
 
 class Audio(Kind):
@@ -38,7 +38,7 @@ class Audio(Kind):
         starts = np.arange(_WIDTH) * length // _WIDTH
         low = np.minimum.reduceat(wave_BL, starts, axis=1)
         high = np.maximum.reduceat(wave_BL, starts, axis=1)
-        # Each column reaches to where the one before it was, so that a steep line has no gaps.
+        # Each column extends to the previous one, so that a steep line has no gaps.
         low[:, 1:], high[:, 1:] = np.minimum(low[:, 1:], high[:, :-1]), np.maximum(high[:, 1:], low[:, :-1])
         return np.stack([low, high], axis=1)
 

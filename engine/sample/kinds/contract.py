@@ -1,4 +1,4 @@
-"""What every kind of field promises. A new kind is one module with a subclass, and a line in the registry."""
+"""The contract of kinds of fields. A new kind is one module with a subclass, and a line in the registry."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Kind(ABC):
     """What the values of a field mean. Stateless."""
 
     name: ClassVar[str]
-    """What ``kind`` of a field calls it."""
+    """Its name as the ``kind`` of a field."""
 
     axes: ClassVar[tuple[str, ...]]
     """Names of the axes of one sample's values, channels last."""
 
     dtypes: ClassVar[tuple[str, ...]]
-    """Types that the values may have, the default one first."""
+    """dtypes that the values may have, the default first."""
 
     form: ClassVar[Form] = "array"
     """How formats store the values: ``media``, ``array``, ``scalar`` or ``text``."""
 
     generated: ClassVar[bool] = True
-    """Whether a generator's graph makes such values; the engine makes the others."""
+    """Whether a generator's graph makes values of this kind; the engine makes the others."""
 
     caption: ClassVar[str] = "The first samples"
     """What the card writes under the preview."""

@@ -11,7 +11,7 @@ from gen_engine.engine.sample.kinds import sheets
 from gen_engine.engine.sample.kinds.contract import Kind
 
 _SHOWN = 2 * sheets.COLUMNS * sheets.SIDE
-"""Features of a wider vector are left out of the preview."""
+"""The preview omits features of a wider vector."""
 
 
 class Vector(Kind):
@@ -25,7 +25,7 @@ class Vector(Kind):
     labelled_task = "tabular-classification"
 
     def reduce(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the features that are shown."""
+        """Return the features that the preview shows."""
         return values[:, :_SHOWN].copy()
 
     def sheet(self, reduced: NDArray[Any]) -> NDArray[np.uint8]:

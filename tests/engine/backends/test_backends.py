@@ -1,4 +1,4 @@
-"""The contract of backends and their lanes, and what is special about each runtime."""
+"""The contract of backends and their execution streams, and what is special about each runtime."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gen_engine.engine.backends import onnxruntime as onnxruntime_backend
 from gen_engine.engine.backends import openvino as openvino_backend
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend
-from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaLane, SessionGpu
+from gen_engine.engine.backends.onnxruntime_cuda import OnnxRuntimeCudaStream, SessionGpu
 from gen_engine.engine.backends.openvino import OpenVinoBackend
 from gen_engine.engine.errors import BackendError, BackendUnavailable, RequestError
 from gen_engine.engine.identity.bundle import Bundle
@@ -79,7 +79,7 @@ class TestOnnxRuntime(BackendContract):
 
     @pytest.mark.parametrize("device", ["tpu", "CPU", "cuda:", "cuda:x", "cuda:-1", "gpu:0", ""])
     def test_an_unknown_device(self, tiny: Bundle, device: str) -> None:
-        with pytest.raises(BackendUnavailable, match="onnxruntime knows cpu, cuda and cuda:N"):
+        with pytest.raises(BackendUnavailable, match="onnxruntime supports cpu, cuda and cuda:N"):
             OnnxRuntimeBackend(tiny, canonical_graph(tiny), device=device, batch=2)
 
     @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -105,12 +105,14 @@ class TestOnnxRuntime(BackendContract):
     def test_a_bundle_that_promises_another_shape(self, tiny: Bundle, larger: Bundle) -> None:
         backend = OnnxRuntimeBackend(tiny, canonical_graph(larger), batch=BATCH)
         with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] as image where its bundle promises"):
-            backend.lane().submit(*inputs(0))
+            backend.open_stream().submit(*inputs(0))
 
     def test_a_failure_in_the_runtime_keeps_its_cause(self, tiny: Bundle) -> None:
         latents_BZ, _ = inputs(0)
         with pytest.raises(BackendError, match="onnxruntime failed on a batch of 5") as caught:
-            OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH).lane().submit(latents_BZ, np.full(BATCH, 99))
+            OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH).open_stream().submit(
+                latents_BZ, np.full(BATCH, 99)
+            )
         assert caught.value.__cause__ is not None
 
 
@@ -123,13 +125,13 @@ class SessionOnTheProcessor(SessionGpu):
 class BoundBackend(OnnxRuntimeBackend):
     """ONNX Runtime as it is run on a GPU, but for the GPU."""
 
-    def lane(self) -> OnnxRuntimeCudaLane:
+    def open_stream(self) -> OnnxRuntimeCudaStream:
         self.gpu = getattr(self, "gpu", None) or SessionOnTheProcessor("cuda:0", 0)
-        return OnnxRuntimeCudaLane(self._session, self.gpu, self._bundle, self.batch)
+        return OnnxRuntimeCudaStream(self._session, self.gpu, self._bundle, self.batch)
 
 
 class TestOnnxRuntimeBound(BackendContract):
-    """The lane of a GPU, its arrays and its latents bound, on a stand-in for CUDA."""
+    """The execution stream of a GPU, its arrays and its latents bound, on a stand-in for CUDA."""
 
     @pytest.fixture
     def backend(self, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> BoundBackend:
@@ -142,32 +144,32 @@ class TestOnnxRuntimeBound(BackendContract):
 
     def test_it_makes_what_an_unbound_session_makes(self, tiny: Bundle, backend: BoundBackend) -> None:
         other = OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH)
-        np.testing.assert_array_equal(run(backend.lane(), *inputs(0)), run(other.lane(), *inputs(0)))
+        np.testing.assert_array_equal(run(backend.open_stream(), *inputs(0)), run(other.open_stream(), *inputs(0)))
 
     def test_samples_drawn_on_the_gpu_are_those_of_the_host(self, backend: BoundBackend) -> None:
-        lane, other = backend.lane(), backend.lane()
+        stream, other = backend.open_stream(), backend.open_stream()
         for latents in (Latents(dim=DIM, seed=2), Latents(dim=DIM, seed=3, truncation=0.4)):
             for first in (0, 5, 10**9):
                 labels_B = inputs(first)[1]
-                lane.submit_samples(first, latents, labels_B)
+                stream.submit_samples(first, latents, labels_B)
                 expected = run(other, latents.draw(first, first + BATCH), labels_B)
-                np.testing.assert_array_equal(lane.collect()["image"], expected)
+                np.testing.assert_array_equal(stream.collect()["image"], expected)
 
     def test_closing_gives_the_memory_back(self, backend: BoundBackend) -> None:
-        lane = backend.lane()
-        lane.submit_samples(0, Latents(dim=DIM), inputs(0)[1])
-        lane.close()
-        assert fake_cuda.Buffer.open == lane.depth + 1  # the pinned pixels, which go with their last view
+        stream = backend.open_stream()
+        stream.submit_samples(0, Latents(dim=DIM), inputs(0)[1])
+        stream.close()
+        assert fake_cuda.Buffer.open == stream.depth + 1  # the pinned pixels, which go with their last view
 
     def test_without_classes(self, backend: BoundBackend, tmp_path: Path) -> None:
         plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=6, latent_dim=DIM)
-        lane = BoundBackend(plain, canonical_graph(plain), batch=BATCH).lane()
-        lane.submit_samples(0, Latents(dim=DIM), None)
-        assert lane.collect()["image"].shape == (BATCH, *SHAPE)
+        stream = BoundBackend(plain, canonical_graph(plain), batch=BATCH).open_stream()
+        stream.submit_samples(0, Latents(dim=DIM), None)
+        assert stream.collect()["image"].shape == (BATCH, *SHAPE)
 
     def test_a_failure_in_the_runtime_keeps_its_cause(self, backend: BoundBackend) -> None:
         with pytest.raises(BackendError, match="onnxruntime failed on a batch of 5 on cuda:0: ") as caught:
-            backend.lane().submit(inputs(0)[0], np.full(BATCH, 99))
+            backend.open_stream().submit(inputs(0)[0], np.full(BATCH, 99))
         assert caught.value.__cause__ is not None
 
     def test_samples_that_are_the_same_in_every_run(self, backend: BoundBackend) -> None:
@@ -176,21 +178,21 @@ class TestOnnxRuntimeBound(BackendContract):
     def test_samples_that_differ_from_run_to_run_are_refused(
         self, backend: BoundBackend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        collect, runs = OnnxRuntimeCudaLane.collect, []
+        collect, runs = OnnxRuntimeCudaStream.collect, []
 
-        def unsteady(lane: OnnxRuntimeCudaLane) -> Any:
-            runs.append(columns := collect(lane))
+        def unsteady(stream: OnnxRuntimeCudaStream) -> Any:
+            runs.append(columns := collect(stream))
             next(iter(columns.values())).flat[-1] ^= len(runs) == 7
             return columns
 
-        monkeypatch.setattr(OnnxRuntimeCudaLane, "collect", unsteady)
+        monkeypatch.setattr(OnnxRuntimeCudaStream, "collect", unsteady)
         with pytest.raises(BackendUnavailable, match=r"at a batch of 5 in fp32 .* from run to run"):
             backend.refuse_unrepeatable()
         assert len(runs) == 32  # so few values: often
 
     def test_a_bundle_that_promises_another_shape(self, backend: BoundBackend, tiny: Bundle, larger: Bundle) -> None:
         with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] as image where its bundle promises"):
-            BoundBackend(tiny, canonical_graph(larger), batch=BATCH).lane()
+            BoundBackend(tiny, canonical_graph(larger), batch=BATCH).open_stream()
 
 
 def test_a_convolution_is_never_chosen_by_timing(tiny: Bundle) -> None:
@@ -216,22 +218,22 @@ def test_libraries_are_loaded_without_a_word_on_standard_output(capsys: pytest.C
 @pytest.mark.gpu
 @pytest.mark.parametrize("drawn", [False, True], ids=["from the host", "drawn there"])
 def test_onnxruntime_on_a_gpu(tiny: Bundle, drawn: bool) -> None:
-    lane = OnnxRuntimeBackend(tiny, canonical_graph(tiny), device="cuda", batch=BATCH).lane()
-    other = OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH).lane()
-    assert isinstance(lane, OnnxRuntimeCudaLane)
+    stream = OnnxRuntimeBackend(tiny, canonical_graph(tiny), device="cuda", batch=BATCH).open_stream()
+    other = OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH).open_stream()
+    assert isinstance(stream, OnnxRuntimeCudaStream)
     for first in (0, 5, 10, 15):
         if drawn:
-            lane.submit_samples(first, Latents(dim=DIM, seed=2), inputs(first)[1])
+            stream.submit_samples(first, Latents(dim=DIM, seed=2), inputs(first)[1])
         else:
-            lane.submit(*inputs(first))
-        assert np.abs(lane.collect()["image"].astype(int) - run(other, *inputs(first))).max() <= 1
+            stream.submit(*inputs(first))
+        assert np.abs(stream.collect()["image"].astype(int) - run(other, *inputs(first))).max() <= 1
 
 
 class TestTensorRt:
     """All of ONNX Runtime's TensorRT provider that a machine with no GPU can show."""
 
     def test_the_processor_is_no_device_of_it(self, tiny: Bundle) -> None:
-        with pytest.raises(BackendUnavailable, match="device 'cpu': onnxruntime-tensorrt knows cuda and cuda:N"):
+        with pytest.raises(BackendUnavailable, match="device 'cpu': onnxruntime-tensorrt supports cuda and cuda:N"):
             open_backend("onnxruntime-tensorrt", tiny, canonical_graph(tiny), device="cpu", batch=2)
 
     def test_what_it_asks_of_the_provider(self, tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,17 +281,17 @@ class TestOpenVino(BackendContract):
 
     def test_it_makes_what_onnxruntime_makes(self, tiny: Bundle, backend: Backend) -> None:
         other = OnnxRuntimeBackend(tiny, canonical_graph(tiny), batch=BATCH)
-        ours, theirs = (run(one.lane(), *inputs(0)).astype(int) for one in (backend, other))
+        ours, theirs = (run(one.open_stream(), *inputs(0)).astype(int) for one in (backend, other))
         assert np.abs(ours - theirs).max() <= 1
 
     @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-    def test_pixels_depend_neither_on_the_streams_nor_on_the_lanes(self, tiny: Bundle, precision: str) -> None:
+    def test_pixels_depend_neither_on_the_requests_nor_on_the_streams(self, tiny: Bundle, precision: str) -> None:
         graph = graph_in(tiny, precision)
         if precision == "bf16" and "BF16" not in capabilities():
             pytest.skip("this processor computes nothing in bf16")
         made = [
-            in_parallel(open_openvino(tiny, graph, streams=streams), lanes, batches=12)
-            for streams, lanes in [(1, 1), (2, 1), (1, 4), (2, 4), (5, 3)]
+            in_parallel(open_openvino(tiny, graph, streams=requests), streams, batches=12)
+            for requests, streams in [(1, 1), (2, 1), (1, 4), (2, 4), (5, 3)]
         ]
         for other in made[1:]:
             np.testing.assert_array_equal(other, made[0])
@@ -305,8 +307,8 @@ class TestOpenVino(BackendContract):
             backend = open_openvino(tiny, graph)
             assert backend.precision == "bf16"
             assert all("bf16" in kernel for kernel in backend.kernels)
-            whole = run(backend.lane(), *inputs(0)).astype(int)
-            exact = run(open_openvino(tiny, canonical_graph(tiny)).lane(), *inputs(0)).astype(int)
+            whole = run(backend.open_stream(), *inputs(0)).astype(int)
+            exact = run(open_openvino(tiny, canonical_graph(tiny)).open_stream(), *inputs(0)).astype(int)
             assert 0 < np.abs(whole - exact).max() < 6
         else:
             with pytest.raises(BackendUnavailable, match="precision 'bf16'"):
@@ -335,7 +337,7 @@ class TestOpenVino(BackendContract):
 
     @pytest.mark.parametrize("device", ["cuda", "gpu", "CPU", ""])
     def test_another_device(self, tiny: Bundle, device: str) -> None:
-        with pytest.raises(BackendUnavailable, match=f"device '{device}': openvino runs on the processor here"):
+        with pytest.raises(BackendUnavailable, match=f"device '{device}': openvino runs on the CPU here"):
             open_openvino(tiny, canonical_graph(tiny), device=device)
 
     def test_a_graph_that_is_none(self, tiny: Bundle) -> None:
@@ -350,7 +352,7 @@ class TestOpenVino(BackendContract):
     def test_a_failure_in_the_runtime_keeps_its_cause(self, tiny: Bundle) -> None:
         latents_BZ, labels_B = inputs(0)
         with pytest.raises(BackendError, match="openvino failed on a batch of 4") as caught:
-            open_openvino(tiny, canonical_graph(tiny)).lane().submit(latents_BZ[:4], labels_B)
+            open_openvino(tiny, canonical_graph(tiny)).open_stream().submit(latents_BZ[:4], labels_B)
         assert caught.value.__cause__ is not None
 
     def test_a_failure_while_a_batch_runs_keeps_its_cause(self, tiny: Bundle) -> None:
@@ -358,17 +360,17 @@ class TestOpenVino(BackendContract):
             def wait(self) -> None:
                 raise RuntimeError("out of memory")
 
-        lane = open_openvino(tiny, canonical_graph(tiny)).lane()
-        lane._in_flight.append((Broken(), ()))
+        stream = open_openvino(tiny, canonical_graph(tiny)).open_stream()
+        stream._in_flight.append((Broken(), ()))
         with pytest.raises(BackendError, match="openvino failed while it ran a batch: out of memory") as caught:
-            lane.collect()
+            stream.collect()
         assert isinstance(caught.value.__cause__, RuntimeError)
 
     def test_without_classes(self, tmp_path: Path) -> None:
         plain = make_tiny_bundle(tmp_path / "plain.gen", conditional=False, size=6, channels=3)
-        lane = open_openvino(plain, canonical_graph(plain)).lane()
-        lane.submit(inputs(0)[0], None)
-        assert lane.collect()["image"].shape == (BATCH, 6, 6, 3)
+        stream = open_openvino(plain, canonical_graph(plain)).open_stream()
+        stream.submit(inputs(0)[0], None)
+        assert stream.collect()["image"].shape == (BATCH, 6, 6, 3)
 
     def test_opening_it_reports_to_nobody(self, tiny: Bundle, tmp_path: Path) -> None:
         """By itself, importing openvino writes into the home directory and starts a thread that calls a web service."""

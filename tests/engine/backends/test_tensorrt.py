@@ -22,9 +22,9 @@ from tiny_variant import make_variant
 
 from gen_engine.engine.backends import cuda, cuda_inputs, open_backend, tensorrt_log
 from gen_engine.engine.backends.choose import choose
-from gen_engine.engine.backends.contract import DrawingLane
+from gen_engine.engine.backends.contract import DrawingStream
 from gen_engine.engine.backends.cuda import Gpu
-from gen_engine.engine.backends.tensorrt import TensorRtBackend, TensorRtLane
+from gen_engine.engine.backends.tensorrt import TensorRtBackend, TensorRtStream
 from gen_engine.engine.backends.tensorrt_engine import PLAN, RECORD, BuildOptions, build_engine
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.errors import BackendError, BackendUnavailable
@@ -67,7 +67,7 @@ class Reference:
 
     name, batch, depth = "reference", 1, 1
 
-    def lane(self) -> Reference:
+    def open_stream(self) -> Reference:
         return self
 
     def submit(self, latents_BZ: Any, labels_B: Any) -> None:
@@ -105,76 +105,78 @@ class TestContract(BackendContract):
 
     def test_it_is_what_the_engine_makes(self, backend: TensorRtBackend) -> None:
         latents_BZ, labels_B = inputs(0)
-        np.testing.assert_array_equal(run(backend.lane(), latents_BZ, labels_B), pixels_of(latents_BZ, labels_B, SHAPE))
+        np.testing.assert_array_equal(
+            run(backend.open_stream(), latents_BZ, labels_B), pixels_of(latents_BZ, labels_B, SHAPE)
+        )
 
     def test_samples_drawn_on_the_gpu_are_those_of_the_host(self, backend: TensorRtBackend) -> None:
-        lane, other = backend.lane(), backend.lane()
-        assert isinstance(lane, DrawingLane)
+        stream, other = backend.open_stream(), backend.open_stream()
+        assert isinstance(stream, DrawingStream)
         latents = Latents(dim=DIM, seed=2)
         for first in (0, 10, 5, 10**9):
             labels_B = inputs(first)[1]
-            lane.submit_samples(first, latents, labels_B)
+            stream.submit_samples(first, latents, labels_B)
             np.testing.assert_array_equal(
-                lane.collect()["image"], run(other, latents.draw(first, first + BATCH), labels_B), str(first)
+                stream.collect()["image"], run(other, latents.draw(first, first + BATCH), labels_B), str(first)
             )
 
-    def test_other_latents_on_the_same_lane(self, backend: TensorRtBackend) -> None:
-        lane = backend.lane()
+    def test_other_latents_on_the_same_stream(self, backend: TensorRtBackend) -> None:
+        stream = backend.open_stream()
         for latents in (Latents(dim=DIM, seed=2), Latents(dim=DIM, seed=3, truncation=0.5)):
             for first in range(6):  # each slot once, and some again
-                lane.submit_samples(first, latents, inputs(first)[1])
+                stream.submit_samples(first, latents, inputs(first)[1])
                 expected = pixels_of(latents.draw(first, first + BATCH), inputs(first)[1], SHAPE)
-                np.testing.assert_array_equal(lane.collect()["image"], expected)
+                np.testing.assert_array_equal(stream.collect()["image"], expected)
 
     def test_three_batches_are_in_flight(self, backend: TensorRtBackend) -> None:
-        lane = backend.lane()
+        stream = backend.open_stream()
         latents = Latents(dim=DIM, seed=2)
         for i in range(3):
-            lane.submit_samples(BATCH * i, latents, inputs(BATCH * i)[1])
+            stream.submit_samples(BATCH * i, latents, inputs(BATCH * i)[1])
         with pytest.raises(AssertionError, match="more batches in flight"):
-            lane.submit_samples(99, latents, inputs(0)[1])
+            stream.submit_samples(99, latents, inputs(0)[1])
         for i in range(9):
             expected = pixels_of(*inputs(BATCH * i), SHAPE)
-            np.testing.assert_array_equal(lane.collect()["image"], expected)
-            lane.submit_samples(BATCH * (i + 3), latents, inputs(BATCH * (i + 3))[1])
+            np.testing.assert_array_equal(stream.collect()["image"], expected)
+            stream.submit_samples(BATCH * (i + 3), latents, inputs(BATCH * (i + 3))[1])
 
     def test_a_batch_is_one_launch_of_a_graph(
         self, backend: TensorRtBackend, trt: FakeTensorRT, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        lane, latents = backend.lane(), Latents(dim=DIM, seed=2)
+        stream, latents = backend.open_stream(), Latents(dim=DIM, seed=2)
         assert trt.contexts == 4
         monkeypatch.setattr(fake_cuda.Graph, "launches", 0)
         began = trt.starts
         for i in range(10):
-            lane.submit_samples(i, latents, inputs(i)[1])
-            lane.collect()
+            stream.submit_samples(i, latents, inputs(i)[1])
+            stream.collect()
         assert fake_cuda.Graph.launches == 10
         assert began - trt.starts == 2 * 4  # a slot's engine is enqueued to warm up and to be captured, and never again
 
-    def test_what_was_collected_outlives_the_lane(self, backend: TensorRtBackend) -> None:
-        lane = backend.lane()
-        lane.submit(*inputs(0))
-        pixels = lane.collect()["image"]
-        lane.close()
+    def test_what_was_collected_outlives_the_stream(self, backend: TensorRtBackend) -> None:
+        stream = backend.open_stream()
+        stream.submit(*inputs(0))
+        pixels = stream.collect()["image"]
+        stream.close()
         np.testing.assert_array_equal(pixels, pixels_of(*inputs(0), SHAPE))
 
     def test_an_engine_without_scratch_memory(self, backend: TensorRtBackend, trt: FakeTensorRT) -> None:
         trt.scratch = 0
-        np.testing.assert_array_equal(run(backend.lane(), *inputs(0)), pixels_of(*inputs(0), SHAPE))
+        np.testing.assert_array_equal(run(backend.open_stream(), *inputs(0)), pixels_of(*inputs(0), SHAPE))
 
     def test_closing_gives_the_memory_back(self, backend: TensorRtBackend) -> None:
-        lane = backend.lane()
-        lane.submit_samples(0, Latents(dim=DIM, seed=2), inputs(0)[1])
-        lane.close()
+        stream = backend.open_stream()
+        stream.submit_samples(0, Latents(dim=DIM, seed=2), inputs(0)[1])
+        stream.close()
         assert fake_cuda.Buffer.open == 4  # the pinned pixels, which go with their last view
 
 
 def test_without_classes(tmp_path: Path, trt: FakeTensorRT) -> None:
     trt._inputs = ("latents",)
-    lane = opened(with_engine(tmp_path / "plain.gen", trt, conditional=False)).lane()
+    stream = opened(with_engine(tmp_path / "plain.gen", trt, conditional=False)).open_stream()
     latents = Latents(dim=DIM, seed=1)
-    lane.submit_samples(3, latents, None)
-    np.testing.assert_array_equal(lane.collect()["image"], pixels_of(latents.draw(3, 3 + BATCH), None, SHAPE))
+    stream.submit_samples(3, latents, None)
+    np.testing.assert_array_equal(stream.collect()["image"], pixels_of(latents.draw(3, 3 + BATCH), None, SHAPE))
 
 
 class TestSilentFailures:
@@ -186,36 +188,36 @@ class TestSilentFailures:
 
     def test_an_engine_that_does_not_open(self, engined: Bundle, trt: FakeTensorRT) -> None:
         trt.opens = False
-        with pytest.raises(BackendError, match=r"did not open its engine on Fake GPU\. It said: .*the reason"):
+        with pytest.raises(BackendError, match=r"did not open its engine on Fake GPU\. Its log: .*the reason"):
             opened(engined)
 
     def test_no_execution_context(self, engined: Bundle, trt: FakeTensorRT) -> None:
         trt.makes_context = False
         with pytest.raises(BackendError, match=r"no execution context for a batch of 5.*the reason.*smaller --batch"):
-            opened(engined).lane()
+            opened(engined).open_stream()
 
     def test_a_shape_that_is_refused(self, engined: Bundle, trt: FakeTensorRT) -> None:
         trt.takes_shape = False
         with pytest.raises(BackendError, match=r"refused the shape \[5, 8\] of latents.*the reason"):
-            opened(engined).lane()
+            opened(engined).open_stream()
 
     def test_an_address_that_is_refused(self, engined: Bundle, trt: FakeTensorRT) -> None:
         trt.takes_address = False
         with pytest.raises(BackendError, match=r"refused the address of latents.*the reason"):
-            opened(engined).lane()
+            opened(engined).open_stream()
 
     @pytest.mark.parametrize("starts", [0, 1], ids=["warming up", "captured"])
     def test_an_engine_that_does_not_start(self, engined: Bundle, trt: FakeTensorRT, starts: int) -> None:
-        lane = opened(engined).lane()
+        stream = opened(engined).open_stream()
         trt.starts = starts
         with pytest.raises(BackendError, match=r"did not start the engine.*the reason"):
-            lane.submit(*inputs(0))
-        lane.close()
+            stream.submit(*inputs(0))
+        stream.close()
 
     def test_an_output_of_another_shape(self, engined: Bundle, trt: FakeTensorRT) -> None:
         trt.made_shape = (5, 7, 7, 1)
         with pytest.raises(BackendError, match=r"made uint8 \[5, 7, 7, 1\] as image where its bundle promises"):
-            opened(engined).lane()
+            opened(engined).open_stream()
 
     def test_an_engine_of_another_generator(self, engined: Bundle, trt: FakeTensorRT) -> None:
         trt._inputs = ("latents",)
@@ -223,14 +225,14 @@ class TestSilentFailures:
             opened(engined)
 
     def test_an_error_of_cuda_keeps_its_cause(self, engined: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-        lane = opened(engined).lane()
+        stream = opened(engined).open_stream()
 
         def lost(*_: Any, **__: Any) -> None:
             raise RuntimeError("CUDA_ERROR_LAUNCH_FAILED")
 
         monkeypatch.setattr(fake_cuda.Graph, "launch", lost)
         with pytest.raises(BackendError, match=r"tensorrt 10.13.3 failed on a batch of 5 on cuda:0: CUDA") as caught:
-            lane.submit(*inputs(0))
+            stream.submit(*inputs(0))
         assert isinstance(caught.value.__cause__, RuntimeError)
 
     def test_memory_that_runs_out_names_what_needs_less(self, engined: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,15 +241,17 @@ class TestSilentFailures:
 
         backend = opened(engined)
         monkeypatch.setattr(fake_cuda.DeviceMemoryResource, "allocate", full)
-        with pytest.raises(BackendError, match=r"prepare a lane on cuda:0: .*; use fewer --workers, or a smaller"):
-            backend.lane()
+        with pytest.raises(
+            BackendError, match=r"prepare an execution stream on cuda:0: .*; use fewer --workers, or a smaller"
+        ):
+            backend.open_stream()
 
 
 class TestEngines:
     def test_the_bundles_engine_runs_where_it_is_valid(self, engined: Bundle, trt: FakeTensorRT) -> None:
         built = len([call for call in trt.calls if call[0] == "build"])
         notes: list[str] = []
-        backend = opened(engined, note=notes.append)
+        backend = opened(engined, on_message=notes.append)
         assert (backend.engine, notes) == (sha256_bytes(b"plan"), [])
         assert len([call for call in trt.calls if call[0] == "build"]) == built
 
@@ -276,7 +280,7 @@ class TestEngines:
         with pytest.raises(BackendUnavailable, match=rf"{reason}.*leave --no-build out to build one here"):
             opened(engined, build=False)
         for _ in range(2):
-            backend = opened(engined, note=notes.append)
+            backend = opened(engined, on_message=notes.append)
             assert backend.engine == sha256_bytes(b"another")
         assert len(notes) == 1
         assert "building one from its graph, which takes minutes" in notes[0]
@@ -285,7 +289,7 @@ class TestEngines:
 
     def test_a_batch_outside_of_its_profile(self, tmp_path: Path, trt: FakeTensorRT, engined: Bundle) -> None:
         bundle = with_engine(tmp_path / "small.gen", trt, most=4)
-        with pytest.raises(BackendUnavailable, match="it runs batches of 1 to 4, and not 5"):
+        with pytest.raises(BackendUnavailable, match="it runs batches of 1 to 4, not 5"):
             opened(bundle, build=False)
 
     def test_a_damaged_plan_in_the_cache_is_not_opened(self, engined: Bundle, trt: FakeTensorRT) -> None:
@@ -331,7 +335,7 @@ class TestWhatIsMissing:
             opened(engined)
 
     def test_the_processor_is_no_device_of_it(self, engined: Bundle) -> None:
-        with pytest.raises(BackendUnavailable, match="device 'cpu': tensorrt knows cuda and cuda:N"):
+        with pytest.raises(BackendUnavailable, match="device 'cpu': tensorrt supports cuda and cuda:N"):
             opened(engined, device="cpu")
 
     @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
@@ -345,7 +349,7 @@ class TestWhatIsMissing:
 
 
 class TestJobs:
-    def test_a_job_is_the_same_with_any_number_of_lanes_and_its_plan_names_the_engine(
+    def test_a_job_is_the_same_with_any_number_of_workers_and_its_plan_names_the_engine(
         self, engined: Bundle, tmp_path: Path
     ) -> None:
         request = {"count": 100, "shard_size": 12, "backend": "tensorrt", "device": "cuda", "batch": 8}
@@ -367,9 +371,7 @@ class TestJobs:
         name, graph = choose(engined, Runtime(device="cuda"), notes.append)
         assert (name, graph.origin) == ("onnxruntime", "canonical")
         (note,) = notes
-        assert note.startswith(
-            "variant tensorrt-fp32 is passed over: its speed was not measured; name it with --backend"
-        )
+        assert note.startswith("variant tensorrt-fp32 is skipped: its speed was not measured; name it with --backend")
 
     def test_auto_takes_one_that_was_measured_to_be_faster(self, engined: Bundle, tmp_path: Path) -> None:
         variant = dataclasses.replace(read(engined), speedup=3.0)
@@ -440,13 +442,13 @@ class TestGpu:
         _, graph = choose(
             compiled, Runtime(backend=backend, device="cuda", precision="fp32", batch=BATCH), lambda _: None
         )
-        lane = open_backend(backend, compiled, graph, device="cuda", batch=BATCH).lane()
-        assert isinstance(lane, TensorRtLane)
-        other = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=BATCH).lane()
+        stream = open_backend(backend, compiled, graph, device="cuda", batch=BATCH).open_stream()
+        assert isinstance(stream, TensorRtStream)
+        other = open_backend("onnxruntime", bundle, canonical_graph(bundle), device="cpu", batch=BATCH).open_stream()
         latents = Latents(dim=DIM, seed=2)
         for first in (0, 5, 10**9):
             latents_BZ, labels_B = latents.draw(first, first + BATCH), inputs(first)[1]
-            lane.submit_samples(first, latents, labels_B)
-            drawn = lane.collect()["image"].copy()
-            np.testing.assert_array_equal(drawn, run(lane, latents_BZ, labels_B))
+            stream.submit_samples(first, latents, labels_B)
+            drawn = stream.collect()["image"].copy()
+            np.testing.assert_array_equal(drawn, run(stream, latents_BZ, labels_B))
             assert np.abs(drawn.astype(int) - run(other, latents_BZ, labels_B)).max() <= 1

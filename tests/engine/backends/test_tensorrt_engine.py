@@ -48,7 +48,7 @@ def no_logger_of_another_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_gpu_that_the_library_does_not_serve_is_no_fault_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     told = "IRuntime: The engine cannot run on this GPU. TensorRT-RTX does not support this compute capability, so …"
-    monkeypatch.setattr(tensorrt_engine, "said", lambda what, log: f"{what}. It said: {told}")
+    monkeypatch.setattr(tensorrt_engine, "with_log", lambda what, log: f"{what}. Its log: {told}")
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: None)
     trt: Any = SimpleNamespace(__name__="tensorrt_rtx", __version__="1.7", Runtime=lambda sink: runtime)
     here = Gpu(name="H100", compute_capability="9.0", driver="13.0")
@@ -75,7 +75,7 @@ class TestSilentFailures:
     def test_no_plan(self) -> None:
         trt = FakeTensorRT()
         trt.plan, trt.said = None, ["Error Code 2: no memory for tactic 7"]
-        with pytest.raises(EngineBuildError, match=r"built no engine. It said: .*no memory for tactic 7"):
+        with pytest.raises(EngineBuildError, match=r"built no engine. Its log: .*no memory for tactic 7"):
             build_engine(dense(), BuildOptions(), trt=trt)
 
     def test_a_profile_that_was_refused(self) -> None:
@@ -196,7 +196,7 @@ class TestStaleness:
         notes: list[str] = []
         trt = FakeTensorRT()
         for _ in range(2):
-            read_or_build(tmp_path, dense(), BuildOptions(), trt=trt, gpu=GPU, note=notes.append)
+            read_or_build(tmp_path, dense(), BuildOptions(), trt=trt, gpu=GPU, on_message=notes.append)
         assert len([call for call in trt.calls if call[0] == "build"]) == 1
         assert notes == []
 
@@ -210,9 +210,9 @@ class TestStaleness:
     )
     def test_a_harmed_one_is_built_again(self, tmp_path: Path, harm: Any, reason: str) -> None:
         notes: list[str] = []
-        read_or_build(tmp_path, dense(), BuildOptions(), trt=FakeTensorRT(), note=notes.append)
+        read_or_build(tmp_path, dense(), BuildOptions(), trt=FakeTensorRT(), on_message=notes.append)
         harm(tmp_path)
-        built = read_or_build(tmp_path, dense(), BuildOptions(), trt=FakeTensorRT(), note=notes.append)
+        built = read_or_build(tmp_path, dense(), BuildOptions(), trt=FakeTensorRT(), on_message=notes.append)
         assert built.plan == b"plan"
         assert len(notes) == 1
         assert reason in notes[0]
@@ -224,7 +224,7 @@ class TestStaleness:
             (BuildOptions(max_batch=128), GPU),
             (BuildOptions(max_batch=128), OTHER),
         ):
-            read_or_build(tmp_path, dense(), options, trt=FakeTensorRT(), gpu=gpu, note=notes.append)
+            read_or_build(tmp_path, dense(), options, trt=FakeTensorRT(), gpu=gpu, on_message=notes.append)
         assert [("other options" in notes[0]), ("built for Fake GPU" in notes[1])] == [True, True]
 
 

@@ -19,10 +19,10 @@ from gen_engine.engine.codecs import huffman
 Rows = NDArray[np.uint8]
 
 
-def streams(rows_RN: Rows, room: int = 0) -> list[bytes]:
+def streams(rows_RN: Rows, prefix: int = 0) -> list[bytes]:
     """Return each row's whole zlib stream, with what is left before it."""
     made = []
-    for data, stop_R, checksums in huffman.deflate_rows(rows_RN, huffman.spread(rows_RN), room=room):
+    for data, stop_R, checksums in huffman.deflate_rows(rows_RN, huffman.spread(rows_RN), prefix=prefix):
         made += [row[:stop].tobytes() + end for row, stop, end in zip(data, stop_R, checksums, strict=True)]
     return made
 
@@ -56,11 +56,11 @@ def test_every_code_is_used_by_its_own_spread() -> None:
     assert len(codes) == 24
 
 
-@pytest.mark.parametrize("room", [0, 1, 8, 41])
-def test_a_row_depends_on_no_other_and_leaves_its_room(room: int) -> None:
+@pytest.mark.parametrize("prefix", [0, 1, 8, 41])
+def test_a_row_depends_on_no_other_and_keeps_its_prefix(prefix: int) -> None:
     rows = np.concatenate([laplacian(scale, 45, 812) for scale in (0.5, 5, 50)])
     alone = [streams(row[None])[0] for row in rows]
-    assert streams(rows, room) == [bytes(room) + stream for stream in alone]
+    assert streams(rows, prefix) == [bytes(prefix) + stream for stream in alone]
 
 
 def test_rows_that_others_write_better_are_told() -> None:

@@ -120,7 +120,7 @@ def test_without_its_list_of_shards_a_dataset_is_made_again(
     run_job(tiny, out, **REQUEST)
     (out / "shards.jsonl").unlink()
     outcome = run_job(tiny, out, monitor=(heard := Heard()), **REQUEST)
-    assert (outcome.rendered, heard.notes) == (30, ["shards.jsonl is made again: shards.jsonl cannot be found"])
+    assert (outcome.rendered, heard.notes) == (30, ["shards.jsonl is made again: shards.jsonl is missing"])
     assert tree(out) == expected
 
 

@@ -75,13 +75,13 @@ def test_a_finished_job_does_nothing_again(tiny: Bundle, tmp_path: Path) -> None
 
 
 CHANGES = [
-    ({"seed": 9}, "seed: 0 there, 9 asked for"),
-    ({"count": 31}, "count: 30 there, 31 asked for"),
-    ({"shard_size": 10}, "shard_size: 8 there, 10 asked for"),
-    ({"format": "webdataset"}, 'format.name: "npy" there, "webdataset" asked for'),
-    ({"labels": "star"}, 'labels.kind: "balanced" there, "constant" asked for'),
-    ({"truncation": 0.5}, "latents.truncation: null there, 0.5 asked for"),
-    ({"batch": 5}, "compute.batch: 4 there, 5 asked for"),
+    ({"seed": 9}, "seed: 0 there, 9 requested"),
+    ({"count": 31}, "count: 30 there, 31 requested"),
+    ({"shard_size": 10}, "shard_size: 8 there, 10 requested"),
+    ({"format": "webdataset"}, 'format.name: "npy" there, "webdataset" requested'),
+    ({"labels": "star"}, 'labels.kind: "balanced" there, "constant" requested'),
+    ({"truncation": 0.5}, "latents.truncation: null there, 0.5 requested"),
+    ({"batch": 5}, "compute.batch: 4 there, 5 requested"),
 ]
 
 
@@ -106,7 +106,7 @@ def test_another_plan_is_refused_with_both_values(
 
 def test_another_codec_is_refused(tiny: Bundle, tmp_path: Path) -> None:
     run_job(tiny, tmp_path / "out", format="webdataset", **REQUEST)
-    with pytest.raises(PlanMismatch, match=r'format.codec: "png/.*" there, "raw/npy-1.0" asked for'):
+    with pytest.raises(PlanMismatch, match=r'format.codec: "png/.*" there, "raw/npy-1.0" requested'):
         run_job(tiny, tmp_path / "out", format="webdataset", codec="raw", **REQUEST)
 
 
@@ -201,7 +201,7 @@ def truncate(path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", ["unfinished", "finished"])
-@pytest.mark.parametrize(("harm", "message"), [(truncate, "bytes where"), (Path.unlink, "cannot be found")])
+@pytest.mark.parametrize(("harm", "message"), [(truncate, "bytes where"), (Path.unlink, "is missing")])
 def test_a_shard_that_is_not_as_it_was_left_is_made_again(
     tiny: Bundle,
     unfinished: Path,

@@ -177,7 +177,7 @@ def test_a_line_has_one_form(tmp_path: Path, line: bytes) -> None:
 @pytest.mark.parametrize(
     ("harm", "problem"),
     [
-        (lambda path: path.unlink(), "shards.jsonl cannot be found"),
+        (lambda path: path.unlink(), "shards.jsonl is missing"),
         (lambda path: path.write_bytes(b""), "shards.jsonl has 0 bytes where"),
         (
             lambda path: path.write_bytes(path.read_bytes().replace(b'"bytes":1', b'"bytes":2')),

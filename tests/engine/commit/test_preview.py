@@ -111,7 +111,7 @@ def test_what_is_large_is_not_shown_whole() -> None:
 
 
 def test_batches_are_looked_at_one_by_one() -> None:
-    """The arrays are the lane's, which writes to them again."""
+    """The arrays belong to the stream, which overwrites them."""
     for kind, shape in {"image": (4, 4, 1), "audio": (300, 1), "volume": (3, 4, 4, 1), "vector": (5,)}.items():
         dtype = np.uint8 if kind == "image" else np.float32
         samples = np.random.default_rng(0).integers(0, 200, (6, *shape)).astype(dtype)

@@ -254,7 +254,7 @@ def test_a_graph_that_draws_random_numbers_is_refused_by_name(
     node: onnx.NodeProto, place: Callable[[onnx.NodeProto], Change]
 ) -> None:
     assert f"operator {node.op_type} 'n'" in (message := refusal(place(node)))
-    assert "draws random numbers of its own" in message
+    assert "draws its own random numbers" in message
 
 
 def false_initializer(model: onnx.ModelProto) -> None:

@@ -157,7 +157,7 @@ def test_a_name_that_has_one_reading_needs_no_quotes(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["x=1,y=2", "balanced", "id:0", "file:here.npy"])
 def test_what_has_two_readings_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="it is the name of a class and has a meaning of its own") as caught:
+    with pytest.raises(RequestError, match="it is the name of a class and also a keyword") as caught:
         parse_labels(text, HARD, 1)
     assert quote(text) in str(caught.value)
 

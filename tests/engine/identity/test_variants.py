@@ -229,7 +229,7 @@ class TestChoice:
         elsewhere = {"processor": "Fast CPU", "isa": ["amx_bf16"], "runtime": "openvino 1", "threads": 2}
         bundle = with_variant(bundle, precision="bf16", built_for=elsewhere)
         said = (
-            "variant openvino-bf16 is passed over: it was compiled for a processor with other instructions (Fast CPU); "
+            "variant openvino-bf16 is skipped: it was compiled for a processor with other instructions (Fast CPU); "
             "compile the bundle again here"
         )
         assert chosen(bundle) == ("onnxruntime", "canonical", [said])
@@ -254,7 +254,7 @@ class TestChoice:
         monkeypatch.setitem(__import__("sys").modules, "openvino", None)
         name, origin, notes = chosen(bundle)
         assert (name, origin, len(notes)) == ("onnxruntime", "canonical", 2)
-        assert notes[0].startswith("variant openvino-fp32 is passed over: openvino cannot be imported")
+        assert notes[0].startswith("variant openvino-fp32 is skipped: openvino cannot be imported")
         assert notes[0].endswith("pip install 'gen-engine[openvino]'")
         with pytest.raises(BackendUnavailable, match=r"nothing in bf16 .* openvino cannot be imported"):
             chosen(bundle, precision="bf16")
@@ -264,7 +264,7 @@ class TestChoice:
         assert chosen(bundle) == ("onnxruntime", "canonical", [])
         name, origin, (note,) = chosen(bundle, device="cuda:0")
         assert (name, origin) == ("onnxruntime", "canonical")
-        assert note.endswith("passed over: this gen-engine has no backend some-future; update gen-engine")
+        assert note.endswith("skipped: this gen-engine has no backend some-future; update gen-engine")
 
     def test_one_for_the_backend_of_a_plugin(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
         entry = EntryPoint("plugged", "gen_engine.engine.backends.onnxruntime:OnnxRuntimeBackend", BACKENDS.group)
@@ -275,7 +275,7 @@ class TestChoice:
         monkeypatch.setitem(BACKENDS.__dict__, "_plugins", {"plugged": broken})
         name, origin, (note,) = chosen(bundle)
         assert (name, origin) == ("onnxruntime", "canonical")
-        assert "passed over: backend 'plugged' of package unknown cannot be imported" in note
+        assert "skipped: backend 'plugged' of package unknown cannot be imported" in note
 
     def test_one_for_another_device_is_no_candidate(self, bundle: Bundle) -> None:
         bundle = with_variant(bundle, target="onnxruntime", precision="fp16", device="cuda")
@@ -343,11 +343,11 @@ class TestJobs:
     def test_an_interrupted_job_does_not_go_on_with_another_graph(self, bundle: Bundle, tmp_path: Path) -> None:
         first = with_variant(bundle)
         interrupt(first, tmp_path / "out")
-        with pytest.raises(PlanMismatch, match=r'compute\.graph: ".{64}" there, null asked for'):
+        with pytest.raises(PlanMismatch, match=r'compute\.graph: ".{64}" there, null requested'):
             run_job(first, tmp_path / "out", count=30, shard_size=10, backend="onnxruntime", batch=4)
         model = graph_in(bundle, "fp32").onnx + b"\x32\x00"  # an empty doc string: other bytes, the same computation
         second = add_variant(first, make_variant(bundle), {GENERATOR: model})
-        with pytest.raises(PlanMismatch, match=r'compute\.graph: ".{64}" there, ".{64}" asked for'):
+        with pytest.raises(PlanMismatch, match=r'compute\.graph: ".{64}" there, ".{64}" requested'):
             run_job(second, tmp_path / "out", count=30, shard_size=10)
 
     def test_a_dataset_is_verified_with_the_graph_that_made_it(self, bundle: Bundle, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_part_is_one_processs_and_a_job_is_cut_up_in_one_way(tmp_path: Path) -
         for part in (Part(1, 2), WHOLE, Part(1, 3)):
             with pytest.raises(OutputLocked, match=rf"part [12]/2, process {os.getpid()} on .*; wait for it"):
                 Ledger(tmp_path, PLAN, part)
-        with pytest.raises(PlanMismatch, match="seed: 0 there, 1 asked for"):
+        with pytest.raises(PlanMismatch, match="seed: 0 there, 1 requested"):
             Ledger(tmp_path, tiny_plan(40, 2, seed=1), Part(1, 2))
     with Ledger(tmp_path, PLAN), pytest.raises(OutputLocked, match="part 1/1"):
         Ledger(tmp_path, PLAN, Part(2, 2))

@@ -63,7 +63,7 @@ def test_the_same_command_resumes_to_the_same_bytes(tiny: Bundle, tmp_path: Path
     run_job(tiny, tmp_path / "out", workers=2, monitor=(heard := Heard()), **request)
     assert len(heard.notes) == 1
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
-    with pytest.raises(PlanMismatch, match="shard_bytes: 50000 there, 60000 asked for"):
+    with pytest.raises(PlanMismatch, match="shard_bytes: 50000 there, 60000 requested"):
         run_job(tiny, tmp_path / "out", **(request | {"shard_bytes": 60_000}))
 
 

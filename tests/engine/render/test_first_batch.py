@@ -12,7 +12,7 @@ from jobs import run_job
 from onnx import numpy_helper
 from tiny_bundle import make_tiny_bundle, tiny_generator
 
-from gen_engine.engine.backends.onnxruntime import OnnxRuntimeLane
+from gen_engine.engine.backends.onnxruntime import OnnxRuntimeStream
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.bundle import Bundle, LatentSpec, OutputSpec, write_bundle
 from gen_engine.engine.render import first_batch
@@ -43,14 +43,14 @@ class Allocator:
     """A runtime with memory for so many samples at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int, error: type[Exception], said: str) -> None:
-        honest = OnnxRuntimeLane.submit
+        honest = OnnxRuntimeStream.submit
 
-        def submit(lane: OnnxRuntimeLane, latents_BZ: Any, labels_B: Any) -> None:
+        def submit(stream: OnnxRuntimeStream, latents_BZ: Any, labels_B: Any) -> None:
             if len(latents_BZ) > room:
                 raise error(said)
-            honest(lane, latents_BZ, labels_B)
+            honest(stream, latents_BZ, labels_B)
 
-        monkeypatch.setattr(OnnxRuntimeLane, "submit", submit)
+        monkeypatch.setattr(OnnxRuntimeStream, "submit", submit)
 
 
 SAID = [
@@ -106,14 +106,14 @@ def test_nan_behind_uint8_is_refused(tmp_path: Path) -> None:
 def test_a_backend_that_makes_black_pictures_of_some_is_refused(
     tiny: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = OnnxRuntimeLane.collect
+    honest = OnnxRuntimeStream.collect
 
-    def collect(lane: OnnxRuntimeLane) -> Any:
-        values = honest(lane)
+    def collect(stream: OnnxRuntimeStream) -> Any:
+        values = honest(stream)
         values["image"][3] = 0
         return values
 
-    monkeypatch.setattr(OnnxRuntimeLane, "collect", collect)
+    monkeypatch.setattr(OnnxRuntimeStream, "collect", collect)
     with pytest.raises(BackendError, match="sample 3 has one value throughout as onnxruntime on cpu in fp32"):
         run_job(tiny, tmp_path / "out", count=100)
 

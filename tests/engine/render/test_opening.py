@@ -27,7 +27,7 @@ from odd_graphs import (
 from onnx import TensorProto, helper
 from tiny_bundle import make_tiny_bundle
 
-from gen_engine.engine.backends.onnxruntime import OnnxRuntimeLane
+from gen_engine.engine.backends.onnxruntime import OnnxRuntimeStream
 from gen_engine.engine.errors import BackendError
 from gen_engine.engine.identity.bundle import Bundle, LatentSpec, OutputSpec, write_bundle
 from gen_engine.engine.identity.latents import Latents
@@ -101,15 +101,15 @@ class Unsteady:
     """A runtime that makes another value every time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, int], None]) -> None:
-        honest, calls = OnnxRuntimeLane.collect, [0]
+        honest, calls = OnnxRuntimeStream.collect, [0]
 
-        def collect(lane: OnnxRuntimeLane) -> Any:
-            values = {name: array.copy() for name, array in honest(lane).items()}
+        def collect(stream: OnnxRuntimeStream) -> Any:
+            values = {name: array.copy() for name, array in honest(stream).items()}
             calls[0] += 1
             change(values["image"], calls[0])
             return values
 
-        monkeypatch.setattr(OnnxRuntimeLane, "collect", collect)
+        monkeypatch.setattr(OnnxRuntimeStream, "collect", collect)
 
 
 def test_samples_that_differ_when_rendered_again_are_refused(

@@ -1,4 +1,4 @@
-"""The renderer: samples by their index alone, on lanes that work at once or later."""
+"""The renderer: samples by their index alone, on streams that work at once or later."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ LABELLED, PLAIN = make_schema((2, 2, 1), ("a", "b", "c")), make_schema((2, 2, 1)
 
 def renderer(backend: LaterBackend, labelled: bool = True) -> Renderer:
     labels = Labels(LabelPlan(kind="balanced"), ("a", "b", "c"), 0) if labelled else None
-    return Renderer(backend.lane(), backend.batch, Latents(dim=3, seed=1), labels, LABELLED if labelled else PLAIN)
+    return Renderer(
+        backend.open_stream(), backend.batch, Latents(dim=3, seed=1), labels, LABELLED if labelled else PLAIN
+    )
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -51,7 +53,7 @@ def test_batches_lie_on_one_grid_whatever_range_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_a_lane_is_kept_busy_but_never_above_its_depth(depth: int) -> None:
+def test_a_stream_is_kept_busy_but_never_above_its_depth(depth: int) -> None:
     backend = LaterBackend(2, depth=depth)
     one = renderer(backend)
     assert sum(len(batch) for batch in one.render(0, 20)) == 20
@@ -60,7 +62,7 @@ def test_a_lane_is_kept_busy_but_never_above_its_depth(depth: int) -> None:
 
 def test_while_a_batch_is_written_the_next_ones_are_under_way() -> None:
     backend = LaterBackend(2, depth=3)
-    under_way = [len(backend.lanes[0].in_flight) for _ in renderer(backend).render(0, 20)]
+    under_way = [len(backend.streams[0].in_flight) for _ in renderer(backend).render(0, 20)]
     assert under_way[:7] == [2] * 7
 
 
@@ -71,15 +73,15 @@ def test_without_labels() -> None:
 
 def test_with_latents() -> None:
     latents, schema = Latents(dim=3, seed=2**64 - 1), make_schema((2, 2, 1), latent_dim=3)
-    batch = Renderer(LaterBackend(4, depth=2).lane(), 4, latents, None, schema).array(3, 9)
+    batch = Renderer(LaterBackend(4, depth=2).open_stream(), 4, latents, None, schema).array(3, 9)
     np.testing.assert_array_equal(batch["latents"], latents.draw(3, 9))
     assert (batch["seed"].dtype, batch["seed"].tolist()) == (np.uint64, [2**64 - 1] * 6)
 
 
-def test_closing_closes_the_lane() -> None:
+def test_closing_closes_the_stream() -> None:
     backend = LaterBackend(4, depth=1)
     renderer(backend).close()
-    assert backend.lanes[0].closed
+    assert backend.streams[0].closed
 
 
 def test_arrays_are_copies_of_a_buffer_that_is_used_again() -> None:
@@ -94,7 +96,7 @@ def test_a_first_batch_that_is_known_is_not_rendered_again(depth: int, start: in
     expected = renderer(LaterBackend(4, depth=1)).array(start, stop)
     backend = LaterBackend(4, depth=depth)
     labels = Labels(LabelPlan(kind="balanced"), ("a", "b", "c"), 0)
-    found = Renderer(backend.lane(), 4, Latents(dim=3, seed=1), labels, LABELLED, first_batch).array(start, stop)
+    found = Renderer(backend.open_stream(), 4, Latents(dim=3, seed=1), labels, LABELLED, first_batch).array(start, stop)
     for name in expected.columns:
         np.testing.assert_array_equal(found[name], expected[name])
     batches = -(-stop // 4) - start // 4

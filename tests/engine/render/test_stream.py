@@ -1,4 +1,4 @@
-"""Streams: in order, each batch of the grid once, bounded ahead of the reader, and no lane outlives them."""
+"""Streams: in order, each batch of the grid once, bounded ahead of the reader, and no worker outlives them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SHAPE = (2, 2, 1)
 def open_on(backend: LaterBackend) -> Callable[[], contextlib.AbstractContextManager[Renderer]]:
     labels = Labels(LabelPlan(kind="balanced"), ("a", "b", "c"), 0)
     schema = make_schema(SHAPE, ("a", "b", "c"))
-    return lambda: contextlib.closing(Renderer(backend.lane(), GRID, Latents(dim=3, seed=1), labels, schema))
+    return lambda: contextlib.closing(Renderer(backend.open_stream(), GRID, Latents(dim=3, seed=1), labels, schema))
 
 
 def allocate(start: int, stop: int) -> Batch:
@@ -41,7 +41,7 @@ def allocate(start: int, stop: int) -> Batch:
     return Batch(start, {"image": images, "label": labels, "index": indices})
 
 
-def stream(backend: LaterBackend, start: int, stop: int, batch: int, lanes: int = 2, tickets: int = 2) -> Stream:
+def stream(backend: LaterBackend, start: int, stop: int, batch: int, workers: int = 2, tickets: int = 2) -> Stream:
     return Stream(
         open_on(backend),
         allocate,
@@ -50,12 +50,12 @@ def stream(backend: LaterBackend, start: int, stop: int, batch: int, lanes: int 
         stop=stop,
         batch=batch,
         ticket=tickets * GRID,
-        lanes=lanes,
+        workers=workers,
     )
 
 
-def lanes_alive() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("stream-lane")]
+def workers_alive() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("stream-worker")]
 
 
 @settings(max_examples=80)
@@ -63,15 +63,15 @@ def lanes_alive() -> list[str]:
     start=st.integers(0, 40),
     count=st.integers(1, 90),
     batch=st.integers(1, 100),
-    lanes=st.integers(1, 3),
+    workers=st.integers(1, 3),
     tickets=st.integers(1, 3),
     depth=st.integers(1, 3),
 )
 def test_any_cut_is_of_the_same_samples_and_no_batch_of_the_grid_is_rendered_twice(
-    start: int, count: int, batch: int, lanes: int, tickets: int, depth: int
+    start: int, count: int, batch: int, workers: int, tickets: int, depth: int
 ) -> None:
     backend = LaterBackend(GRID, depth=depth)
-    got = list(stream(backend, start, start + count, batch, lanes, tickets).read())
+    got = list(stream(backend, start, start + count, batch, workers, tickets).read())
     with open_on(LaterBackend(GRID, depth=1))() as renderer:
         whole = renderer.array(start, start + count)
     assert [len(samples) for samples in got[:-1]] == [batch] * (len(got) - 1)
@@ -79,10 +79,10 @@ def test_any_cut_is_of_the_same_samples_and_no_batch_of_the_grid_is_rendered_twi
     for name in ("image", "label", "index"):
         np.testing.assert_array_equal(np.concatenate([samples[name] for samples in got]), whole[name])
     assert len(backend.submitted) == -(-(start + count) // GRID) - start // GRID
-    assert not lanes_alive()
+    assert not workers_alive()
 
 
-def test_lanes_work_ahead_and_only_so_far() -> None:
+def test_workers_work_ahead_and_only_so_far() -> None:
     backend = LaterBackend(GRID, depth=1)
     with contextlib.closing(stream(backend, 0, 10**9, 10).read()) as reading:
         for step in range(1, 4):
@@ -102,38 +102,38 @@ def test_the_arrays_are_the_callers() -> None:
     np.testing.assert_array_equal(second["image"], before)
 
 
-def test_a_reader_that_leaves_ends_the_lanes() -> None:
+def test_a_reader_that_leaves_ends_the_workers() -> None:
     backend = LaterBackend(GRID, depth=2)
     for _ in stream(backend, 0, 10**9, 3).read():
         break
-    assert not lanes_alive()
-    assert [lane.closed for lane in backend.lanes] == [True, True]
+    assert not workers_alive()
+    assert [stream.closed for stream in backend.streams] == [True, True]
 
 
 def test_a_reader_that_leaves_waits_for_a_batch_and_not_for_all_tickets() -> None:
     backend = LaterBackend(GRID, depth=1)
-    for _ in stream(backend, 0, 10**9, GRID, lanes=1, tickets=2000).read():
+    for _ in stream(backend, 0, 10**9, GRID, workers=1, tickets=2000).read():
         break
     assert len(backend.submitted) < 2 * 2000
 
 
-def test_an_error_of_the_reader_ends_the_lanes() -> None:
+def test_an_error_of_the_reader_ends_the_workers() -> None:
     def read() -> None:
         for _ in stream(LaterBackend(GRID, depth=2), 0, 10**9, 3).read():
             raise LookupError("mine")
 
     with pytest.raises(LookupError, match="mine"):
         read()
-    assert not lanes_alive()
+    assert not workers_alive()
 
 
-def test_the_first_error_of_a_lane_is_raised_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_error_of_a_worker_is_raised_with_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     backend = LaterBackend(GRID, depth=1)
-    honest = backend.lane
+    honest = backend.open_stream
 
-    def lane() -> object:
+    def open_stream() -> object:
         made = honest()
-        if len(backend.lanes) == 2:
+        if len(backend.streams) == 2:
 
             def the_one_that_fails() -> None:
                 raise LookupError("the device is gone")
@@ -141,22 +141,22 @@ def test_the_first_error_of_a_lane_is_raised_with_its_traceback(monkeypatch: pyt
             made.collect = the_one_that_fails  # type: ignore[method-assign, assignment]
         return made
 
-    monkeypatch.setattr(backend, "lane", lane)
+    monkeypatch.setattr(backend, "open_stream", open_stream)
     with pytest.raises(LookupError, match="the device is gone") as caught:
         for _ in stream(backend, 0, 10**9, 5).read():
             pass
     assert "the_one_that_fails" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
-    assert not lanes_alive()
+    assert not workers_alive()
 
 
-def test_a_lane_that_does_not_open_is_an_error() -> None:
-    class NoLane(LaterBackend):
-        def lane(self) -> object:  # type: ignore[override]
-            raise LookupError("no memory for a lane")
+def test_a_worker_that_does_not_open_is_an_error() -> None:
+    class NoStream(LaterBackend):
+        def open_stream(self) -> object:  # type: ignore[override]
+            raise LookupError("no memory for a stream")
 
-    with pytest.raises(LookupError, match="no memory for a lane"):
-        list(stream(NoLane(GRID, depth=1), 0, 10, 5).read())
-    assert not lanes_alive()
+    with pytest.raises(LookupError, match="no memory for a stream"):
+        list(stream(NoStream(GRID, depth=1), 0, 10, 5).read())
+    assert not workers_alive()
 
 
 def test_what_forbids_the_stream_to_go_on_ends_it_even_while_it_waits() -> None:
@@ -175,13 +175,13 @@ def test_what_forbids_the_stream_to_go_on_ends_it_even_while_it_waits() -> None:
             yield renderer
 
     with pytest.raises(LookupError, match="closed"):
-        list(Stream(hangs, allocate, check, start=0, stop=3, batch=3, ticket=GRID, lanes=1).read())
+        list(Stream(hangs, allocate, check, start=0, stop=3, batch=3, ticket=GRID, workers=1).read())
     assert leave.is_set()
-    assert not lanes_alive()
+    assert not workers_alive()
 
 
 @pytest.mark.usefixtures("default_sigint")
-def test_ctrl_c_ends_the_lanes_before_it_is_passed_on() -> None:
+def test_ctrl_c_ends_the_workers_before_it_is_passed_on() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     @contextlib.contextmanager
@@ -200,8 +200,8 @@ def test_ctrl_c_ends_the_lanes_before_it_is_passed_on() -> None:
     sender = threading.Thread(target=interrupt)
     sender.start()
     with pytest.raises(KeyboardInterrupt):
-        list(Stream(slow, allocate, lambda: None, start=0, stop=10**9, batch=3, ticket=GRID, lanes=1).read())
-    assert not lanes_alive()
+        list(Stream(slow, allocate, lambda: None, start=0, stop=10**9, batch=3, ticket=GRID, workers=1).read())
+    assert not workers_alive()
     sender.join()
 
 

@@ -74,7 +74,7 @@ def test_what_may_be_written(text: str, devices: tuple[str, ...]) -> None:
     "text", ["cuda:0,", "cuda:,", "cuda:0,x", "cuda:0,-1", "cuda:0,cuda:1", "cuda:0, 1", "cuda:²,1"]
 )
 def test_a_list_that_is_none(text: str) -> None:
-    with pytest.raises(RequestError, match="it is no list of GPUs; write cuda:0,1"):
+    with pytest.raises(RequestError, match="not a list of GPUs; write cuda:0,1"):
         parse_devices(text)
 
 
@@ -125,5 +125,5 @@ def test_an_error_that_the_driver_has_no_words_for(driver) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:", "cuda:x", "gpu:0"])
 def test_what_is_no_ordinal(device: str) -> None:
-    with pytest.raises(BackendUnavailable, match="some-backend knows cuda and cuda:N"):
+    with pytest.raises(BackendUnavailable, match="some-backend supports cuda and cuda:N"):
         cuda_ordinal(device, "some-backend", others="")

@@ -71,7 +71,7 @@ class TestDevices:
         [
             ("absent", BackendUnavailable, "device 'absent': there is none"),
             ("broken", RuntimeError, r"(?s)device broken.*Traceback.*ZeroDivisionError: while it was opened"),
-            ("dead", BackendError, "the process of device dead ended by itself with code 7"),
+            ("dead", BackendError, "the process of device dead exited with code 7"),
         ],
     )
     def test_one_that_cannot_be_opened_ends_the_others(

@@ -102,7 +102,9 @@ def test_latents_that_were_changed_are_found(tiny: Bundle, tmp_path: Path) -> No
     data = bytearray(path.read_bytes())
     data[-4 * 8] ^= 1  # the last bit of the first latent of sample 5
     path.write_bytes(data)
-    with pytest.raises(VerifyError, match="sample 5 in shard 0 is not what its generator makes: field latents differs"):
+    with pytest.raises(
+        VerifyError, match="sample 5 in shard 0 differs from what its generator makes: field latents differs"
+    ):
         regenerate_samples(tmp_path / "o", tiny, 6, lambda _: None)
 
 

@@ -152,7 +152,9 @@ def test_verify_names_a_sample_that_differs(audio: Bundle, tmp_path: Path) -> No
     data = bytearray(path.read_bytes())
     data[-4 * 80 * 2] ^= 1  # the last bit of the first value of sample 4
     path.write_bytes(data)
-    with pytest.raises(VerifyError, match="sample 4 in shard 0 is not what its generator makes: field sample differs"):
+    with pytest.raises(
+        VerifyError, match="sample 4 in shard 0 differs from what its generator makes: field sample differs"
+    ):
         regenerate_samples(out, audio, 6, lambda _: None)
 
 
@@ -209,7 +211,7 @@ AUDIO = make_schema((6, 2), kind="audio")
 
 
 class Spoilt:
-    """A lane whose generator makes a bad value in one sample."""
+    """A stream whose generator makes a bad value in one sample."""
 
     depth = 1
 

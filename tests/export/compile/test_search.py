@@ -215,7 +215,9 @@ def test_a_runner_draws_what_a_renderer_does(bundle: Bundle) -> None:
         def draw(self, start: int, stop: int) -> NDArray[np.int64]:
             return np.arange(start, stop) % 3
 
-    with contextlib.closing(Renderer(backend.lane(), 7, Latents(dim=16, seed=5), Cycle(), bundle.schema())) as renderer:
+    with contextlib.closing(
+        Renderer(backend.open_stream(), 7, Latents(dim=16, seed=5), Cycle(), bundle.schema())
+    ) as renderer:
         np.testing.assert_array_equal(drawn, renderer.array(0, 40)["image"])
 
 
