@@ -80,14 +80,15 @@ def _obstacle(variant: Variant, runtime: Runtime) -> str | None:
     """Return why a variant cannot be used here and what to do, or None.
 
     With a requested precision it may be slow. A variant of unknown speed is used if its backend or precision is
-    requested.
+    requested. int8 is refused on other instructions even then: without VNNI its sums may saturate, which the accuracy
+    gate of ``gen-engine compile`` can only see where it runs.
     """
     named = runtime.backend != "auto" or runtime.precision != "auto"
     if variant.target not in BACKENDS:
         return f"this gen-engine has no backend {variant.target}; update gen-engine"
     if not named and variant.speedup is None:
         return "its speed was not measured; name it with --backend or --precision, or compile the bundle again"
-    if runtime.precision == "auto" and (reason := _built_elsewhere(variant)):
+    if (runtime.precision == "auto" or variant.precision == "int8") and (reason := _built_elsewhere(variant)):
         return reason
     try:
         check_runtime(variant.target)

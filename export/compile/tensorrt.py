@@ -80,7 +80,7 @@ def _typed_graph(bundle: Bundle, precision: str, calibration: Iterable[Mapping[s
     """Return the generator lowered and in ``precision``, as TensorRT takes it."""
     lowered = lower(bundle.load(GENERATOR), _lowerings(precision), outputs=[PIXELS_OUTPUT]).model
     if precision == "int8":
-        return prepare(quantize(lowered, calibration, quantize_bias=False), precision)
+        return prepare(quantize(lowered, calibration, device="cuda"), precision)
     return prepare(cast(lowered, "fp32" if precision == "tf32" else precision), precision)
 
 

@@ -240,6 +240,13 @@ class TestChoice:
         bundle = with_variant(bundle, speedup=1.5)
         assert chosen(bundle) == ("openvino", "openvino-fp32", [said])
 
+    def test_int8_of_another_processor_is_refused(self, bundle: Bundle) -> None:
+        elsewhere = {"processor": "Fast CPU", "isa": ["avx512_vnni"], "runtime": "openvino 1", "threads": 2}
+        bundle = with_variant(bundle, precision="int8", built_for=elsewhere)
+        for backend in ("auto", "openvino"):
+            with pytest.raises(BackendUnavailable, match=r"other instructions \(Fast CPU\); compile .* again here"):
+                chosen(bundle, precision="int8", backend=backend)
+
     def test_one_that_was_not_measured_is_passed_over_and_said_so(self, bundle: Bundle) -> None:
         bundle = with_variant(bundle, speedup=None)
         name, origin, (note,) = chosen(bundle)

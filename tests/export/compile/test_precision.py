@@ -119,3 +119,15 @@ def test_int8_has_symmetric_scales(generator: bytes, feeds: dict[str, np.ndarray
     assert all(array.dtype == np.int8 and not array.any() for array in arrays)
     before, after = run(lowered, feeds)[0].astype(int), run(made, feeds)[0]
     assert np.abs(after - before).mean() < 8
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("device", "largest"), [("cpu", 64), ("cuda", 127)])
+def test_int8_weights_have_7_bits_on_a_processor(
+    generator: bytes, feeds: dict[str, np.ndarray], device: str, largest: int
+) -> None:
+    """Two products of u8 × s8 are added in 16 bits without VNNI: 2 × 255 × 64 fits, 2 × 255 × 127 does not."""
+    lowered = lower(generator, ("batchnorm", "dense", "subpixel"), outputs=["pixels"]).model
+    model = onnx.load_from_string(quantize(lowered, [feeds], device=device))
+    weights = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8]
+    assert max(np.abs(weight.astype(int)).max() for weight in weights) == largest

@@ -94,7 +94,7 @@ class TestRealBuilds:
     def test_int8(self) -> None:
         lowered = pixels_only(generator("dcgan", 28, 0), "int8")
         feeds = {"latents": np.random.default_rng(0).standard_normal((8, 16)).astype(np.float32)}
-        typed = quantize(lowered, [feeds], quantize_bias=False)
+        typed = quantize(lowered, [feeds], device="cuda")
         built = build_engine(prepare(typed, "int8"), BuildOptions(precision="int8"), trt=import_runtime("tensorrt-rtx"))
         assert len(built.plan) > 10_000
 
