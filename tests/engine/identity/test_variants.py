@@ -225,6 +225,13 @@ class TestChoice:
         assert chosen(bundle, precision="bf16") == ("openvino", "openvino-bf16", [])
         assert chosen(bundle, backend="openvino") == ("openvino", "openvino-bf16", [])
 
+    def test_int8_of_another_processor_is_refused_even_by_name(self, bundle: Bundle) -> None:
+        """Its kernels are others there: one made images of 17 dB where the gate had measured 38."""
+        elsewhere = {"processor": "Fast CPU", "isa": ["amx_int8"], "runtime": "openvino 1", "threads": 2}
+        bundle = with_variant(bundle, precision="int8", built_for=elsewhere)
+        with pytest.raises(BackendUnavailable, match="compiled for a processor with other instructions"):
+            chosen(bundle, precision="int8")
+
     def test_one_of_another_processor_is_passed_over_and_said_so(self, bundle: Bundle) -> None:
         elsewhere = {"processor": "Fast CPU", "isa": ["amx_bf16"], "runtime": "openvino 1", "threads": 2}
         bundle = with_variant(bundle, precision="bf16", built_for=elsewhere)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -131,3 +137,55 @@ def test_int8_weights_have_7_bits_on_a_processor(
     model = onnx.load_from_string(quantize(lowered, [feeds], device=device))
     weights = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == TensorProto.INT8]
     assert max(np.abs(weight.astype(int)).max() for weight in weights) == largest
+
+
+_RUN = """
+import json, sys
+import numpy as np, openvino
+core = openvino.Core()
+model = core.read_model(sys.argv[1])
+model.reshape([2, 32, 8, 8])
+compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+info = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+kernels = [one["primitiveType"].astype(str) for one in info if one["layerType"].astype(str) == "Convolution"]
+made = compiled(np.ones((2, 32, 8, 8), np.float32))[0]
+print(json.dumps({"kernels": kernels, "least": float(made.min()), "greatest": float(made.max())}))
+"""
+
+
+def as_on(isa: str, model: bytes, folder: Path) -> dict[str, object]:
+    """Return what openvino makes of ones on a processor that has no more than these instructions."""
+    (folder / "m.onnx").write_bytes(model)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _RUN, str(folder / "m.onnx")],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": isa},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("isa", ["AVX2", "AVX512_CORE", "ALL"])
+def test_int8_does_not_saturate_without_vnni(isa: str, tmp_path: Path) -> None:
+    """Every product is as large as it can be: without VNNI, 8-bit weights come out at half of what they should."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Relu", ["c"], ["y"])]
+    model = graph(nodes, {"w": np.full((8, 32, 3, 3), 1 / 288, np.float32)}, (32, 8, 8))
+    made = quantize(model, [{"x": np.ones((2, 32, 8, 8), np.float32)}])
+    found = as_on(isa, made, tmp_path)
+    assert any("i8" in str(kernel).lower() for kernel in found["kernels"]), found
+    assert found["least"] == pytest.approx(1, abs=0.02)
+    assert found["greatest"] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_weights_have_seven_bits_unless_a_gpu_adds_them(generator: bytes, feeds: dict[str, np.ndarray]) -> None:
+    lowered = lower(generator, ("batchnorm", "dense", "subpixel"), outputs=["pixels"]).model
+    for bits, largest in ((7, 64), (8, 127)):
+        made = onnx.load_from_string(quantize(lowered, [feeds], device={7: "cpu", 8: "cuda"}[bits]))
+        weights = [onnx.numpy_helper.to_array(t) for t in made.graph.initializer if t.name.endswith("_quantized")]
+        int8 = [np.abs(array.astype(int)).max() for array in weights if array.dtype == np.int8]
+        assert len(int8) >= 3
+        assert max(int8) <= largest
+        assert max(int8) >= largest - 1
