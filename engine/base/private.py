@@ -18,13 +18,13 @@ def make_private(path: Path) -> Path:
         OSError: it cannot be made.
     """
     path.mkdir(mode=0o700, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode):
-        raise FileRefused(errno.ENOTDIR, f"is {kind_of(found.st_mode)}, not a directory", str(path))
-    if found.st_uid != os.geteuid():
-        raise FileRefused(errno.EPERM, f"belongs to another user (uid {found.st_uid})", str(path))
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        mode = stat.S_IMODE(found.st_mode)
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise FileRefused(errno.ENOTDIR, f"is {kind_of(status.st_mode)}, not a directory", str(path))
+    if status.st_uid != os.geteuid():
+        raise FileRefused(errno.EPERM, f"belongs to another user (uid {status.st_uid})", str(path))
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        mode = stat.S_IMODE(status.st_mode)
         raise FileRefused(errno.EPERM, f"may be written to by others (mode {mode:o}); run chmod go-w on it", str(path))
     return path
 
@@ -39,11 +39,11 @@ def check_not_replaceable(path: Path) -> None:
         FileRefused: another user may.
     """
     for directory in (path.resolve(), *path.resolve().parents):
-        found = directory.stat()
-        others = stat.S_IWOTH | (0 if found.st_gid in (0, os.getegid()) else stat.S_IWGRP)
-        if found.st_uid not in (0, os.geteuid()):
-            reason = f"belongs to another user (uid {found.st_uid}), who may replace what is in it"
+        status = directory.stat()
+        others = stat.S_IWOTH | (0 if status.st_gid in (0, os.getegid()) else stat.S_IWGRP)
+        if status.st_uid not in (0, os.geteuid()):
+            reason = f"belongs to another user (uid {status.st_uid}), who may replace what is in it"
             raise FileRefused(errno.EPERM, reason, str(directory))
-        if found.st_mode & others and not found.st_mode & stat.S_ISVTX:
-            mode = stat.S_IMODE(found.st_mode)
+        if status.st_mode & others and not status.st_mode & stat.S_ISVTX:
+            mode = stat.S_IMODE(status.st_mode)
             raise FileRefused(errno.EPERM, f"may be written to by others (mode {mode:o})", str(directory))

@@ -145,7 +145,7 @@ def test_a_terminal_gets_no_bytes(tiny: Bundle) -> None:
 
 WRONG = [
     (["--format", "npy"], 2, "format npy is files in a directory, and standard output takes bare samples"),
-    (["--shard-size", "5"], 2, "--shard-size has no place in a stream of bare samples"),
+    (["--shard-size", "5"], 2, "--shard-size does not apply to a stream of bare samples"),
     (["--shard-bytes", "5MB"], 2, "--shard-bytes has no place"),
     (["--codec", "png"], 2, "--codec has no place"),
     (["--with-latents"], 2, "--with-latents has no place"),
