@@ -29,7 +29,7 @@ FORMAT: Final = "raw"
 
 
 class ReaderGone(Exception):
-    """The reader of the stream has left, which is no error."""
+    """The reader of the stream has left, which is not an error."""
 
     exit_code = 128 + 13  # as if SIGPIPE had ended it
 

@@ -11,7 +11,7 @@ from gen_engine.engine.base.files import FileRefused, kind_of
 
 
 def make_private(path: Path) -> Path:
-    """Make a directory for this user alone, or return the one that is there. Its parents have to exist.
+    """Create a directory that is private to this user, or return the existing one. Its parents must exist.
 
     Raises:
         FileRefused: it is a link or a file, belongs to another user, or may be written to by others.
@@ -30,7 +30,7 @@ def make_private(path: Path) -> Path:
 
 
 def check_not_replaceable(path: Path) -> None:
-    """See that no other user may rename or replace what is in a directory, be it by way of one of its parents.
+    """Check that no other user may rename or replace the contents of a directory, including through its parents.
 
     A directory that others may write to passes if only a file's owner may rename it there (the sticky bit of /tmp), or
     if they are this user's own group.
