@@ -1,1 +1,1 @@
-"""The command line: options in, calls to the other rooms, progress and exit codes out."""
+"""The command line: parses options, calls the other packages, and reports progress and exit codes."""

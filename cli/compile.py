@@ -1,4 +1,4 @@
-"""``gen-engine compile``: a bundle in, the same bundle with its fastest faithful form for this machine out."""
+"""``gen-engine compile``: add the fastest accurate variant for this machine to a bundle."""
 
 from __future__ import annotations
 
@@ -31,22 +31,26 @@ if TYPE_CHECKING:
     metavar="auto|fp32|tf32|bf16|fp16|int8",
     default="auto",
     show_default=True,
-    help="In which arithmetic; int8 only if it is named.",
+    help="Precision of the variant; int8 only if requested.",
 )
 @click.option(
     "--device",
     metavar="cpu|cuda",
     default="cpu",
     show_default=True,
-    help="What it is to be fast on; an engine is for a GPU in any case.",
+    help="Device to optimize for; an engine is always for a GPU.",
 )
-@click.option("--max-batch", type=int, default=1000, show_default=True, help="Most samples a call.")
-@click.option("--budget", callback=seconds, default="60s", show_default=True, help="Time to spend, about.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write a compiled copy there.  [default: in place]")
-@click.option("--min-psnr", type=float, metavar="DB", help="Gate: least PSNR against fp32.  [default: by precision]")
-@click.option("--max-values-off", type=float, metavar="SHARE", help="Gate: most values off by more than 1 of 255.")
+@click.option("--max-batch", type=int, default=1000, show_default=True, help="Maximum samples per call.")
+@click.option("--budget", callback=seconds, default="60s", show_default=True, help="Approximate time to spend.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Write a compiled copy to this path.  [default: in place]"
+)
+@click.option("--min-psnr", type=float, metavar="DB", help="Gate: minimum PSNR against fp32.  [default: by precision]")
+@click.option(
+    "--max-values-off", type=float, metavar="SHARE", help="Gate: maximum fraction of values off by more than 1 of 255."
+)
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is being done.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 def compile_(
     bundle: Path,
     out: Path | None,
@@ -56,13 +60,15 @@ def compile_(
     quiet: bool,
     **options: Any,
 ) -> None:
-    """Find the fastest form of BUNDLE on this machine, and keep it in the bundle.
+    """Find the fastest variant of BUNDLE on this machine, and add it to the bundle.
 
-    Lowerings, arithmetics, runtimes and batches are tried and timed in turns; the fastest one whose samples are those
-    of the fp32 generator, within the limits of the accuracy gate, is kept beside the generator with the table of all.
-    'gen-engine sample' then uses it by itself. If none is faithful enough, nothing is written and the exit code is 6.
+    Lowerings, precisions, runtimes and batch sizes are tried and timed in interleaved rounds. The fastest candidate
+    whose samples match those of the fp32 generator, within the limits of the accuracy gate, is stored in the bundle
+    with a table of all candidates; 'gen-engine sample' then uses it by default. If none is accurate enough, nothing is
+    written and the exit code is 6.
 
-    A TensorRT engine is built and kept, neither timed nor compared; 'sample --backend tensorrt --device cuda' runs it.
+    A TensorRT engine is built and stored, neither timed nor compared; 'sample --backend tensorrt --device cuda' runs
+    it.
 
     \b
     Examples:
@@ -82,7 +88,7 @@ def compile_(
         read_bundle(bundle),
         Options(limits=limits, **options),
         out=out,
-        progress=lambda said: None if quiet or json_ else click.echo(said, err=True),
+        progress=lambda message: None if quiet or json_ else click.echo(message, err=True),
     )
     if json_:
         click.echo(json.dumps(_record(compiled), ensure_ascii=False))
@@ -91,14 +97,14 @@ def compile_(
 
 
 def _limits(precision: str, min_psnr: float | None, max_values_off: float | None) -> Limits | None:
-    """Return the gate's limits where they are set by hand; they belong to one precision."""
+    """Return the gate's limits if they are set by hand; they apply to one precision."""
     from gen_engine.export.compile.gate import LIMITS
 
     changed = {name: value for name, value in (("psnr", min_psnr), ("values_off", max_values_off)) if value is not None}
     if not changed:
         return None
     if precision not in LIMITS:
-        raise click.UsageError("--min-psnr and --max-values-off go with a --precision of your choice, not with auto.")
+        raise click.UsageError("--min-psnr and --max-values-off need an explicit --precision, not auto.")
     return dataclasses.replace(LIMITS[precision], **changed)
 
 
@@ -123,7 +129,7 @@ def _show(compiled: Compiled) -> None:
     variant, gate = compiled.variant, compiled.variant.gate
     if gate["passed"] is None:
         click.echo(f"kept {variant.name}, built by {variant.built_for['runtime']}")
-        click.echo(f"its speed and accuracy are {gate['why']}, so 'sample' takes it by name alone")
+        click.echo(f"its speed and accuracy are {gate['why']}, so 'sample' uses it only if it is named")
         click.echo(f"next: gen-engine sample {compiled.bundle.path} --backend {variant.target} --device cuda …")
         return
     timed = sorted((c for c in compiled.table if c.speedup is not None), key=lambda c: -(c.speedup or 0.0))
@@ -131,7 +137,9 @@ def _show(compiled: Compiled) -> None:
     for candidate in timed:
         click.echo(_row(candidate))
     untried = len(compiled.table) - len(timed)
-    click.echo(f"speed is over the exported graph in onnxruntime, in the same rounds; {untried} more were not timed")
+    click.echo(
+        f"speed is relative to the exported graph in onnxruntime, in the same rounds; {untried} more were not timed"
+    )
     psnr = "equal to fp32" if gate["psnr"] is None else f"{gate['psnr']:.1f} dB PSNR"
     click.echo(
         f"kept {variant.name} at batch {variant.batch}: {psnr}, {100 * gate['values_off']:.2g} % of the values off by "

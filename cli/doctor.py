@@ -1,4 +1,4 @@
-"""``gen-engine doctor``: what this machine can run, and why not the rest."""
+"""``gen-engine doctor``: report what this machine can run, and why not the rest."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ INSTALL_TRAINING = "pip install 'gen-engine[train]'"
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record, for scripts.")
 @click.pass_context
 def doctor(ctx: click.Context, bundle: Path | None, all_: bool, json_: bool) -> None:
-    """Say which backends, devices, precisions and formats work here, and for the others why not and what to install.
+    """Report which backends, devices, precisions and formats work here, and for the others why not and what to install.
 
-    Each is really tried, with the generator of BUNDLE or else the one that ships with the package; nothing is
-    installed or written. Ends with 0 if the backend that 'gen-engine sample' uses by itself works, else with 4.
+    Each is actually tried, with the generator of BUNDLE or the one that ships with the package; nothing is installed or
+    written. The exit code is 0 if the default backend of 'gen-engine sample' works, otherwise 4.
 
     \b
     Examples:
@@ -50,16 +50,16 @@ def doctor(ctx: click.Context, bundle: Path | None, all_: bool, json_: bool) -> 
 
 
 def _training(*, probe: bool) -> Iterator[Row]:
-    """Look at what training and exporting need: by their metadata alone, or with ``probe`` by importing torch."""
+    """Check what training and exporting need: by package metadata only, or with ``probe`` by importing torch."""
     from gen_engine.engine.doctor import Row, installed
 
     versions = {name: installed(name) for name in TRAINING_LIBRARIES}
-    missing = [name for name, found in versions.items() if found is None]
+    missing = [name for name, version in versions.items() if version is None]
     if missing:
         detail = f"not installed: {', '.join(missing)}"
         yield Row(group="training", name="libraries", works=False, detail=detail, fix=INSTALL_TRAINING)
     else:
-        detail = ", ".join(f"{name} {found}" for name, found in versions.items())
+        detail = ", ".join(f"{name} {version}" for name, version in versions.items())
         yield Row(group="training", name="libraries", works=True, detail=detail)
     if versions["torch"] is None:
         return

@@ -1,4 +1,4 @@
-"""``gen-engine export``: a training run, an ONNX file or a torch module in, a bundle out."""
+"""``gen-engine export``: turn a training run, an ONNX file or a torch module into a bundle."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def _check_tolerance(ctx: click.Context, param: click.Parameter, tolerance: float | None) -> float | None:
-    """Refuse what would let everything or nothing pass; click's own range lets NaN through."""
+    """Refuse a tolerance that would accept everything or nothing; click's own range accepts NaN."""
     if tolerance is not None and not 0.0 < tolerance < 2.0:
         raise click.BadParameter(
-            f"{tolerance:g}: images are in [-1, 1], so a tolerance is above 0 and below 2", ctx, param
+            f"{tolerance:g}: images are in [-1, 1], so the tolerance must be above 0 and below 2", ctx, param
         )
     return tolerance
 
@@ -29,7 +29,7 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
     from gen_engine.engine.base.files import DOCUMENT, read_bounded
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"it holds {constant}, which is not a figure")
+        raise ValueError(f"it contains {constant}, which is not a number")
 
     try:
         quality = json.loads(read_bounded(path, DOCUMENT), parse_constant=refuse)
@@ -37,12 +37,12 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
         raise click.BadParameter(f"{path} cannot be read as JSON: {error}", ctx, param) from error
     if not isinstance(quality, dict):
         kind = type(quality).__name__
-        raise click.BadParameter(f"{path} holds a {kind}; it must hold an object of figures by name", ctx, param)
+        raise click.BadParameter(f"{path} holds a {kind}; it must hold an object of metrics by name", ctx, param)
     return quality
 
 
 def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    """Read NAME=VALUE, the value as JSON if it is that, else as text."""
+    """Read NAME=VALUE, the value as JSON if it is valid JSON, otherwise as text."""
     values: dict[str, Any] = {}
     for pair in given:
         name, equals, value = pair.partition("=")
@@ -62,24 +62,31 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
     metavar="PACKAGE.MODULE:FACTORY",
     help="Export the torch module that this class or function makes; FILE.py:FACTORY works too. Its code is run.",
 )
-@click.option("--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Its state dict.")
+@click.option(
+    "--weights", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The module's state dict."
+)
 @click.option(
     "--key",
     metavar="KEY",
-    help="Where in the weights its state dict is, as state_dict.generator.  [default: where names and shapes fit]",
+    help="Path of the state dict inside the weights, as state_dict.generator.  [default: where names and shapes match]",
 )
 @click.option(
-    "--arg", "arguments", multiple=True, callback=_read_arguments, metavar="NAME=VALUE", help="For the factory."
+    "--arg",
+    "arguments",
+    multiple=True,
+    callback=_read_arguments,
+    metavar="NAME=VALUE",
+    help="Argument of the class or function.",
 )
 @click.option(
     "--latent",
     metavar="NAME|Z|NAME=Z[,…]",
-    help="Its latent inputs and their sizes: z, 100, z=100, z=512x1x1.  [default: by its inputs, and by running it]",
+    help="Latent inputs and their sizes: z, 100, z=100, z=512x1x1.  [default: by its inputs, and by running it]",
 )
 @click.option(
     "--label",
     metavar="NAME|COUNT|NAME=COUNT",
-    help="Its labels input and the number of classes: y, 10, y=10.  [default: by its inputs, and by running it]",
+    help="Labels input and the number of classes: y, 10, y=10.  [default: by its inputs, and by running it]",
 )
 @click.option(
     "--constant",
@@ -88,20 +95,20 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
     metavar="NAME=VALUE|FILE.npy",
     help="Fix an input: a truncation, a timestep, or one condition, a row that every sample gets.",
 )
-@click.option("--output", metavar="NAME", help="Which of its outputs holds the samples.  [default: the largest]")
+@click.option("--output", metavar="NAME", help="The output that holds the samples.  [default: the largest]")
 @click.option(
-    "--layout", metavar="NCHW|NHWC|NCL|…|flat", help="Axes of what it makes, C for channels.  [default: by its shape]"
+    "--layout", metavar="NCHW|NHWC|NCL|…|flat", help="Axes of the output, C for channels.  [default: by its shape]"
 )
 @click.option(
     "--range",
     "range_",
     metavar="-1..1|0..1|0..255",
-    help="Of an image's values.  [default: by its last operators, or by running it]",
+    help="Range of an image's values.  [default: by the last operators, or by running it]",
 )
 @click.option(
     "--shape",
     metavar="HxWxC|LxC|DxHxWxC|F",
-    help="Of a sample, channels last: an image, sound, volume or vector.  [default: by its shape]",
+    help="Kind of a sample, channels last: an image, audio, volume or vector.  [default: by its shape]",
 )
 @click.option(
     "--latent-distribution",
@@ -109,7 +116,7 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
     metavar="normal|uniform",
     default="normal",
     show_default=True,
-    help="What its latents are drawn from.",
+    help="Distribution of the latents.",
 )
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The bundle to write: NAME.gen.")
 @click.option("--name", help="The generator's name.  [default: the NAME of --out]")
@@ -117,15 +124,15 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
     "--tolerance",
     type=float,
     callback=_check_tolerance,
-    help="Largest error against its source, on images in [-1, 1]; of other samples a share of the largest value.  "
-    "[default: 0.0001; of float16 0.02, of bfloat16 0.1]",
+    help="Maximum error against the source, on images in [-1, 1]; for other samples relative to the largest value.  "
+    "[default: 0.0001; for float16 0.02, for bfloat16 0.1]",
 )
 @click.option(
     "--quality",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     callback=_read_quality,
     metavar="FILE.json",
-    help="Figures measured of its samples, recorded in the bundle.",
+    help="Metrics of the samples, recorded in the bundle.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
@@ -139,11 +146,11 @@ def export(
     """Turn a generator into a bundle that sampling can run: the newest checkpoint of RUN, the directory of a training
     run; or any generator in MODEL.onnx; or any torch generator, by its class and its weights.
 
-    The generator becomes a graph that is run beside its source, torch or the file as given, at several batch sizes on
-    the same latents. If they differ by more than the tolerance, nothing is written and the exit code is 6.
+    The exported graph is compared with its source, torch or the given file, at several batch sizes on the same latents.
+    If they differ by more than the tolerance, nothing is written and the exit code is 6.
 
-    What drives an external generator and what it makes is inferred by looking at it and running it. Each inference is
-    printed with the flag that overrides it; what nothing decides is asked for, with exit code 3.
+    The inputs and outputs of an external generator are inferred by inspecting and running it. Each inference is printed
+    with the flag that overrides it; if something cannot be inferred, the exit code is 3 and the message names the flag.
 
     \b
     Examples:
@@ -182,7 +189,7 @@ _FLAGS = {"arguments": "arg", "constants": "constant", "range_": "range", "distr
 
 
 def _export_source(source: Path, out: Path, external: dict[str, Any], flags: dict[str, Any]) -> Bundle:
-    """Export a run, or what is a file or is named like one."""
+    """Export a run, or an ONNX file if the path is a file or has its suffix."""
     if source.is_file() or source.suffix == ".onnx":
         from gen_engine.export.external.to_bundle import export_onnx
 
@@ -201,7 +208,7 @@ def _refuse_flags(external: dict[str, Any], names: tuple[str, ...], why: str) ->
 
 
 def _overrides(external: dict[str, Any]) -> Overrides:
-    """Return what the flags state of an external generator, or refuse one that states nothing known."""
+    """Return what the flags state about an external generator, or refuse an unknown value."""
     from gen_engine.export.external.overrides import OverrideError, parse_overrides
 
     values = {name.rstrip("_"): external[name] for name in _OF_EXTERNAL}

@@ -1,4 +1,4 @@
-"""Command-line options made of a dataclass: a flag per field, with its type, its default and its docstring as help."""
+"""Command-line options from a dataclass: a flag per field, with its type, its default and its docstring as help."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def dataclass_options(
     types: Mapping[str, Any] | None = None,
     metavars: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A decorator that adds the options of :func:`field_options`, and passes the command the instance they make.
+    """A decorator that adds the options of :func:`field_options`, and passes the resulting instance to the command.
 
     Args:
         options: a dataclass.
-        parameter: what the command calls the instance.
+        parameter: the command's parameter for the instance.
         flags: as for :func:`field_options`, and so are the next two.
         types: by field, the click type.
-        metavars: by field, what stands for its value.
+        metavars: by field, the placeholder of its value.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,7 +47,7 @@ def dataclass_options(
 
 
 def _take_instance(options: type[Any], values: dict[str, Any]) -> Any:
-    """Take the values of a dataclass's options out of those of a command, and return the instance."""
+    """Remove the values of a dataclass's options from those of a command, and return the instance."""
     hints = get_type_hints(options)
     return options(
         **{
@@ -74,13 +74,13 @@ def field_options(
 ) -> Callable[[Function], Function]:
     """A decorator that adds an option per field, the fields of the class itself first, then those of its bases.
 
-    The fields of a field that is a dataclass itself are options in its place.
+    The fields of a nested dataclass become options in its place.
 
     Args:
         options: a dataclass with a docstring under each field.
-        flags: by field, the flag where it is not the field's name, or several with spaces between.
-        types: by field, the click type where it is not the field's own; it converts text.
-        metavars: by field, what stands for its value in the help.
+        flags: by field, the flag if it is not the field's name, or several separated by spaces.
+        types: by field, the click type if it is not the field's own; it converts text.
+        metavars: by field, the placeholder of its value in the help.
     """
     hints, docs = get_type_hints(options), field_docs(options)
     fields = {field.name: field for field in dataclasses.fields(options)}

@@ -1,4 +1,4 @@
-"""``gen-engine finish``: the shards of an array job become a dataset."""
+"""``gen-engine finish``: turn the shards of an array job into a dataset."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import click
 @click.command()
 @click.argument("directory")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
-@click.option("-q", "--quiet", is_flag=True, help="Print nothing if all is well.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing on success.")
 def finish(directory: str, json_: bool, quiet: bool) -> None:
-    """Write the manifest and the card of the job in DIRECTORY, once all its shards are there.
+    """Write the manifest and the card of the job in DIRECTORY, once all its shards exist.
 
-    The part that makes the last shard does this itself. Use it if that part was killed at that moment, or to see what
+    The part that makes the last shard does this itself. Use it if that part was killed at that moment, or to list what
     is missing: it exits with 5 and names the shards. It needs neither the bundle nor the runtime.
 
-    README.md and preview.png are written as they were settled when the job began, whatever happened to them since. Of
-    a dataset that was finished before, it checks them, and exits with 5 if the command that made it has to restore one.
+    README.md and preview.png are written as they were prepared when the job began. If the dataset is finished already,
+    they are checked, and the exit code is 5 if the command that made the dataset has to restore one.
 
     \b
     Examples:

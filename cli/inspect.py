@@ -1,4 +1,4 @@
-"""``gen-engine inspect``: what is in this directory?"""
+"""``gen-engine inspect``: describe a bundle, a training run or a dataset."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from gen_engine.engine.sample.schema import Field
 
 Findings = tuple[dict[str, Any], list[tuple[str, str]]]
-"""The record for ``--json``, and what is shown: a title line first, then pairs of a name and its value."""
+"""The record for ``--json``, and the lines to print: a title first, then pairs of a name and its value."""
 
 
 class NothingKnownError(Exception):
-    """The path is neither a bundle nor a run nor a dataset."""
+    """The path is not a bundle, a run or a dataset."""
 
     exit_code: ClassVar[int] = 3
 
@@ -29,12 +29,12 @@ class NothingKnownError(Exception):
 @click.argument("path", required=False)
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record, for scripts.")
 def inspect(path: str | None, json_: bool) -> None:
-    """Say what PATH is: a bundle, a training run or a dataset; by default, the bundle that ships with the package.
+    """Describe PATH: a bundle, a training run or a dataset; by default, the bundle that ships with the package.
 
     A dataset may be under a URL.
 
-    Every file of a bundle and of a run's newest checkpoint is checked against its digest on the way; a dataset's shards
-    are checked by 'gen-engine verify'.
+    Every file of a bundle and of a run's newest checkpoint is checked against its digest; a dataset's shards are
+    checked by 'gen-engine verify'.
 
     \b
     Examples:
@@ -57,7 +57,7 @@ def inspect(path: str | None, json_: bool) -> None:
 
 
 def _read(place: str) -> Findings:
-    """Tell by the files that each kind of directory always has."""
+    """Identify a directory by the files that each kind always has."""
     from gen_engine.engine.identity.bundle import MANIFEST
     from gen_engine.engine.sinks import is_url
     from gen_engine.engine.sinks.names import MANIFEST as DATASET_MANIFEST
@@ -126,32 +126,32 @@ def _bundle(path: Path) -> Findings:
 
 
 def _variant_lines(variants: Iterable[Variant]) -> Iterator[tuple[str, str]]:
-    """Say what each compiled variant is: a line for it, and one for each candidate that was tried."""
+    """Describe each compiled variant: a line for it, and one for each candidate that was tried."""
     for one in variants:
         speed = "speed unmeasured" if one.speedup is None else f"{one.speedup:.2f}× the exported graph in onnxruntime"
         if one.speedup_at_1 is not None:
-            speed += f" ({one.speedup_at_1:.2f}× at one sample a call)"
+            speed += f" ({one.speedup_at_1:.2f}× at one sample per call)"
         built = one.built_for
-        said = [
+        text = [
             f"{speed}, batch {one.batch}",
             f"lowerings {', '.join(one.lowerings) or 'none'}",
             f"gate {_figures(one.gate)}",
             f"kernels {_figures(one.kernels)}",
             f"built for {built['processor']}, {built['runtime']}, {built['threads']} threads",
         ]
-        yield f"variant {one.name}", "; ".join(said)
+        yield f"variant {one.name}", "; ".join(text)
         for row in one.table:
             yield "  tried", _figures(row)
 
 
 def _figures(record: Mapping[str, Any]) -> str:
-    """Return what is a plain value in a record; the whole of it is in ``--json``."""
+    """Return the plain values of a record; ``--json`` has all of it."""
     plain = {key: value for key, value in record.items() if isinstance(value, str | int | float)}
     return ", ".join(f"{key} {_value(value)}" for key, value in plain.items()) or "none"
 
 
 def _quality_lines(quality: Mapping[str, Any], name: str = "quality") -> Iterator[tuple[str, str]]:
-    """Say what was measured of its samples: a line for each group of figures."""
+    """Describe the quality metrics of its samples: a line per group."""
     figures = {key: value for key, value in quality.items() if not isinstance(value, Mapping)}
     if figures:
         yield name, ", ".join(f"{key} {_value(value)}" for key, value in figures.items())
@@ -161,7 +161,7 @@ def _quality_lines(quality: Mapping[str, Any], name: str = "quality") -> Iterato
 
 
 def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Say how a generator came to be. A bundle of other origin may lack any of it."""
+    """Describe the provenance of a generator. A bundle of another exporter may lack any of it."""
     lines = []
     if model := training.get("model"):
         lines.append(("model", ", ".join(f"{name} {value}" for name, value in model.items())))
@@ -184,22 +184,22 @@ def _parity_lines(parity: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [("parity", "not recorded")]
     if _PARITY_FIELDS - parity.keys():
         return [("parity", ", ".join(f"{name} {_value(value)}" for name, value in parity.items()))]
-    said = (
+    text = (
         f"within {parity['max_abs_error']:.2g} of {parity['reference']}, over {parity['samples']} samples in "
         f"{parity['runtime']} (tolerance {parity['tolerance']:g})"
     )
     if parity["pixels_differing"] is not None:
-        said += (
+        text += (
             f"; {100 * parity['pixels_differing']:.2g} % of the pixel values differ, by at most "
             f"{parity['pixels_max_difference']} of 255"
         )
-    return [("parity", said)]
+    return [("parity", text)]
 
 
 _PARITY_FIELDS = frozenset(
     {"max_abs_error", "reference", "samples", "runtime", "tolerance", "pixels_differing", "pixels_max_difference"}
 )
-"""What 'gen-engine export' records; another exporter may record something else."""
+"""Return what 'gen-engine export' recorded; another exporter may record something else."""
 
 
 def _dataset(path: str | Path) -> Findings:
@@ -222,7 +222,7 @@ def _dataset(path: str | Path) -> Findings:
 
 
 def _unfinished_dataset(path: str | Path) -> Findings:
-    """Read the plan of a job that is running or was interrupted. Its shards are looked at by the job itself."""
+    """Read the plan of a job that is running or was interrupted. Its shards are checked by the job itself."""
     from gen_engine.engine.base.strict_json import DocumentError
     from gen_engine.engine.commit.journal import read_line
     from gen_engine.engine.plan.parts import WHOLE
@@ -306,7 +306,7 @@ def _run(path: Path) -> Findings:
 
 
 def _checkpoint(path: Path) -> Findings:
-    """Inspect a run by its newest checkpoint's own directory; the older ones are kept only to fall back on."""
+    """Inspect a run by its newest checkpoint's own directory; the older ones are only fallbacks."""
     from gen_engine.train.runs.checkpoint import newest_checkpoint
 
     run = path.absolute().parent.parent

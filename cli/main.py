@@ -1,11 +1,11 @@
-"""The ``gen-engine`` command: a table of subcommands, loaded when called, and the way errors become exit codes.
+"""The ``gen-engine`` command: a table of lazily loaded subcommands, and the mapping from errors to exit codes.
 
-Every command of the table is a module of its own. None is imported for ``gen-engine --help``, so help answers at once
-however heavy the libraries behind a command are.
+Every command of the table is a separate module. None is imported for ``gen-engine --help``, so help is fast however
+heavy a command's libraries are.
 
-A command signals failure by raising: an exception with an integer ``exit_code`` (the error trees of the rooms) is an
-expected one and becomes one line; anything else is a bug and keeps its traceback. A command that is interrupted sees
-`KeyboardInterrupt` in its main thread, for SIGTERM as for Ctrl-C: a ``finally`` is the place to stop its workers.
+A command signals failure by raising: an exception with an integer ``exit_code`` (the packages' error trees) is expected
+and printed on one line; anything else is a bug and keeps its traceback. A command that is interrupted gets a
+`KeyboardInterrupt` in its main thread, for SIGTERM as for Ctrl-C: it stops its workers in a ``finally``.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from gen_engine.cli.streams import PRINTS, StandardStreams
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "train": ("gen_engine.cli.train:train", "Train a generator on real data: data and config to checkpoint."),
     "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
-    "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest faithful form on this machine."),
+    "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest accurate variant on this machine."),
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
-    "finish": ("gen_engine.cli.finish:finish", "Make the shards of an array job a dataset, once all are there."),
+    "finish": ("gen_engine.cli.finish:finish", "Turn the finished shards of an array job into a dataset."),
     "verify": ("gen_engine.cli.verify:verify", "Check a dataset against its manifest and its generator."),
-    "bench": ("gen_engine.cli.bench:bench", "Measure a bundle, and fail if it has become slower."),
-    "inspect": ("gen_engine.cli.inspect:inspect", "Say what a bundle, a checkpoint or a dataset is."),
-    "doctor": ("gen_engine.cli.doctor:doctor", "Say what this machine can run, and why not the rest."),
+    "bench": ("gen_engine.cli.bench:bench", "Measure a bundle's speed, and fail if it has regressed."),
+    "inspect": ("gen_engine.cli.inspect:inspect", "Describe a bundle, a checkpoint or a dataset."),
+    "doctor": ("gen_engine.cli.doctor:doctor", "Report what this machine can run, and why not the rest."),
 }
-"""Name → ("module:attribute", the line that ``gen-engine --help`` shows), in the order of the work."""
+"""Name → ("module:attribute", its line in ``gen-engine --help``), in the order of a workflow."""
 
 EXTRAS: Final[dict[str, str]] = {
     "torch": "train",
@@ -71,15 +71,15 @@ Exit codes:
 """
 
 PRINTING: Final = frozenset({"inspect", "doctor", "bench"})
-"""Commands whose result is what they print. The others have done their work when standard output fails."""
+"""Commands whose result is their output. The others have done their work when standard output fails."""
 
 UNAVAILABLE: Final = 4
 UNWRITABLE: Final = 5
-BROKEN_PIPE: Final = 128 + 13  # as if SIGPIPE had ended it; Windows has no such signal to take the number from
+BROKEN_PIPE: Final = 128 + 13  # as if SIGPIPE had ended it; Windows does not define the signal
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when one is called, and listed without being imported.
+    """A group whose commands are imported only when called, and listed without being imported.
 
     ``table`` maps a command's name to ``("module:attribute", short help)``.
     """
@@ -103,7 +103,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Refuse an unknown command with the nearest name, which click looks for among loaded commands only."""
+        """Refuse an unknown command with the nearest name; click itself searches only loaded commands."""
         name = args[0]
         if name not in self.table and not name.startswith("-") and not ctx.resilient_parsing:
             from difflib import get_close_matches
@@ -130,7 +130,7 @@ class LazyGroup(click.Group):
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="warning",
     show_default=True,
-    help="What the library reports on standard error besides messages to the user.",
+    help="Log level on standard error, besides messages to the user.",
 )
 @click.version_option(package_name="gen-engine", prog_name="gen-engine", message="%(prog)s %(version)s")
 @click.option(
@@ -139,7 +139,7 @@ class LazyGroup(click.Group):
     metavar="NAME=VALUE",
     callback=raise_limits,
     expose_value=False,
-    help="Raise a limit, as an error message that names one says.",
+    help="Raise a limit that an error message names.",
 )
 def cli(log_level: str) -> None:
     """From a folder of real data to a verified dataset of synthetic samples.
@@ -188,9 +188,9 @@ def main(args: Sequence[str] | None = None, streams: StandardStreams | None = No
 
 
 def _invoke(args: list[str]) -> tuple[int, bool]:
-    """Run a command; return its exit code, and whether printing was all that it was asked for.
+    """Run a command; return its exit code, and whether its only result is its output.
 
-    Not by click's own ``main``, which takes an EOFError for Ctrl-C and fails with standard error.
+    Not by click's own ``main``, which takes an EOFError for Ctrl-C and fails if standard error fails.
     """
     context = None
     try:
@@ -203,7 +203,7 @@ def _invoke(args: list[str]) -> tuple[int, bool]:
 
 
 def entry() -> int:
-    """Run the command line as a process of its own: what the script ``gen-engine`` calls."""
+    """Run the command line as the main program: the entry point of the script ``gen-engine``."""
     code = main(streams=StandardStreams())
     # At exit Python searches every object of every library for garbage, which takes as long as a third of importing
     # onnxruntime did. The process ends: there is nothing to find.
@@ -212,7 +212,7 @@ def entry() -> int:
 
 
 def _output_lost(failure: OSError, prints: bool) -> int:
-    """Return the exit code of a command that succeeded, and whose standard output could not be written."""
+    """Return the exit code of a command that succeeded but whose standard output could not be written."""
     if failure.errno == errno.EPIPE:  # as in ``gen-engine inspect x | head -1``
         return BROKEN_PIPE if prints else 0
     click.echo(f"{'error' if prints else 'warning'}: standard output cannot be written ({failure.strerror})", err=True)
@@ -226,12 +226,14 @@ def _interrupted(terminated: bool) -> int:
 
 
 def _known_error(error: Exception) -> int | None:
-    """Print an error that is no bug, and return its exit code; None for a bug."""
+    """Print an error that is not a bug, and return its exit code; None for a bug."""
     if isinstance(error, ModuleNotFoundError):
         return _missing_library(error)
     if isinstance(error, MemoryError):
         return _limit_reached(f"memory ran out ({error})" if str(error) else "memory ran out", "ulimit -v")
-    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):  # it has no class of its own
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(
+        error
+    ):  # it has no exception type of its own
         return _limit_reached("no more threads can be started", "ulimit -u")
     return _expected_error(error)
 
@@ -246,7 +248,7 @@ def _limit_reached(what: str, limit: str) -> int:
 
 
 def _missing_library(error: ModuleNotFoundError) -> int | None:
-    """Name the extra to install for an optional library. One of our own modules missing is a bug: None."""
+    """Print the extra to install for an optional library. A missing module of this package is a bug: return None."""
     library = (error.name or "").partition(".")[0]
     if library not in EXTRAS:
         return None
@@ -255,7 +257,7 @@ def _missing_library(error: ModuleNotFoundError) -> int | None:
 
 
 def _masked(text: str) -> str:
-    """Return a message without the credentials of URLs in it, whoever wrote it."""
+    """Return a message with the credentials of URLs removed."""
     if "://" not in text:
         return text
     from gen_engine.engine.sinks.store import mask_credentials
@@ -264,11 +266,11 @@ def _masked(text: str) -> str:
 
 
 def _expected_error(error: Exception) -> int | None:
-    """Print an error that carries its exit code, with its cause if that says more. Any other is a bug: None."""
+    """Print an error that has an exit code, with its cause if that adds something. Any other is a bug: return None."""
     code = getattr(error, "exit_code", None)
     if not isinstance(code, int):
         return None
-    if code == BROKEN_PIPE:  # the reader of a stream has gone
+    if code == BROKEN_PIPE:  # the reader of a stream has left
         return code
     message = _masked(str(error)) or type(error).__name__
     stopped = code > 128  # by a signal, after saving: not an error

@@ -1,4 +1,4 @@
-"""Options that several commands share, and kinds of values."""
+"""Options that several commands share, and their types."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
     """Read ``90``, ``90s`` or ``2m``."""
     scale = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
     try:
-        found = float(text[:-1]) * scale if scale else float(text)
+        value = float(text[:-1]) * scale if scale else float(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is not a time; write 60s or 2m", ctx, param) from None
-    if not 0 < found < 1e6:
+    if not 0 < value < 1e6:
         raise click.BadParameter(f"{text!r} must be above 0", ctx, param)
-    return found
+    return value
 
 
 def raise_limits(ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]) -> None:
-    """Set limits for this command, and for the processes that it starts."""
+    """Set limits for this command and the processes that it starts."""
     if not pairs:
         return
     from gen_engine.engine.base.limits import VARIABLE, parse_limits

@@ -1,4 +1,4 @@
-"""``gen-engine sample --out -``: samples and nothing else on standard output."""
+"""``gen-engine sample --out -``: write samples, and nothing else, to standard output."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from gen_engine.engine.plan.request import Runtime, SampleRequest
 
 PIPE: Final = "-"
-"""What ``--out`` is for a stream."""
+"""The value of ``--out`` for a stream."""
 
 FORMAT: Final = "raw"
 """Its format: the C-order bytes of the samples, little-endian, in the order of their index."""
 
 
 class ReaderGone(Exception):
-    """The reader of the stream has left, which is no error."""
+    """The reader of the stream has left, which is not an error."""
 
     exit_code = 128 + 13  # as if SIGPIPE had ended it
 
@@ -38,16 +38,16 @@ class StreamEnded(Exception):
     """A signal ended the stream. It cannot be resumed."""
 
     def __init__(self, signal: KeyboardInterrupt) -> None:
-        terminated = type(signal) is not KeyboardInterrupt  # the command line's own kind of it, for SIGTERM
+        terminated = type(signal) is not KeyboardInterrupt  # the command line raises a subclass for SIGTERM
         self.exit_code = 143 if terminated else 130
         super().__init__(f"{'terminated' if terminated else 'interrupted'}: a stream cannot be resumed")
 
 
 def refuse_file_options(format_: str | None, given: Mapping[str, bool]) -> None:
-    """Refuse options that are about files, and a standard output that cannot take the samples.
+    """Refuse options that concern files, and a standard output that cannot receive the samples.
 
     Args:
-        format_: what ``--format`` names; None if it was left out.
+        format_: the value of ``--format``; None if it was left out.
         given: option about files → whether it was given.
     """
     if format_ not in (None, FORMAT):
@@ -57,10 +57,10 @@ def refuse_file_options(format_: str | None, given: Mapping[str, bool]) -> None:
         )
     for option, was_given in given.items():
         if was_given:
-            raise click.UsageError(f"{option} has no place in a stream of bare samples: leave it out with --out -.")
+            raise click.UsageError(f"{option} does not apply to a stream of bare samples: leave it out with --out -.")
     if STDOUT in closed_at_start:
         raise click.UsageError(
-            "Standard output is closed, so there is nowhere for the samples to go: open it, or give --out a directory."
+            "Standard output is closed, so the samples cannot be written: open it, or give --out a directory."
         )
     if os.isatty(STDOUT):
         raise click.UsageError(
@@ -70,18 +70,18 @@ def refuse_file_options(format_: str | None, given: Mapping[str, bool]) -> None:
 
 
 def write_samples(bundle: Path, request: SampleRequest, *, workers: int | None, quiet: bool) -> None:
-    """Write a request's samples to standard output, and what the user should know to standard error.
+    """Write a request's samples to standard output, and messages for the user to standard error.
 
     Args:
         bundle: the generator.
-        request: what to write; its fields that are about files are not used.
-        workers: threads that render ahead of the reader, by a bounded number of samples.
+        request: what to write; its fields that concern files are not used.
+        workers: threads that prefetch a bounded number of samples.
         quiet: print no progress.
 
     Raises:
         ReaderGone: the reader has left.
         OutputError: standard output cannot be written.
-        StreamEnded: a signal came.
+        StreamEnded: a signal arrived.
         EngineError: as :meth:`gen_engine.engine.generator.Generator.open` and ``stream``.
     """
     try:
@@ -108,7 +108,7 @@ def write_samples(bundle: Path, request: SampleRequest, *, workers: int | None, 
 
 @contextlib.contextmanager
 def _samples_only() -> Iterator[int]:
-    """Yield standard output, and send to standard error what anything else prints, libraries in C included."""
+    """Yield standard output, and redirect all other output, including that of C libraries, to standard error."""
     sys.stdout.flush()
     output = os.dup(1)
     os.dup2(2, 1)
@@ -144,7 +144,7 @@ def _refuse_several_fields(generator: Generator) -> None:
 
 
 def _described(generator: Generator, count: int) -> str:
-    """Return what the reader gets."""
+    """Return a description of the stream for the user."""
     field = generator.schema.outputs[0]
     shape = " × ".join(map(str, field.sizes)) or "1"
     text = f"{count:,} samples by index: {shape}, {field.dtype}, {field.value_bytes:,} bytes each"
@@ -152,7 +152,7 @@ def _described(generator: Generator, count: int) -> str:
 
 
 def _write(output: int, data: memoryview) -> None:
-    """Write all of it, as slowly as the reader takes it."""
+    """Write all of it, at the pace of the reader."""
     from gen_engine.engine.errors import OutputError
 
     try:

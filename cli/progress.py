@@ -1,4 +1,4 @@
-"""One progress bar for the long commands, on stderr: a bar on a terminal, a line now and then in a log."""
+"""The progress bar of long commands, on stderr: a bar on a terminal, a periodic line in a log."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from click._termui_impl import ProgressBar
 
 BAR_EVERY_S: Final = 0.1
-"""At most ten redraws a second: a terminal can cost more than the work it reports."""
+"""At most ten redraws per second: a terminal can cost more than the work it reports."""
 
 LINE_EVERY_S: Final = 10.0
-"""Without a terminal: often enough to show that a batch job lives, seldom enough to keep its log short."""
+"""Without a terminal: often enough to show that a batch job is alive, rarely enough to keep its log short."""
 
 MAX_BAR: Final = 30
 MIN_BAR: Final = 8
 
 
 class Progress:
-    """Count ``done`` towards ``total`` and say it; use as a context manager, from one thread.
+    """Count ``done`` towards ``total`` and report it; use as a context manager, from one thread.
 
     On a terminal it draws a bar; elsewhere it writes a line at most every `LINE_EVERY_S` seconds; with ``quiet`` it
     writes nothing. ``done`` is what an earlier run finished: it fills the bar but does not count in the rates, which
@@ -72,7 +72,7 @@ class Progress:
                 label=self.label,
                 file=self._file,
                 width=MAX_BAR,
-                show_eta=False,  # click's counts an earlier run's samples as made in no time
+                show_eta=False,  # click's bar would count an earlier run's samples as made in no time
                 show_pos=True,
                 item_show_func=lambda _: self._shown or None,
             )
@@ -90,7 +90,7 @@ class Progress:
             self._bar = None
 
     def advance(self, n: int, *, nbytes: int = 0, note: str | None = None) -> None:
-        """Count ``n`` more done and ``nbytes`` more written; ``note`` replaces the words at the end of the line."""
+        """Count ``n`` more done and ``nbytes`` more written; ``note`` replaces the text at the end of the line."""
         self.done += n
         self._nbytes += nbytes
         if note is not None:
@@ -110,16 +110,16 @@ class Progress:
             click.echo("  ".join(filter(None, [place, self._figures()])), file=self._file)
 
     def _fit(self) -> None:
-        """Set what the bar shows so that it fits the terminal: a line that wraps leaves one behind at each redraw."""
+        """Fit the bar to the terminal: a line that wraps would leave a copy at each redraw."""
         assert self._bar is not None
         bar, figures = self._bar, self._figures()
         room = _columns(self._file) - 1 - len(f"{self.label}  []  {self.done}/{self.total}  ")
-        bar.width = min(bar.width, max(MIN_BAR, room - len(figures)))  # never wider again: no jitter
+        bar.width = min(bar.width, max(MIN_BAR, room - len(figures)))  # never wider again, to avoid jitter
         self._shown = figures[: max(0, room - bar.width)]
         bar.pos = self.done
 
     def _figures(self) -> str:
-        """Return the rates, the time left and the note; no figure before there is something to divide."""
+        """Return the rates, the time left and the note; no rates before there is something to divide."""
         seconds = self._clock() - self._start
         made = self.done - self._done_before
         parts = []
@@ -152,7 +152,7 @@ def duration(seconds: float) -> str:
 
 
 class Screen:
-    """A job's monitor that draws a progress bar on stderr. Workers report at any time, so a lock takes them in turn."""
+    """A job's monitor that draws a progress bar on stderr. Workers report concurrently, so a lock serialises them."""
 
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
@@ -169,7 +169,7 @@ class Screen:
     def started(self, total: int, done: int, workers: int) -> None:
         """Open the bar."""
         if 0 < done < total and not self._quiet:
-            self.message(f"resuming: {done:,} of {total:,} samples are there")
+            self.message(f"resuming: {done:,} of {total:,} samples exist")
         self._progress = Progress(total, label="sample", done=done, quiet=self._quiet)
         self._progress.__enter__()
 
@@ -182,7 +182,7 @@ class Screen:
         self._advance(0, size)
 
     def message(self, text: str) -> None:
-        """Print what the user should know, also with ``--quiet``."""
+        """Print a message for the user, also with ``--quiet``."""
         with self._lock:
             click.echo(text, err=True)
 

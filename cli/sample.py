@@ -1,4 +1,4 @@
-"""``gen-engine sample``: a bundle in, a sharded dataset out."""
+"""``gen-engine sample``: write a sharded dataset from a bundle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gen_engine.engine.run.write import Outcome
 
 FILE_OPTIONS = ("format", "codec", "shard_size", "shard_bytes", "with_latents")
-"""Fields of a request that are about files."""
+"""Fields of a request that concern files."""
 
 
 HELP = """\
@@ -33,21 +33,21 @@ Write COUNT samples of BUNDLE into the directory OUT.
 BUNDLE is a directory NAME.gen made by 'gen-engine export'; without one, the generator that ships with the package
 is sampled: images of clothing in ten classes.
 
-Sample i depends on the generator, the seed and i alone. A job that was interrupted goes on when the same command
-is run again, and the finished directory is the same to the byte. A job that ended and is not finished, because
-files were removed meanwhile, exits with 8: run it again.
+Sample i depends only on the generator, the seed and i. A job that was interrupted resumes when the same command is run
+again, and the finished directory is byte-identical. A job that ends unfinished, because files were removed meanwhile,
+exits with 8: run it again.
 
-With --part K/N, N processes on any number of machines make one dataset together, in a directory that all of them
-see. The one that is done last finishes it, as 'gen-engine finish' does.
+With --part K/N, N processes on any number of machines make one dataset together, in a shared directory. The last one
+to end finishes it, as 'gen-engine finish' does.
 
-With --out - the samples go to standard output and nothing else does: C-order bytes, little-endian, in the order of
-their index, at the pace of the reader. Labels are not among them, and such a stream cannot be resumed.
+With --out - only the samples are written to standard output: C-order bytes, little-endian, in the order of their
+index, at the pace of the reader. Labels are not included, and such a stream cannot be resumed.
 
-A bundle that 'gen-engine compile' has compiled is sampled by its fastest variant; --precision fp32 asks for the
-arithmetic of the original.
+A bundle that was compiled with 'gen-engine compile' is sampled with its fastest variant; --precision fp32 selects the
+original precision.
 
---labels gives the classes: 'balanced', one class, or weights as in A=0.9,B=0.1. A class is its name, in double
-quotes if that holds a comma or an equals sign (--labels '"T-shirt, white"=0.5,Bag=0.5'), or id:3. A bare number is
+--labels selects the classes: 'balanced', one class, or weights as in A=0.9,B=0.1. A class is its name, in double
+quotes if that contains a comma or an equals sign (--labels '"T-shirt, white"=0.5,Bag=0.5'), or id:3. A bare number is
 a class id, unless the bundle has classes whose names are numbers. file:labels.npy holds one id per sample.
 
 \b
@@ -93,14 +93,16 @@ Examples:
     "--workers",
     type=int,
     metavar="W",
-    help="Shards in parallel; cannot change a byte.  [default: one per processor]",
+    help="Shards to make in parallel; does not affect the bytes.  [default: one per processor]",
 )
 @click.option(
     "--part",
     metavar="K/N",
-    help="Make part K of N only, for array jobs; the last one finishes the dataset.  [default: all]",
+    help="Make only part K of N, for array jobs; the last one finishes the dataset.  [default: all]",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan, its size and its time by a short probe; write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print the plan, with its size and time estimated by a short probe; write nothing."
+)
 @json_option
 @quiet_option
 def sample(

@@ -1,4 +1,4 @@
-"""SIGTERM ends every command: in order if it can, and after a grace period in any case."""
+"""SIGTERM ends every command: gracefully if possible, and after a grace period in any case."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ INTERRUPTED: Final = 128 + signal.SIGINT
 TERMINATED: Final = 128 + signal.SIGTERM
 
 GRACE_S = 10.0
-"""How long a command may take to stop in order. Schedulers send SIGKILL after 30 s. Ending sooner loses no shard."""
+"""Time for a command to stop gracefully. Schedulers send SIGKILL after 30 s. Ending sooner loses no shard."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. A kind of Ctrl-C, so whatever stops in order for one does so for the other."""
+    """SIGTERM arrived. A subclass of Ctrl-C's exception, so code that handles one handles the other."""
 
 
 @contextmanager
 def sigterm_raises() -> Iterator[None]:
     """Turn the first SIGTERM into :class:`Terminated` in the main thread, and ignore the next ones while work stops.
 
-    A scheduler may send several, and one in the middle of a ``finally`` would leave worker threads behind. Ctrl-C
-    still gets through. If the command has not ended :data:`GRACE_S` later, because a library hangs or the main thread
+    A scheduler may send several, and one in the middle of a ``finally`` would leave worker threads running. Ctrl-C
+    still works. If the command has not ended :data:`GRACE_S` later, because a library hangs or the main thread
     does not return from one, the process exits with :data:`TERMINATED`.
     """
 
@@ -35,7 +35,7 @@ def sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+    if threading.current_thread() is not threading.main_thread():  # handlers can only be set there
         yield
         return
     before = signal.signal(signal.SIGTERM, handle)
@@ -48,7 +48,7 @@ def sigterm_raises() -> Iterator[None]:
 
 @contextmanager
 def _exit_after_grace(applies: Callable[[], bool]) -> Iterator[None]:
-    """Have a thread end the process :data:`GRACE_S` after a SIGTERM.
+    """Start a thread that ends the process :data:`GRACE_S` after a SIGTERM.
 
     The thread reads signal numbers from Python's wakeup descriptor, which are written even while the main thread is in
     a C function. ``applies`` returns False for a command that has a handler of its own, as training has, which saves.
@@ -68,7 +68,7 @@ def _exit_after_grace(applies: Callable[[], bool]) -> Iterator[None]:
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     thread = threading.Thread(target=watch, name="sigterm", daemon=True)
     try:
-        with contextlib.suppress(RuntimeError):  # no thread is to be had: then without
+        with contextlib.suppress(RuntimeError):  # no thread can be started: go without
             thread.start()
         yield
     finally:
@@ -83,5 +83,5 @@ def _exit_after_grace(applies: Callable[[], bool]) -> Iterator[None]:
 
 def _exit_now() -> Any:
     with contextlib.suppress(OSError):
-        os.write(2, b"terminated: it did not stop in order; run the same command again and it resumes\n")
+        os.write(2, b"terminated: it did not stop gracefully; run the same command again and it resumes\n")
     os._exit(TERMINATED)

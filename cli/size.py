@@ -12,13 +12,13 @@ _POWERS = ("", "k", "m", "g", "t")
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that ``text`` means, rounded down; for use as an option's type.
+    """Return ``text`` in bytes, rounded down; for use as an option's type.
 
     Raises:
         click.BadParameter: it is not a size.
     """
-    found = _SIZE.fullmatch(text)
-    if found is None or (found[3] and not found[2]):
+    match = _SIZE.fullmatch(text)
+    if match is None or (match[3] and not match[2]):
         raise click.BadParameter(f"{text!r} is not a size: write 64MB, 64MiB, 1.5GB or a number of bytes")
-    base = 1024 if found[3] else 1000
-    return int(Fraction(found[1]) * base ** _POWERS.index((found[2] or "").lower()))
+    base = 1024 if match[3] else 1000
+    return int(Fraction(match[1]) * base ** _POWERS.index((match[2] or "").lower()))

@@ -1,7 +1,7 @@
-"""Standard streams that may be closed, full or without a reader: telling the user never decides what is done.
+"""Standard streams that may be closed, full or without a reader: failing to print never affects the work.
 
-A program that starts with descriptor 0, 1 or 2 closed gives that number to the next file it opens, and whatever a C
-library prints to standard error then lands in a shard. So closed ones are opened on ``/dev/null`` first of all.
+A program that starts with descriptor 0, 1 or 2 closed gives that number to the next file it opens, and what a C library
+prints to standard error then ends up in a shard. So closed ones are opened on ``/dev/null`` first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, TextIO
 STDIN, STDOUT, STDERR = 0, 1, 2
 
 PRINTS: Final = "gen_engine.prints"
-"""Key of a click context's ``meta`` by which a command says that it only prints this time, as with ``--dry-run``."""
+"""Key of a click context's ``meta`` that a command sets if it only prints this time, as with ``--dry-run``."""
 
 closed_at_start: set[int] = set()
 """Descriptors that were closed when the process started."""
@@ -24,11 +24,11 @@ closed_at_start: set[int] = set()
 _PLAIN: Final = re.compile(r"[\n\t\r -~]*")
 
 _CURSOR: Final = re.compile(r"(\x1b\[(?:K|\?25[hl]))")
-"""What click's progress bar writes: clear to the end of the line, show and hide the cursor."""
+"""Control sequences of click's progress bar: clear to the end of the line, show and hide the cursor."""
 
 
 def terminal_text(text: str) -> str:
-    """Return text with its control characters escaped, but for line ends, tabs and a progress bar's own."""
+    """Return text with control characters escaped, except line ends, tabs and a progress bar's sequences."""
     if _PLAIN.fullmatch(text):
         return text
     from gen_engine.engine.base.text import shown
@@ -37,9 +37,9 @@ def terminal_text(text: str) -> str:
 
 
 class Output(io.TextIOWrapper):
-    """A text stream to a descriptor, whose failed writes are remembered and not raised.
+    """A text stream to a descriptor, whose failed writes are recorded, not raised.
 
-    What its encoding lacks is escaped, and so is what a terminal obeys, or cannot show: text may come from a file.
+    Characters that its encoding lacks are escaped, and so are control characters: text may come from a file.
     """
 
     def __init__(self, descriptor: int, before: TextIO | None) -> None:
@@ -62,7 +62,7 @@ class Output(io.TextIOWrapper):
         return len(text)
 
     def flush(self) -> None:
-        """Write what is buffered, if it can be written. A pipe that was made non-blocking is waited for."""
+        """Write what is buffered, if possible. Waits for a pipe that was made non-blocking."""
         while True:
             try:
                 return super().flush()
@@ -76,7 +76,7 @@ class Output(io.TextIOWrapper):
 
 
 class StandardStreams:
-    """The standard streams of this process, made safe to write to. Made once, before any file is opened."""
+    """The standard streams of this process, made safe to write to. Created once, before any file is opened."""
 
     def __init__(self) -> None:
         closed_at_start.update(filter(_open_missing, (STDIN, STDOUT, STDERR)))
@@ -96,7 +96,7 @@ def _open_missing(descriptor: int) -> bool:
     try:
         os.fstat(descriptor)
     except OSError:
-        opened = os.open(os.devnull, os.O_RDWR)  # the lowest that is free, which is this one
+        opened = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor, which is this one
         os.set_inheritable(opened, True)
         return True
     return False

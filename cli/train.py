@@ -1,4 +1,4 @@
-"""`gen-engine train`: flags and a TOML file to `TrainOptions`, events to a progress bar, the result to one record."""
+"""`gen-engine train`: flags and a TOML file to `TrainOptions`, events to a progress bar, the result to a record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Make the file's keys the defaults of the flags of the same names."""
+    """Use the file's keys as defaults of the flags with the same names."""
     if path is None:
         return None
     from gen_engine.engine.base.files import read_text
@@ -40,7 +40,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         values = tomllib.loads(read_text(path))
     except OSError as error:
         raise click.BadParameter(f"{path} cannot be read: {error.strerror}", ctx, param) from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an integer without end
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
         raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from error
     allowed = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config"}
     for key, value in values.items():
@@ -71,13 +71,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     types={"max_data_size": parse_size},
     metavars={"model": "|".join(MODELS.built_in)},
 )
-@click.option("--resume/--no-resume", default=True, show_default=True, help="Continue what --out holds.")
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Resume the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one final JSON record on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
 def train(config: Path | None, out: Path, resume: bool, as_json: bool, quiet: bool, **fields: Any) -> None:
     """Train a GAN or a VAE on images; the run directory keeps checkpoints, previews and metrics.
 
-    The same command again resumes. Ctrl-C saves first.
+    Running the same command again resumes. Ctrl-C saves a checkpoint first.
 
     \b
     Examples:
@@ -93,7 +93,7 @@ def train(config: Path | None, out: Path, resume: bool, as_json: bool, quiet: bo
         stop: list[Callable[[], int | None]] = []
 
         def on_event(event: Event) -> None:
-            if isinstance(event, RunStarted):  # until then there is nothing to save, and a signal stops at once
+            if isinstance(event, RunStarted):  # before that there is nothing to save, and a signal stops at once
                 stop.append(stack.enter_context(stop_signals()))
             reporter(event)
 
@@ -105,7 +105,7 @@ def train(config: Path | None, out: Path, resume: bool, as_json: bool, quiet: bo
 
 
 def final_record(info: CheckpointInfo) -> dict[str, Any]:
-    """What `--json` prints."""
+    """The record that `--json` prints."""
     return {
         "checkpoint": str(info.path),
         "model": info.config.family,
@@ -122,7 +122,7 @@ def final_record(info: CheckpointInfo) -> dict[str, Any]:
 
 
 class Reporter:
-    """Events to stderr: the bar, a line per epoch where there is no terminal, notices; nothing when quiet."""
+    """Prints events to stderr: the bar, a line per epoch without a terminal, notices; nothing when quiet."""
 
     def __init__(self, *, quiet: bool) -> None:
         self.quiet = quiet
@@ -140,7 +140,7 @@ class Reporter:
             self.progress = None
 
     def say(self, text: str) -> None:
-        """One line, below the bar if there is one; nothing when quiet."""
+        """Print one line, below the bar if there is one; nothing when quiet."""
         if not self.quiet:
             if self.progress is not None and self.terminal:
                 click.echo(err=True)
@@ -158,7 +158,7 @@ class Reporter:
             self.progress.advance(event.samples, note=_losses(event.losses))
         elif isinstance(event, events.StepSkipped):
             losses = _losses(event.losses)
-            self.say(f"step {event.step} left out, not finite: {losses} ({event.in_a_row} in a row)")
+            self.say(f"step {event.step} skipped, not finite: {losses} ({event.in_a_row} in a row)")
         elif isinstance(event, events.Notice):
             self.say(f"note: {event.text}")
         elif isinstance(event, events.DataRead):
@@ -174,7 +174,7 @@ class Reporter:
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], int | None]]:
-    """A function that returns the number of a SIGINT or SIGTERM received, or None; a second one stops at once."""
+    """Return a function that returns the number of a received SIGINT or SIGTERM, or None; a second one stops."""
     received: list[int] = []
 
     def note(signum: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""``gen-engine verify``: is a dataset what it claims to be?"""
+"""``gen-engine verify``: check a dataset against its manifest and its generator."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gen_engine.cli.progress import Progress
     metavar="K",
     default=0,
     show_default=True,
-    help="Make K of the samples again and compare them.",
+    help="Regenerate K of the samples and compare them.",
 )
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="The generator for --regenerate.  [default: the shipped one]"
@@ -26,7 +26,7 @@ from gen_engine.cli.progress import Progress
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 def verify(directory: str, regenerate: int, bundle: Path | None, json_: bool, quiet: bool) -> None:
-    """Hash every file of the dataset in DIRECTORY, or under a URL, and make K of its samples again.
+    """Hash every file of the dataset in DIRECTORY, or under a URL, and regenerate K of its samples.
 
     Exits with 6 at the first file or sample that differs, and names it. A file in DIRECTORY/data that belongs to no
     shard is a difference too, unless its name begins with a dot or a file manager left it there (Thumbs.db,

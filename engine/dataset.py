@@ -48,7 +48,7 @@ class SampleDataset:
         device: of this and the next four, see :meth:`Generator.open <gen_engine.engine.generator.Generator.open>`.
         backend: a runtime.
         precision: its arithmetic.
-        batch: samples a call of it.
+        batch: samples per call of the runtime.
         build: whether it may build an engine.
 
     Raises:

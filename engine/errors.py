@@ -3,7 +3,7 @@
 ::
 
     EngineError
-    ├── RequestError          the user asked for something impossible            exit 2
+    ├── RequestError          the request cannot be met                          exit 2
     ├── BundleError           a bundle is missing, damaged or of another schema  exit 3
     ├── DatasetError          a dataset directory cannot be read as one          exit 3
     ├── RecordError           a baseline is damaged, or does not apply           exit 3

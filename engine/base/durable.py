@@ -77,10 +77,10 @@ def open_in_place(path: Path, flags: int) -> int:
     return descriptor
 
 
-def _check_single(path: Path, found: os.stat_result) -> None:
-    check_regular(path, found)
-    if found.st_nlink > 1:
-        raise FileRefused(errno.EMLINK, f"has {found.st_nlink} names (hard links); make it a copy", str(path))
+def _check_single(path: Path, status: os.stat_result) -> None:
+    check_regular(path, status)
+    if status.st_nlink > 1:
+        raise FileRefused(errno.EMLINK, f"has {status.st_nlink} names (hard links); make it a copy", str(path))
 
 
 def begin_writing(descriptor: int, offset: int, size: int) -> None:

@@ -114,9 +114,9 @@ def read_stream(file: BinaryIO, limit: int, path: str | os.PathLike[str]) -> byt
 
 def regular_size(path: Path) -> int:
     """Return the size of a regular file in bytes; raises like :func:`open_regular`."""
-    found = path.stat()
-    check_regular(path, found)
-    return found.st_size
+    status = path.stat()
+    check_regular(path, status)
+    return status.st_size
 
 
 def kind_of(mode: int) -> str:
@@ -133,17 +133,17 @@ def kind_of(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
-def check_regular(path: str | os.PathLike[str], found: os.stat_result) -> None:
+def check_regular(path: str | os.PathLike[str], status: os.stat_result) -> None:
     """Raise FileRefused unless a path leads to a regular file."""
-    if not stat.S_ISREG(found.st_mode):
-        code = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
-        raise FileRefused(code, f"is {kind_of(found.st_mode)}, not a regular file", os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        code = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+        raise FileRefused(code, f"is {kind_of(status.st_mode)}, not a regular file", os.fspath(path))
 
 
-def _check(path: str | os.PathLike[str], found: os.stat_result, limit: int | None) -> None:
-    check_regular(path, found)
-    if limit is not None and found.st_size > limit:
-        _check_size(path, found.st_size, limit)
+def _check(path: str | os.PathLike[str], status: os.stat_result, limit: int | None) -> None:
+    check_regular(path, status)
+    if limit is not None and status.st_size > limit:
+        _check_size(path, status.st_size, limit)
 
 
 def _check_size(path: str | os.PathLike[str], size: int, limit: int) -> None:

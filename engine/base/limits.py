@@ -56,18 +56,18 @@ def parse_limits(text: str) -> dict[str, float]:
     Raises:
         RequestError: a name is unknown, or a value is not a positive number.
     """
-    found = {}
+    limits = {}
     for pair in filter(None, text.split(",")):
         name, _, value = pair.partition("=")
         if name not in DEFAULTS:
             raise RequestError(f"limit {name!r}: known are {', '.join(DEFAULTS)}")
         try:
-            found[name] = float(value)
+            limits[name] = float(value)
         except ValueError:
-            found[name] = math.nan
-        if not 0 < found[name] < math.inf:
+            limits[name] = math.nan
+        if not 0 < limits[name] < math.inf:
             raise RequestError(f"limit {name}={value!r}: the value must be a positive number")
-    return found
+    return limits
 
 
 @contextlib.contextmanager

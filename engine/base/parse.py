@@ -137,5 +137,5 @@ def mapping_of(read: Reader[T]) -> Reader[Mapping[str, T]]:
 
 
 def anything(value: Any, where: str) -> Any:
-    """Read any JSON value, of what is passed on or shown as it is."""
+    """Read any JSON value, for values that are passed on or shown unchanged."""
     return value

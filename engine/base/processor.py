@@ -11,7 +11,7 @@ SIMD = (
     *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni"),
     *("amx_tile", "amx_int8", "amx_bf16", "asimd", "asimdhp", "asimddp", "sve", "sve2", "i8mm", "bf16"),
 )
-"""Instruction sets that decide how fast a generator runs, x86 and Arm, by the kernel's names."""
+"""Instruction sets that determine a generator's speed, x86 and Arm, by the kernel's names."""
 
 
 def processor_name() -> str:
@@ -27,7 +27,7 @@ def isa() -> tuple[str, ...]:
 
 
 def _cpu_info() -> dict[str, str]:
-    """Return what Linux says of its first processor; elsewhere nothing."""
+    """Return Linux's description of its first processor; empty on other systems."""
     try:
         text = read_text("/proc/cpuinfo", SYSTEM, errors="replace")
     except OSError:
@@ -37,7 +37,7 @@ def _cpu_info() -> dict[str, str]:
 
 
 def usable_cpus() -> int:
-    """Return how many processors this process may run on."""
+    """Return the number of processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

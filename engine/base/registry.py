@@ -1,6 +1,6 @@
 """Named implementations: those of this package, and those that installed packages add as entry points.
 
-An implementation is registered as ``package.module:attribute`` and imported when it is asked for, never before. A
+An implementation is registered as ``package.module:attribute`` and imported only when it is requested. A
 plugin adds one by an entry point in its own metadata; for a format, in its ``pyproject.toml``::
 
     [project.entry-points."gen_engine.formats"]
@@ -22,7 +22,7 @@ class Registry(Mapping[str, str]):
 
     Args:
         group: the entry point group, such as ``gen_engine.formats``.
-        what: what a message calls an implementation, such as ``format``.
+        what: the name of an implementation in messages, such as ``format``.
         error: the exception type for a name that is unknown or ambiguous.
         built_in: name → ``package.module:attribute`` of the implementations of this package.
     """
@@ -62,7 +62,7 @@ class Registry(Mapping[str, str]):
 
     @cached_property
     def _plugins(self) -> dict[str, EntryPoint]:
-        """The entry points of the group by name; found once per process."""
+        """The entry points of the group by name; looked up once per process."""
         plugins: dict[str, EntryPoint] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda entry: (entry.name, entry.value)):
             other = self.built_in.get(entry.name) or (plugins[entry.name].value if entry.name in plugins else None)

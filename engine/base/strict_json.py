@@ -1,4 +1,4 @@
-"""JSON that every reader understands alike: what parsers differ about is refused."""
+"""Strict JSON: whatever parsers interpret differently is refused."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 MAX_DEPTH = 32
-"""Levels of nesting; no document of ours has ten."""
+"""Maximum levels of nesting; no document of this package has ten."""
 
 _MAX_SHOWN = 80
 
 
 class DocumentError(ValueError):
-    """A document is not what it has to be. The message names the file, the field and the value."""
+    """A document is malformed. The message names the file, the field and the value."""
 
     def __init__(self, where: str, problem: str) -> None:
         super().__init__(f"{where}: {problem}" if where else problem)
@@ -26,7 +26,7 @@ def parse_json(data: bytes, where: str = "") -> Any:
 
     Args:
         data: the document.
-        where: what messages call it.
+        where: its name in messages.
 
     Raises:
         DocumentError: it is not UTF-8, begins with a byte order mark, is not JSON, has a key twice in one object, holds
@@ -35,7 +35,7 @@ def parse_json(data: bytes, where: str = "") -> Any:
     if data.startswith(codecs.BOM_UTF8):
         raise DocumentError(where, "it is not valid JSON (it begins with a byte order mark)")
     try:
-        value = _DECODER.decode(data.decode())  # as bytes it might be taken for UTF-16
+        value = _DECODER.decode(data.decode())  # bytes might be detected as UTF-16
         if b"\\u" in data:
             json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair has no UTF-8
         if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
@@ -83,7 +83,7 @@ def _refuse_constant(text: str) -> Any:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_number, parse_constant=_refuse_constant
 )
-"""Made once: journals and lists of shards are documents of a few hundred bytes, by the hundred thousand."""
+"""Created once: journals and lists of shards have hundreds of thousands of documents of a few hundred bytes."""
 
 
 def _check_depth(value: Any) -> None:

@@ -1,8 +1,8 @@
 """Text from a document or a library, made safe to show: on a terminal, in Markdown, in YAML.
 
-A name can hold line ends, escape sequences that a terminal obeys, marks that reverse the direction of what follows, and
-HTML. Names that cannot be shown are refused where a bundle is written and read (:func:`unshowable`); everything else is
-escaped here, at the edge where it is shown.
+A name can contain line ends, terminal escape sequences, marks that reverse the text direction, and HTML. Names that
+cannot be shown are refused where a bundle is written and read (:func:`unshowable`); everything else is escaped here, at
+the edge where it is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _LAYOUT: Final = frozenset("\n\t\r")
 
 _MARKDOWN: Final = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-"""What Markdown and its tables give a meaning; an underscore inside of a word has none."""
+"""Characters with a meaning in Markdown and its tables; an underscore inside a word has none."""
 
 _HTML: Final = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
@@ -39,8 +39,8 @@ def shown(text: str, *, layout: bool = False) -> str:
     """Return text with hidden characters as escapes like ``\\u001b``, which JSON and YAML have too.
 
     Args:
-        text: any.
-        layout: keep line ends and tabs, as a terminal needs them between what is shown.
+        text: any text.
+        layout: keep line ends and tabs, for output to a terminal.
     """
     if text.isascii() and text.isprintable():
         return text

@@ -13,7 +13,7 @@ MAX_FILES = 64
 """Of one shard."""
 
 data_file: Reader[str] = matching("data/[A-Za-z0-9][A-Za-z0-9._-]*", 255)
-"""Reads the name of a file directly inside ``data``; no name leads anywhere else."""
+"""Reads the name of a file directly inside ``data``; no name leads outside of it."""
 
 index_number: Reader[int] = integer(0, MAX_COUNT - 1)
 """Reads the number of a shard or of a sample."""
@@ -31,7 +31,7 @@ class FileRecord(NamedTuple):
     """In hexadecimal."""
 
     sha256: str | None = None
-    """In hexadecimal, of files whose format lists it in its own index."""
+    """SHA-256 in hexadecimal, for files whose format lists it in its own index."""
 
     def to_json(self) -> dict[str, Any]:
         """Return its fields; ``sha256`` only where it is known."""

@@ -53,7 +53,7 @@ def parse_part(text: str) -> Part:
     Raises:
         RequestError: it is not of that form, or there is no such part.
     """
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
-    if found is None:
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
+    if match is None:
         raise RequestError(f"part {text!r}: give K/N, for part K of N: the first of four is 1/4")
-    return Part(int(found[1]), int(found[2]))
+    return Part(int(match[1]), int(match[2]))

@@ -48,11 +48,11 @@ def regular_stat(root: Path, name: str) -> os.stat_result | None:
     """
     path = confined(root, name)
     try:
-        found = path.lstat()
+        status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):  # the root itself may be a file
         return None
-    check_regular(path, found)
-    return found
+    check_regular(path, status)
+    return status
 
 
 def make_directory(root: Path, name: str) -> Path:

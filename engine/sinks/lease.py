@@ -79,14 +79,14 @@ class Lease:
         Raises:
             OutputLocked: another process holds it.
         """
-        found = self._read()
-        if found is not None:
-            self._take_over(*found, refuse)
+        lease = self._read()
+        if lease is not None:
+            self._take_over(*lease, refuse)
         elif self._objects.put_if_absent(self._name, self._content()) is None:
             self._objects.put(self._name, self._content())
-        found = self._read()
-        if found is None or found[0].get("owner") != self._owner:
-            raise refuse("another process" if found is None else _holder(found[0]))
+        lease = self._read()
+        if lease is None or lease[0].get("owner") != self._owner:
+            raise refuse("another process" if lease is None else _holder(lease[0]))
         # A second conditional put, which must fail on a store that supports conditions.
         self.conditional = self._objects.put_if_absent(self._name, self._content()) is False
         self._held, self._renewed = True, time.monotonic()
@@ -100,8 +100,8 @@ class Lease:
         if self._held and time.monotonic() - self._renewed > self._terms.seconds:
             return False  # another process may be taking it over
         try:
-            found = self._read()
-            if found is not None and found[0].get("owner") == self._owner:
+            lease = self._read()
+            if lease is not None and lease[0].get("owner") == self._owner:
                 self._objects.remove([self._name])
         except (OSError, EngineError):
             return False
@@ -137,12 +137,12 @@ class Lease:
                 return
 
     def _renew(self) -> None:
-        found = self._read()
-        if found is None or found[0].get("owner") != self._owner:
-            self.taken_by = "a process that finished the job" if found is None else _holder(found[0])
+        lease = self._read()
+        if lease is None or lease[0].get("owner") != self._owner:
+            self.taken_by = "a process that finished the job" if lease is None else _holder(lease[0])
             return
         self._renewals += 1
-        version = file_stat(found[1]).version
+        version = file_stat(lease[1]).version
         if self._objects.put_if_version(self._name, self._content(), version) is None:
             self._objects.put(self._name, self._content())
         self._renewed = time.monotonic()
@@ -151,14 +151,14 @@ class Lease:
         return read_lease(self._objects, self._name)
 
     def _content(self) -> bytes:
-        found = os.fstat(self._lock)
+        status = os.fstat(self._lock)
         document = {
             "owner": self._owner,
             "holder": f"process {os.getpid()} on {os.uname().nodename}",
             "seconds": self._terms.seconds,
             "renewals": self._renewals,
             "boot": self._boot,
-            "lock": [str(self._lock_path), found.st_dev, found.st_ino],
+            "lock": [str(self._lock_path), status.st_dev, status.st_ino],
         }
         return json.dumps(document).encode()
 
@@ -168,14 +168,14 @@ def read_lease(objects: Objects, name: str) -> tuple[dict[str, Any], Mapping[str
 
     A damaged one is treated as having an unknown holder.
     """
-    found = objects.read_with_info(name, _MAX_BYTES)
-    if found is None:
+    lease = objects.read_with_info(name, _MAX_BYTES)
+    if lease is None:
         return None
     try:
-        document = json.loads(found[0])
+        document = json.loads(lease[0])
     except (ValueError, RecursionError):
         document = None
-    return document if isinstance(document, dict) else {}, found[1]
+    return document if isinstance(document, dict) else {}, lease[1]
 
 
 def is_dead_here(document: Mapping[str, Any], own: int, own_path: Path) -> bool:
@@ -192,8 +192,8 @@ def is_dead_here(document: Mapping[str, Any], own: int, own_path: Path) -> bool:
         case _:
             return False
     if Path(path) == own_path:
-        found = os.fstat(own)
-        return (found.st_dev, found.st_ino) == (device, inode)
+        status = os.fstat(own)
+        return (status.st_dev, status.st_ino) == (device, inode)
     return is_free(Path(path), device, inode)
 
 

@@ -55,8 +55,8 @@ class LocalReader:
 
     def stat(self, name: str) -> FileStat | None:
         """Return a file's size and modification time."""
-        found = regular_stat(self._root, name)
-        return None if found is None else _file_stat(found)
+        status = regular_stat(self._root, name)
+        return None if status is None else _file_stat(status)
 
     def snapshot(self) -> Callable[[str], FileStat | None]:
         """Return a quick :meth:`stat`."""
@@ -65,11 +65,11 @@ class LocalReader:
 
         def stat(name: str) -> FileStat | None:
             try:
-                found = os.lstat(root + name)  # a Path for each of 300,000 files takes seconds
+                status = os.lstat(root + name)  # a Path for each of 300,000 files takes seconds
             except FileNotFoundError:
                 return None
-            check_regular(root + name, found)
-            return _file_stat(found)
+            check_regular(root + name, status)
+            return _file_stat(status)
 
         return stat
 
@@ -221,5 +221,5 @@ class LocalSink(LocalReader):
         """Do nothing: all files belong to the dataset."""
 
 
-def _file_stat(found: os.stat_result) -> FileStat:
-    return FileStat(found.st_size, str(found.st_mtime_ns))
+def _file_stat(status: os.stat_result) -> FileStat:
+    return FileStat(status.st_size, str(status.st_mtime_ns))

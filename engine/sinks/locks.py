@@ -93,8 +93,8 @@ def is_free(path: Path, device: int, inode: int) -> bool:
     except OSError:
         return False
     try:
-        found = os.fstat(descriptor)
-        if (found.st_dev, found.st_ino) != (device, inode):
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != (device, inode):
             return False
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -48,13 +48,13 @@ class Objects:
 
     def info(self, name: str) -> Mapping[str, Any] | None:
         """Return the store's information about an object, None if it does not exist."""
-        found: Mapping[str, Any] | None = self._call(f"look for {name} in", self._store.info, self._at(name))
-        return None if found is None or found["type"] == "directory" else found
+        info: Mapping[str, Any] | None = self._call(f"look for {name} in", self._store.info, self._at(name))
+        return None if info is None or info["type"] == "directory" else info
 
     def read(self, name: str, limit: int) -> bytes | None:
         """Return an object's bytes, None if it does not exist; raise FileRefused if it is larger than the limit."""
-        found = self.read_with_info(name, limit)
-        return None if found is None else found[0]
+        info = self.read_with_info(name, limit)
+        return None if info is None else info[0]
 
     def read_with_info(self, name: str, limit: int) -> tuple[bytes, Mapping[str, Any]] | None:
         """Return as :meth:`read`, with the store's information about the object just before."""
@@ -69,12 +69,12 @@ class Objects:
 
     def read_many(self, names: Sequence[str]) -> Mapping[str, bytes]:
         """Return the bytes of those objects that exist."""
-        found: dict[str, bytes] = {}
+        objects: dict[str, bytes] = {}
         for first in range(0, len(names), _AT_ONCE):
             paths = [self._at(name) for name in names[first : first + _AT_ONCE]]
             some = self._call("read objects in", self._cat, paths) or {}
-            found |= {self._name(path): data for path, data in some.items()}
-        return found
+            objects |= {self._name(path): data for path, data in some.items()}
+        return objects
 
     def open(self, name: str, buffer: int) -> io.BufferedReader:
         """Open an object; ranges of at least ``buffer`` bytes are requested."""
@@ -91,8 +91,8 @@ class Objects:
 
     def find(self, name: str) -> Mapping[str, Mapping[str, Any]]:
         """Return the store's information about all objects below a name."""
-        found = self._call("list", self._store.find, self._at(name), detail=True) or {}
-        return {self._name(path): info for path, info in found.items()}
+        objects = self._call("list", self._store.find, self._at(name), detail=True) or {}
+        return {self._name(path): info for path, info in objects.items()}
 
     def top(self) -> set[str]:
         """Return the first components of the objects' names."""
@@ -152,14 +152,14 @@ class Objects:
 
         def upload() -> FileStat:
             self._store.put_file(str(file.temporary), at, **self._put_options)
-            found = file_stat(self._store.info(at))
-            if found.bytes != file.bytes:
-                raise OSError(errno.EIO, f"{found.bytes} bytes arrived of {file.bytes}")
-            return found
+            stat = file_stat(self._store.info(at))
+            if stat.bytes != file.bytes:
+                raise OSError(errno.EIO, f"{stat.bytes} bytes arrived of {file.bytes}")
+            return stat
 
-        found: FileStat = self._put(file.name, upload, file.bytes)
+        stat: FileStat = self._put(file.name, upload, file.bytes)
         file.temporary.unlink()
-        return found
+        return stat
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove objects, in order, with as many per request as allowed."""
@@ -169,11 +169,11 @@ class Objects:
 
     def _cat(self, paths: Sequence[str]) -> Mapping[str, bytes]:
         """Read several objects. A missing one is a valid answer; any other failure fails the whole request."""
-        found = self._store.cat(paths, on_error="return")
-        for answer in found.values():
+        objects = self._store.cat(paths, on_error="return")
+        for answer in objects.values():
             if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
                 raise answer
-        return {path: data for path, data in found.items() if isinstance(data, bytes)}
+        return {path: data for path, data in objects.items() if isinstance(data, bytes)}
 
     def _put(self, name: str, put: Callable[[], Any], size: int = 0) -> Any:
         try:

@@ -63,8 +63,8 @@ class RemoteReader:
 
     def snapshot(self) -> Callable[[str], FileStat | None]:
         """List the shards once; an object outside ``data`` takes its own request."""
-        found = {name: file_stat(info) for name, info in self._objects.find("data").items()}
-        return lambda name: found.get(name) if name.startswith("data/") else self.stat(name)
+        stats = {name: file_stat(info) for name, info in self._objects.find("data").items()}
+        return lambda name: stats.get(name) if name.startswith("data/") else self.stat(name)
 
     def list(self) -> list[str]:
         """List ``data``."""

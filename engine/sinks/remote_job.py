@@ -152,11 +152,11 @@ class RemoteSink(RemoteReader):
 
     def journal(self) -> Iterator[bytes]:
         """Yield the lines of all segments, read in batched requests."""
-        found = self._objects.find(_PARTS)
-        for name, info in found.items():
+        objects = self._objects.find(_PARTS)
+        for name, info in objects.items():
             if info["size"] > DOCUMENT:
                 raise FileRefused(errno.EFBIG, f"has {info['size']:,} bytes; no journal has", f"{self.uri}/{name}")
-        segments = sorted(found)
+        segments = sorted(objects)
         for first in range(0, len(segments), _SEGMENTS_AT_ONCE):
             some = segments[first : first + _SEGMENTS_AT_ONCE]
             data = self._objects.read_many(some)
@@ -201,9 +201,9 @@ class RemoteSink(RemoteReader):
             age = age_s(info)
             if part.partition("-")[2] == division or (age is not None and age > self._terms.seconds):
                 continue
-            found = read_lease(self._objects, name)
-            if found is not None and not is_dead_here(found[0], lock, path):
-                raise self._locked(part, str(found[0].get("holder", "another process")))
+            lease = read_lease(self._objects, name)
+            if lease is not None and not is_dead_here(lease[0], lock, path):
+                raise self._locked(part, str(lease[0].get("holder", "another process")))
 
     def _release(self, lease: Lease, scratch: Path, lock: int) -> None:
         """Release the lease, then the local lock, which shows other processes of this machine that this one is done."""

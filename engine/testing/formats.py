@@ -133,9 +133,9 @@ class FormatContract:
         data = self.data(names)
         files = self.write_dataset(tmp_path / "out", data)
         for indices in ([START, 12, 13, STOP - 1], [20], [], range(START, STOP)):
-            found = self.read(files, data, indices)
-            assert [record.index for record in found] == list(indices)
-            for record in found:
+            records = self.read(files, data, indices)
+            assert [record.index for record in records] == list(indices)
+            for record in records:
                 assert differing_fields(self.stored(data, record.index), record) == ()
                 assert record.values.keys() == set(data.layout.schema.names)
         assert [record.index for record in self.read(files, data, [30, 7])] == [7, 30]

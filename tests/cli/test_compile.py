@@ -47,7 +47,7 @@ def test_json(tiny: Path, tmp_path: Path) -> None:
     [
         (["--budget", "soon"], "'soon' is not a time; write 60s or 2m"),
         (["--budget", "0s"], "'0s' must be above 0"),
-        (["--min-psnr", "50"], "go with a --precision of your choice"),
+        (["--min-psnr", "50"], "need an explicit --precision, not auto"),
     ],
 )
 def test_bad_usage(tiny: Path, words: list[str], message: str) -> None:

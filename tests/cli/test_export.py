@@ -70,7 +70,7 @@ def test_quality_figures_are_recorded(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{", "cannot be read as JSON"), ("[1]", "holds a list"), ('{"accuracy": NaN}', "holds NaN"), ("\xff", "JSON")],
+    [("{", "cannot be read as JSON"), ("[1]", "holds a list"), ('{"accuracy": NaN}', "contains NaN"), ("\xff", "JSON")],
 )
 def test_quality_figures_that_are_none_are_bad_usage(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, said: str
@@ -124,7 +124,7 @@ def test_the_tolerances_in_help_are_those_used(capsys: pytest.CaptureFixture[str
     assert main(["export", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     full, half, brain = (TOLERANCES[kind] for kind in (None, "float16", "bfloat16"))
-    assert f"[default: {full}; of float16 {half}, of bfloat16 {brain}]" in shown
+    assert f"[default: {full}; for float16 {half}, for bfloat16 {brain}]" in shown
 
 
 @pytest.mark.parametrize("library", ["torch", "onnx", "safetensors"])

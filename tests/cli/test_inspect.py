@@ -73,7 +73,7 @@ def test_a_compiled_bundle(inspect, bundle: Path, tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in inspect(compiled.path)[1].splitlines()]
     (line,) = (line for line in lines if line.startswith("variant openvino-bf16 "))
     assert line.split("; ") == [
-        "variant openvino-bf16 2.00× the exported graph in onnxruntime (1.10× at one sample a call), batch 4",
+        "variant openvino-bf16 2.00× the exported graph in onnxruntime (1.10× at one sample per call), batch 4",
         "lowerings by-hand",
         "gate off_by_more_than_1 0.001, psnr_db 60.5",
         "kernels brgconv 5",

@@ -67,7 +67,7 @@ def test_a_repair_is_noted(tiny: Bundle, out: Path, capsys: pytest.CaptureFixtur
     assert sample(*command) == 0
     said = capsys.readouterr()
     assert "shard 1 is made again: data/train-00001-of-00003.index.npy is missing" in said.err
-    assert "resuming: 15 of 25 samples are there" in said.err
+    assert "resuming: 15 of 25 samples exist" in said.err
     assert tree(out) == before
 
 

@@ -104,7 +104,7 @@ def test_a_file_never_gets_a_standard_descriptor(tmp_path: Path) -> None:
 def test_bare_samples_need_standard_output(tiny: Bundle) -> None:
     done = shell(">&-", "sample", tiny.path, "-n", 5, "-o", "-")
     assert done.returncode == 2
-    assert b"Standard output is closed, so there is nowhere for the samples to go" in done.stderr
+    assert b"Standard output is closed, so the samples cannot be written" in done.stderr
     done = shell("2>&-", "sample", tiny.path, "-n", 5, "-o", "-")
     assert (done.returncode, len(done.stdout)) == (0, 5 * 36)
 

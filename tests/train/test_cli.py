@@ -263,7 +263,7 @@ def test_the_bar_counts_samples_and_shows_losses(monkeypatch: pytest.MonkeyPatch
 
 def test_steps_left_out_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     Reporter(quiet=False)(events.StepSkipped(step=7, losses={"d": float("nan")}, in_a_row=2))
-    assert capsys.readouterr().err == "step 7 left out, not finite: d nan (2 in a row)\n"
+    assert capsys.readouterr().err == "step 7 skipped, not finite: d nan (2 in a row)\n"
 
 
 def test_configuration_survives_json(images: str, make_config: Any) -> None:

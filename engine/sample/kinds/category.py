@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Category(Scalar):
-    """The id of a category, its place in the field's ``categories``."""
+    """The id of a category, its position in the field's ``categories``."""
 
     name = "category"
     dtypes: ClassVar[tuple[str, ...]] = ("int64", "int32", "int16", "int8", "uint8")

@@ -35,7 +35,7 @@ class Kind(ABC):
     """Whether a generator's graph makes values of this kind; the engine makes the others."""
 
     caption: ClassVar[str] = "The first samples"
-    """What the card writes under the preview."""
+    """The caption of the preview in the card."""
 
     task: ClassVar[str | None] = None
     labelled_task: ClassVar[str | None] = None
@@ -58,7 +58,7 @@ class Kind(ABC):
             raise ValueError(f"field {field.name}: kind {self.name} has no categories")
 
     invalid: ClassVar[str] = "value that is NaN or infinite"
-    """What messages call a value that :meth:`valid` refuses."""
+    """The description in messages of a value that :meth:`valid` refuses."""
 
     def valid(self, values: NDArray[Any], field: Field) -> NDArray[np.bool_] | None:
         """Return which samples have only values that the field can have, bool [B]; None if all have."""
@@ -68,7 +68,7 @@ class Kind(ABC):
         return finite_B
 
     def suspects(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which samples may be the traces of NaN that a cast to integers has hidden: bool [B]."""
+        """Return which samples may come from NaN that a cast to integers has hidden: bool [B]."""
         return np.zeros(len(values), bool)
 
     def reduce(self, values: NDArray[Any]) -> NDArray[Any]:

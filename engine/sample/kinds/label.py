@@ -1,4 +1,4 @@
-"""The label of a sample: the class that a conditional generator made it of."""
+"""The label of a sample: the class that a conditional generator made it from."""
 
 from __future__ import annotations
 

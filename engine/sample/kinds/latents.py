@@ -6,7 +6,7 @@ from gen_engine.engine.sample.kinds.contract import Kind
 
 
 class Latents(Kind):
-    """[dimensions], float32, as the generator was given them."""
+    """[dimensions], float32, as passed to the generator."""
 
     name = "latents"
     axes = ("dimensions",)

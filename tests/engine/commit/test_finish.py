@@ -200,7 +200,7 @@ def test_a_sealed_draft_that_makes_no_sense_is_settled_anew(
     tiny: Bundle, rendered: Path, expected: dict[str, bytes], changes: dict[str, Any]
 ) -> None:
     reseal(rendered / ".gen-engine" / "draft.json", changes)
-    with pytest.raises(OutputError, match=r"draft.json is gone; run the job's command again"):
+    with pytest.raises(OutputError, match=r"draft.json is missing; run the job's command again"):
         finish_dataset(rendered)
     assert run_job(tiny, rendered, **REQUEST).rendered == 0
     assert tree(rendered) == expected

@@ -116,7 +116,7 @@ def list_shards(out: Path) -> list[ShardRecord]:
 FILE = {"name": "data/train-000000.tar", "bytes": 1, "blake3": "0" * 64}
 LISTS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str]] = {
     "a shard is missing": (lambda shards: shards[:1], "ends after 1 of 2 shards"),
-    "one too many": (lambda shards: [*shards, shards[0]], "goes on after the 2 shards of the plan"),
+    "one too many": (lambda shards: [*shards, shards[0]], "continues after the 2 shards of the plan"),
     "one is there twice": (lambda shards: [shards[0], shards[0]], "line 2: it is not shard 1 of the plan"),
     "out of order": (lambda shards: shards[::-1], "line 1: it is not shard 0 of the plan"),
     "not objects": (lambda shards: [5, 6], "line 1: 5 is not a JSON object"),
