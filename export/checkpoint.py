@@ -17,7 +17,7 @@ from gen_engine.export.torch_graph import to_onnx, torch_reference
 from gen_engine.train.runs.checkpoint import CheckpointInfo, load_generator
 
 _NOT_OF_THE_GENERATOR = frozenset({"epoch", "step", "samples_per_s"})
-"""Metrics that stand elsewhere in the record, or say how fast the training machine was."""
+"""Metrics that the record holds elsewhere, or that describe the speed of the training machine."""
 
 
 def export_checkpoint(
@@ -35,10 +35,10 @@ def export_checkpoint(
 
     Args:
         run_dir: the ``--out`` of a training run.
-        out: the bundle's directory, by custom ``NAME.gen``.
+        out: the bundle's directory, by convention ``NAME.gen``.
         name: the generator's name; None for the NAME of ``out``.
         tolerance: largest absolute error allowed on the images; None: the default of :mod:`gen_engine.export.parity`.
-        quality: figures that were measured of its samples, recorded as they are.
+        quality: figures measured on its samples, recorded as given.
         overwrite: replace a bundle that is at ``out``.
 
     Raises:
@@ -81,7 +81,7 @@ def _labels(info: CheckpointInfo) -> LabelSpec | None:
 
 
 def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
-    """Say how the generator came to be: no times and no paths, so that it is the same wherever it is exported."""
+    """Return how the generator was trained, without times and paths, so that it is the same on every machine."""
     run = info.training
     return {
         "model": dataclasses.asdict(info.config),
@@ -105,5 +105,5 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """Return None for a loss that was not a number: JSON has no form for it."""
+    """Return None for a value that is not finite, which JSON cannot represent."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

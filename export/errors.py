@@ -25,7 +25,7 @@ class ExportError(Exception):
 
 
 class UnsupportedGenerator(ExportError):
-    """The generator cannot be exported: its outputs, its size or one of its operators has no place in a bundle."""
+    """The generator cannot be exported: a bundle cannot hold its outputs, its size or one of its operators."""
 
     exit_code = 3
 
@@ -43,5 +43,5 @@ class GateError(ExportError):
 
 
 def quoted(error: BaseException, width: int = 300) -> str:
-    """Return an exception's message on one line, cut between words only: a path in it stays whole or goes."""
+    """Return an exception's message on one line, cut between words only: a path in it is kept or dropped whole."""
     return textwrap.shorten(str(error), width, placeholder=" …")

@@ -1,6 +1,6 @@
 """Graphs: one reader and one writer of them, their constants and shapes, and new nodes in the place of old ones.
 
-Shapes are lists whose first entry, the batch, may be None; the rest is known, or there is no shape.
+Shapes are lists whose first entry, the batch, may be None; the rest is known, else the shape is None.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Does the exported graph make what its source makes: torch, or the file as it was given?
+"""Does the exported graph compute what its source computes: torch, or the file as given?
 
 Shape suffixes: B batch, Z latent dimensions, C channels, H height, W width; samples that are not images have their own
-axes in the place of H and W.
+axes instead of H and W.
 """
 
 from __future__ import annotations

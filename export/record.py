@@ -1,4 +1,4 @@
-"""What every bundle's graph is, and what its record says of how it was exported."""
+"""The operator set of every bundle's graph, and the record of how it was exported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def exported(model: bytes, packages: Sequence[str]) -> dict[str, Any]:
-    """Return the graph's operator set and digest, and the versions of gen-engine and of what made it."""
+    """Return the graph's operator set and digest, and the versions of gen-engine and of the packages that made it."""
     return {
         "onnx": {"opset": opset(onnx.load_from_string(model)), "sha256": sha256_bytes(model)},
         "exported_with": {package: version(package) for package in ("gen-engine", *packages)},

@@ -177,10 +177,10 @@ def trace(
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep three remarks of the exporter to itself: none is about the generator, and nobody could act on them."""
+    """Suppress three messages of the exporter: none is about the generator, and no user could act on them."""
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = log.level
-    log.setLevel(logging.ERROR)  # it says that torchvision, which nothing here uses, is not installed
+    log.setLevel(logging.ERROR)  # else: that torchvision, which nothing here uses, is not installed
     try:
         with warnings.catch_warnings():
             # Latents and labels share the axis "batch", as they should.
@@ -204,7 +204,7 @@ def _strip(model: onnx.ModelProto) -> None:
 
 
 def _check_model(model: onnx.ModelProto) -> None:
-    """Raise unless the file is what the bundle format says. A torch that exports otherwise is not supported."""
+    """Raise unless the file conforms to the bundle format. A torch that exports otherwise is not supported."""
     opset = {entry.domain: entry.version for entry in model.opset_import}
     if set(opset) != {""} or opset[""] < OPSET:
         raise UnsupportedGenerator(

@@ -15,7 +15,7 @@
     └── TrainingInterrupted     saved and resumable, by SIGINT                                exit 130
         └── TrainingTerminated  the same, by SIGTERM                                          exit 143
 
-A message says what was wrong, with the value, and what to do.
+A message states what is wrong, with the value, and the fix.
 """
 
 from __future__ import annotations

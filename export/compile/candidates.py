@@ -1,4 +1,4 @@
-"""What compiling tries: recipes of lowerings, precisions, runtimes and batches, and the graphs that come of them."""
+"""What compiling tries: recipes of lowerings, precisions, runtimes and batches, and the resulting graphs."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ RECIPES: dict[str, tuple[str, ...]] = {
     "sub-pixel, thin last, channels last": (*_FOLD, *_COARSE, "thin-last", *_LAST),
     "split, sub-pixel, thin last, channels last": (*_FOLD, "subpixel-split", *_COARSE, "thin-last", *_LAST),
 }
-"""Sequences of lowerings worth timing. Those that come to the same graph are timed once."""
+"""Sequences of lowerings worth timing. Those that result in the same graph are timed once."""
 
 DEVICES = ("cpu", "cuda")
 
 _ON_GPUS = ("fp16", "fp32")
-"""What ONNX Runtime's CUDA provider has convolutions and matrix products for; those in bf16 are few."""
+"""Precisions for which ONNX Runtime's CUDA provider has convolutions and matrix products; in bf16 it has few."""
 
 TARGETS = ("openvino", "onnxruntime")
 """What ``auto`` tries on a processor."""
@@ -63,14 +63,14 @@ class Options:
 
     target: str = "auto"
     precision: str = "auto"
-    """``auto`` tries what this machine runs and the gate is likely to pass; int8 is asked for by name."""
+    """``auto`` tries what this machine runs and the gate is likely to pass; int8 is tried on request only."""
 
     device: str = "cpu"
-    """One of :data:`DEVICES`; an engine is for a GPU whatever it says."""
+    """One of :data:`DEVICES`; ignored for engines, which are built for a GPU."""
 
     max_batch: int = BATCHES[-1]
     budget: float = 60.0
-    """Seconds to spend, about; candidates that were not reached are in the table as such."""
+    """Seconds to spend, approximately; candidates that were not reached are marked in the table."""
 
     limits: Limits | None = None
     """What the gate allows; None for the precision's :data:`gen_engine.export.compile.gate.LIMITS`."""
@@ -100,7 +100,7 @@ class Options:
 
 @dataclass(kw_only=True)
 class Candidate:
-    """One way to run the generator, and what came of it."""
+    """One way to run the generator, and its result."""
 
     target: str
     recipe: str
@@ -109,11 +109,11 @@ class Candidate:
     graph: Graph
 
     speedup: float | None = None
-    """Samples a second over the canonical graph's in ONNX Runtime, of the last rounds it took part in."""
+    """Samples per second relative to the canonical graph in ONNX Runtime, in the last rounds it took part in."""
 
     comparison: Comparison | None = None
     left: str | None = None
-    """Why it went no further; None for the one that was kept."""
+    """Why it was rejected; None for the one that was kept."""
 
     def __str__(self) -> str:
         """Return it as people read it."""
@@ -135,7 +135,7 @@ class Candidate:
 def graphs_of(
     bundle: Bundle, options: Options, refused: Callable[[str], None]
 ) -> Iterator[tuple[str, str, str, Graph]]:
-    """Yield (target, precision, recipe, graph), the likely best first, each distinct graph once a target."""
+    """Yield (target, precision, recipe, graph), the likely best first, each distinct graph once per target."""
     lowered: dict[str, bytes] = {}
     for recipe, names in RECIPES.items():
         model = lower(bundle.load(GENERATOR), names, outputs=[PIXELS_OUTPUT]).model
@@ -170,7 +170,7 @@ def _typed(
 
 
 def computes(target: str, device: str = "cpu") -> tuple[str, ...]:
-    """Return the precisions that a runtime has kernels for on this processor or on GPUs, by its own word."""
+    """Return the precisions that a runtime, as it reports, has kernels for on this processor or on GPUs."""
     if device == "cuda":
         return _ON_GPUS
     if target == "onnxruntime":
@@ -197,7 +197,7 @@ def first_batch(bundle: Bundle, options: Options) -> int:
     """Return the batch at which everything is timed first.
 
     Raises:
-        RequestError: the bundle's one batch is larger than what was asked for.
+        RequestError: the bundle's fixed batch is larger than requested.
     """
     if bundle.fixed_batch is not None:
         if bundle.fixed_batch > options.max_batch:
@@ -209,7 +209,7 @@ def first_batch(bundle: Bundle, options: Options) -> int:
 
 
 def batches_of(bundle: Bundle, options: Options) -> list[int]:
-    """Return the batches to try: within what was asked for, and for a processor small enough to stay in its caches."""
+    """Return the batches to try: as requested, and on a processor small enough to stay in its caches."""
     sample = math.prod(bundle.output.shape) * np.dtype(bundle.output.dtype).itemsize
     largest = _LARGEST_BATCH_BYTES if options.device == "cpu" else _LARGEST_BATCH_BYTES_ON_A_GPU
     most = min(options.max_batch, max(BATCHES[0], largest // sample))

@@ -1,11 +1,12 @@
 """The accuracy gate: is a compiled variant still the generator it was made from?
 
-A variant and the canonical fp32 graph draw the same fresh samples, and the two sets are compared value by value. As
-single values say nothing about a set, the gate also asks whether the variant's samples are farther from a second,
-independent fp32 set than fp32's own are, by the Fréchet distance (Dowson & Landau 1982) between the sets' feature
-statistics. Features come from a fixed random convolution: no trained network is needed to tell two sets apart.
+A variant and the canonical fp32 graph draw the same fresh samples, and the two sets are compared value by value. Since
+single values do not describe a distribution, the gate also checks whether the variant's samples are farther from a
+second, independent fp32 set than fp32's own are, by the Fréchet distance (Dowson & Landau 1982) between the sets'
+feature statistics. Features come from a fixed random convolution: no trained network is needed to distinguish two
+sets.
 
-Shape suffixes: N samples, D values a sample, F features.
+Shape suffixes: N samples, D values per sample, F features.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 255.0
-"""Steps of the range. Pixels have it by nature; other samples' range, from fp32's least to largest value, is cut so."""
+"""Levels of the range: those of pixels; the range of other samples, fp32's minimum to its maximum, is divided alike."""
 
 FEATURES = 48
-"""Numbers that describe one sample: far fewer than the samples of a set, so that a covariance is well known."""
+"""Numbers that describe one sample: far fewer than the samples of a set, so that the covariance is well estimated."""
 
 _SEED = 20_240_229
 _PATCH = 48
-"""Values a feature looks at, side by side."""
+"""Adjacent values that a feature depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a variant may differ by. A figure on the limit passes."""
+    """By how much a variant may differ. A figure equal to its limit passes."""
 
     psnr: float
-    """Least peak signal-to-noise ratio, dB."""
+    """Minimum peak signal-to-noise ratio, dB."""
 
     values_off: float
     """Largest share of values off by more than one level of 255, 0 to 1."""
@@ -55,7 +56,7 @@ LIMITS = {
     "fp8": Limits(psnr=28.0, values_off=0.6, max_error=128.0, set_distance=1.25),
 }
 """The defaults. fp32 may differ by a rounding at a half level; bf16's seven bits of mantissa move a few values in a
-hundred by two levels, more at an edge. int8 and fp8 do not pass for the same generator: they are asked for by name."""
+hundred by two levels, more at an edge. int8 and fp8 differ visibly: they are used on request only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class Comparison:
     limits: Limits
 
     failures: tuple[str, ...]
-    """Each limit that was missed, in words; empty: the variant passed."""
+    """A sentence for each limit that was missed; empty: the variant passed."""
 
     @property
     def passed(self) -> bool:

@@ -1,7 +1,7 @@
-"""Which kernels a runtime really chose: what was asked for says nothing about what is run.
+"""Which kernels a runtime really chose: the requested precision does not determine them.
 
 OpenVINO's backend looks at its runtime model when it is opened, and refuses a graph that it computes in another
-precision than the graph's. ONNX Runtime tells by its profile of a run, which this module reads.
+precision than the graph's. ONNX Runtime reports it in the profile of a run, which this module reads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXEL
 from gen_engine.engine.identity.variants import Graph
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QGemm", "QLinearConv", "QLinearMatMul")
-"""Beginnings of the names, after fusions, of what computes a matrix product there."""
+"""Prefixes of the names, after fusion, of the operators that compute a matrix product there."""
 
 _QUANTIZED = ("QGemm", "QLinear", "MatMulInteger", "ConvInteger")
 
@@ -37,13 +37,13 @@ def kernels_of(backend: Backend, graph: Graph, bundle: Bundle) -> dict[str, int]
     chosen = getattr(backend, "kernels", None)
     if isinstance(chosen, Mapping):
         return dict(chosen)
-    found = _profiled(graph, bundle)
-    if graph.precision == "int8" and not any(name.startswith(_QUANTIZED) for name in found):
+    kernels = _profiled(graph, bundle)
+    if graph.precision == "int8" and not any(name.startswith(_QUANTIZED) for name in kernels):
         raise BackendUnavailable(
             f"precision 'int8': onnxruntime computes none of the layers of bundle {bundle.name} in it "
-            f"({', '.join(found)}); use --target openvino"
+            f"({', '.join(kernels)}); use --target openvino"
         )
-    return found
+    return kernels
 
 
 def _profiled(graph: Graph, bundle: Bundle) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""A graph in another arithmetic, said in the graph itself: strongly typed, so that no runtime has to be asked for it.
+"""A graph in another precision, stated in its types: strongly typed, so that no runtime option is needed.
 
-Matrix products and all that leads to them take the new type; what comes after the last of them (the final activation,
-the conversion to pixels) stays fp32, where a rounding would be seen. Inputs and outputs keep their types.
+Matrix products and everything before them take the new type; what follows the last one (the final activation, the
+conversion to pixels) stays fp32, since rounding would be visible there. Inputs and outputs keep their types.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CASTS = {"fp16": ir.DataType.FLOAT16, "bf16": ir.DataType.BFLOAT16}
 PRECISIONS = ("fp32", *CASTS, "int8")
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Operators that take nearly all the time, and that have kernels in other arithmetics."""
+"""Operators that take nearly all the time, and that have kernels in other precisions."""
 
 _BF16_OPSET = 22
 """The first operator set whose convolutions may be bf16."""
@@ -47,17 +47,17 @@ def cast(model: bytes, precision: str) -> bytes:
     The same graph makes the same bytes.
 
     Raises:
-        ValueError: the precision is no type of a graph.
+        ValueError: the precision is not a type of a graph.
         UnsupportedGenerator: a weight is too large for fp16, or the graph has no matrix product to cast.
     """
     if precision == "fp32":
         return model
     if precision not in CASTS:
-        raise ValueError(f"precision {precision!r} is no type of a graph: known are fp32, {', '.join(CASTS)}")
+        raise ValueError(f"precision {precision!r} is not a type of a graph: known are fp32, {', '.join(CASTS)}")
     proto = onnx.load_from_string(model)
     if precision == "bf16" and _opset(proto) < _BF16_OPSET:
         proto = version_converter.convert_version(proto, _BF16_OPSET)
-    graph = ir.from_proto(onnx.shape_inference.infer_shapes(proto))  # a value's type is what the caster goes by
+    graph = ir.from_proto(onnx.shape_inference.infer_shapes(proto))  # the caster needs every value's type
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
     _Caster(graph.graph, CASTS[precision], precision).run()
     RemoveUnusedNodesPass()(graph)  # the weights in fp32 too
@@ -119,7 +119,7 @@ def quantize(
 
 
 class _Caster:
-    """Gives one graph its types. Casts are shared: one a value and direction."""
+    """Gives one graph its types. Casts are shared: one per value and direction."""
 
     def __init__(self, graph: ir.Graph, dtype: ir.DataType, precision: str) -> None:
         self._graph, self._dtype, self._precision = graph, dtype, precision
@@ -174,7 +174,7 @@ class _Caster:
         return made
 
     def _converted(self, array: NDArray[Any], name: str) -> ir.TensorProtocol:
-        with np.errstate(over="ignore"):  # said below, in words
+        with np.errstate(over="ignore"):  # reported below
             converted = array.astype(self._dtype.numpy())
         if np.isfinite(array).all() and not np.isfinite(converted.astype(np.float32)).all():
             raise UnsupportedGenerator(
@@ -197,11 +197,11 @@ class _Caster:
 
 def _leads_to_a_product(graph: ir.Graph) -> set[ir.Node]:
     """Return the matrix products and every node before one."""
-    found: set[ir.Node] = set()
+    before_product: set[ir.Node] = set()
     for node in reversed(graph):
-        if node.op_type in PRODUCTS or any(user in found for out in node.outputs for user, _ in out.uses()):
-            found.add(node)
-    return found
+        if node.op_type in PRODUCTS or any(user in before_product for out in node.outputs for user, _ in out.uses()):
+            before_product.add(node)
+    return before_product
 
 
 def _is_float(value: ir.Value) -> bool:

@@ -43,20 +43,20 @@ from gen_engine.export.compile.tensorrt import compile_engine
 from gen_engine.export.errors import GateError
 
 _EQUAL = 0.98
-"""Speeds this near the fastest one's are equal within the noise: then the smaller batch waits less, in less memory."""
+"""Speeds above this share of the fastest are equal within the noise: then the smaller batch wins."""
 
 _SEARCH = 0.8
 """Share of the budget for the search; the gate and one sample's latency take the rest."""
 
 _GATE_SEED = 2**63 + 11
-"""Samples of the gate: of a sequence that no dataset is likely to hold, nor the calibration of int8."""
+"""Seed of the gate's samples: one that datasets and the calibration of int8 are unlikely to use."""
 
 _GATE_SAMPLES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """What compiling found."""
+    """The result of compiling."""
 
     bundle: Bundle
     variant: Variant
@@ -72,11 +72,11 @@ def compile_bundle(
         bundle: what to compile.
         options: how.
         out: write a copy of the bundle with the variant there, and leave the bundle as it is.
-        progress: hears what is being done, a sentence at a time.
+        progress: called with a sentence for each step.
 
     Raises:
         RequestError: the options do not go together, or the generator makes several fields.
-        BackendUnavailable: no runtime here can run, or build, what was asked for.
+        BackendUnavailable: no runtime here can run, or build, what was requested.
         GateError: candidates ran, and none was both faithful and wanted. Nothing is written.
         OutputError: the bundle cannot be written, or ``out`` exists.
     """
@@ -89,7 +89,7 @@ def compile_bundle(
             "yet; sample it as it is"
         )
     if options.target in ENGINES:
-        found, variant = compile_engine(
+        compiled, variant = compile_engine(
             bundle,
             target=options.target,
             precision=options.precision,
@@ -98,7 +98,7 @@ def compile_bundle(
             out=out,
             progress=progress,
         )
-        return Compiled(bundle=found, variant=variant, table=())
+        return Compiled(bundle=compiled, variant=variant, table=())
     canonical = Runtime(backend="onnxruntime", precision="fp32")
     open_job(SampleRequest(count=1, runtime=canonical), bundle)  # refuses what no job would run
     search = _Search(bundle, options, progress)
@@ -110,7 +110,7 @@ def compile_bundle(
 
 
 class _Search:
-    """What is raced, and what becomes of the winner."""
+    """The candidates of a race, and the record of the winner."""
 
     def __init__(self, bundle: Bundle, options: Options, progress: Callable[[str], None]) -> None:
         self._bundle, self._options, self._progress = bundle, options, progress
@@ -119,7 +119,7 @@ class _Search:
         self._batch = first_batch(bundle, options)
 
     def run(self) -> tuple[list[Candidate], list[Candidate]]:
-        """Race; return all that may be kept, the best first, and the table of all."""
+        """Race; return the candidates that may be kept, the best first, and the table of all."""
         peer = self._runner(self._backend("onnxruntime", self._canonical, self._batch))  # as it was exported
         with Race(peer, self._open, seconds=self._seconds, on_progress=self._progress) as race:
             successive_halving(race, self._rungs(race))
@@ -133,7 +133,7 @@ class _Search:
         refused: list[str] = []
         graphs = graphs_of(self._bundle, self._options, refused.append)
         short = 0.1 * self._seconds
-        for _, group in itertools.groupby(graphs, key=lambda found: found[:2]):
+        for _, group in itertools.groupby(graphs, key=lambda entry: entry[:2]):
             yield Rung(entrants=map(self._candidate, group), closes=0.5, seconds=short, keep=3)
         if not race.leaders():
             reasons = refused + [f"{one}: {one.left}" for one in race.table if one.left]
@@ -144,8 +144,8 @@ class _Search:
             yield Rung(entrants=others, closes=0.8, seconds=short, keep=3)
         yield Rung(entrants=(), closes=0.0, seconds=2 * short, keep=3)
 
-    def _candidate(self, found: tuple[str, str, str, Graph]) -> Candidate:
-        target, precision, recipe, graph = found
+    def _candidate(self, entry: tuple[str, str, str, Graph]) -> Candidate:
+        target, precision, recipe, graph = entry
         return Candidate(target=target, recipe=recipe, precision=precision, batch=self._batch, graph=graph)
 
     def _open(self, candidate: Candidate) -> Runner:
@@ -166,7 +166,7 @@ class _Search:
         return speedup
 
     def _kernels(self, kept: Candidate) -> dict[str, int]:
-        """Return the kernels that the runtime chose; none are known of a GPU's, whose choice the profile leaves out."""
+        """Return the kernels that the runtime chose; empty on a GPU, whose choice the profile does not contain."""
         if self._options.device != "cpu":
             return {}
         return kernels_of(self._backend(kept.target, kept.graph, kept.batch), kept.graph, self._bundle)
@@ -210,7 +210,7 @@ def _ranked(last: list[Candidate], table: Sequence[Candidate]) -> list[Candidate
 
 
 def _gate(bundle: Bundle, order: Sequence[Candidate], options: Options, progress: Callable[[str], None]) -> Candidate:
-    """Return the first candidate that passes; each is opened anew, as the sampler opens it."""
+    """Return the first candidate that passes; each is opened again, as the sampler opens it."""
     canonical = _draw(bundle, "onnxruntime", canonical_graph(bundle), options, DEFAULT_BATCH, 2 * _GATE_SAMPLES)
     reference, other = canonical[:_GATE_SAMPLES], canonical[_GATE_SAMPLES:]
     failed: dict[str, str] = {}
@@ -244,7 +244,7 @@ def _lanes(options: Options) -> int:
 
 
 def _built_for(kept: Candidate, options: Options) -> dict[str, Any]:
-    """Return what a variant is fast on."""
+    """Return the machine that a variant was measured on."""
     on_gpu = options.device != "cpu"
     return {
         "processor": gpu(0).name if on_gpu else processor_name(),

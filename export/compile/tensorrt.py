@@ -1,6 +1,6 @@
 """A bundle's generator as a TensorRT engine, kept in the bundle with the typed graph that it is rebuilt from.
 
-Without a GPU an engine can be built (by TensorRT-RTX) and not run: its record says that nothing was measured of it, and
+Without a GPU an engine can be built (by TensorRT-RTX) but not run: its record states that nothing was measured, and
 ``--backend auto`` does not choose it.
 """
 
@@ -45,10 +45,10 @@ def compile_engine(
         bundle: what to compile.
         target: ``tensorrt`` or ``tensorrt-rtx``.
         precision: one of :data:`gen_engine.engine.backends.tensorrt_engine.PRECISIONS` but fp8; ``auto`` is fp16.
-        max_batch: most samples a call.
+        max_batch: the largest number of samples per call.
         calibration: inputs that int8's ranges are taken from.
         out: write a compiled copy there.
-        progress: hears what is being done.
+        progress: called with a sentence for each step.
 
     Raises:
         BackendUnavailable: TensorRT is not installed.
@@ -113,4 +113,4 @@ def _gpu_here() -> Gpu | None:
     try:
         return gpu(0)
     except BackendUnavailable:
-        return None  # TensorRT-RTX builds without one; TensorRT says itself that it cannot
+        return None  # TensorRT-RTX builds without one; TensorRT reports that it cannot

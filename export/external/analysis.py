@@ -65,18 +65,18 @@ class Analysis:
 
 
 def analyze(graph: ExternalGraph, overrides: Overrides, notes: list[str], named: frozenset[str]) -> Analysis:
-    """Find out how a graph is driven and what it makes.
+    """Infer how a graph is called and what it makes.
 
     Args:
         graph: as it was read.
         overrides: what the user states.
-        notes: gets a sentence for each inference.
+        notes: a sentence for each inference is appended.
         named: inputs that the user named as latents, whatever they look like.
 
     Raises:
-        UnsupportedGenerator: nothing decides it, with what was seen and the flag that does; or the graph is not one
-            that a bundle can hold.
-        ParityError: it claims any batch, and a row is another one beside other rows.
+        UnsupportedGenerator: no rule decides it, with what was observed and the flag that does; or a bundle cannot
+            hold the graph.
+        ParityError: it declares a dynamic batch, and a row depends on the other rows.
     """
     graph = _with_constants(graph, overrides, notes)
     driver = _Driver(graph, overrides)
@@ -126,8 +126,8 @@ class _Driver:
         if not self.roles.latents and not self._random:
             there = ", ".join(map(str, inputs)) or "nothing"
             raise UnsupportedGenerator(
-                f"the graph has no latents: it takes {there} and draws no random numbers, so it would make the same "
-                "samples again and again"
+                f"the graph has no latents: it takes {there} and draws no random numbers, so all its samples "
+                "would be the same"
             )
         self._outputs = [str(output.name) for output in graph.model.graph.outputs]
         tapped = with_outputs(graph.model, self._random) if self._random else None
@@ -235,7 +235,7 @@ def _at_any_batch(
     """Return the graph at any batch, and None; or as it is, and its batch.
 
     Raises:
-        UnsupportedGenerator: it claims any batch and cannot be made to keep its word.
+        UnsupportedGenerator: it declares a dynamic batch, and cannot be made to run at any.
     """
     dynamic = with_squeezed_axes(rebatched(model, batch))
     try:

@@ -21,7 +21,7 @@ from gen_engine.export.external.interface import LabelPart
 from gen_engine.export.external.overrides import MAX_CLASSES, Sizes
 
 Function = Callable[[Sequence[NDArray[np.float32]], NDArray[Any] | None], Sequence[NDArray[Any]]]
-"""Latents, and labels as the function takes them, to outputs. Raises whatever it likes."""
+"""Latents, and labels as the function takes them, to outputs. May raise anything."""
 
 Undecided = Literal["latents", "classes"] | None
 """What may be widened or narrowed to fit."""
@@ -102,7 +102,7 @@ def find_call(function: Function, calls: Iterable[Call], batch: int, undecided: 
 
 
 def _corrected(call: Call, message: str, undecided: Undecided) -> Call | None:
-    """Return the call as wide as an error's message asks for."""
+    """Return the call with the width that an error message requires."""
     match = next((match for pattern in _MISMATCHES if (match := pattern.search(message))), None)
     if match is None or not call.latents or int(match["given"]) < call.latents[0][0]:
         return None
@@ -150,7 +150,7 @@ def refuse_open_split(function: Function, call: Call, batch: int) -> None:
 
 
 def _runs(function: Function, call: Call, batch: int, *, fewer: int) -> bool:
-    """Tell whether a call runs whose labels are narrower by so many."""
+    """Return whether a call whose labels are narrower by so many runs."""
     assert call.label is not None
     latents, _ = arguments(call, batch)
     if call.label.form == "one-hot":
@@ -163,7 +163,7 @@ def _runs(function: Function, call: Call, batch: int, *, fewer: int) -> bool:
         return False
     try:
         made = function(latents, labels)
-    except Exception:  # whatever says that it does not run
+    except Exception:  # any failure means that it does not run
         return False
     return any(output.ndim > 1 and len(output) == batch for output in made)
 
@@ -182,7 +182,7 @@ def count_classes(function: Function, call: Call, batch: int) -> int:
         encoded = replace(call.label, classes=label + 1).encoded(np.full(batch, label, np.int64))
         try:
             function(latents, encoded)
-        except Exception:  # whatever says that there is no such class
+        except Exception:  # any failure means that there is no such class
             return False
         return True
 

@@ -73,7 +73,7 @@ def _attribute(module: ModuleType, attribute: str) -> Any:
 
 @contextlib.contextmanager
 def _guarded(spec: str, doing: str) -> Iterator[None]:
-    """Report whatever the user's code does wrong as a fault of that code; what it prints goes to standard error."""
+    """Report an error of the user's code as its own; redirect what it prints to standard error."""
     words, argv, ended = io.StringIO(), sys.argv, False
     sys.argv = [spec.partition(":")[0], _ARGUMENT]
     try:

@@ -109,7 +109,7 @@ def refuse_images(module: nn.Module, signature: Signature, function: Function, b
         image = np.zeros((batch, first.in_channels, side, side), np.float32)
         try:
             function([image], None)
-        except Exception:  # whatever says that it does not take such images
+        except Exception:  # any failure means that it does not take such images
             continue
         shape = f"[batch, {first.in_channels}, {side}, {side}]"
         raise UnsupportedGenerator(

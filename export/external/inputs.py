@@ -1,6 +1,6 @@
 """What each input of a graph is for: an ordered list of rules, each of which explains some inputs or refuses the graph.
 
-Every rule goes by what the graph declares and by what the user states; nothing is run here.
+Rules use only what the graph declares and what the user states; nothing is run here.
 """
 
 from __future__ import annotations
@@ -145,12 +145,12 @@ def _refuse_diffusion(state: _Assignment) -> None:
         by_shape = samples and (time.scalar or per_row) and time is not state.label and not state.overrides.label
         if by_name or by_shape:
             sample = (samples or others)[0]
-            classes = "" if by_name else f". If {time.name} holds classes, say so with --label {time.name}"
+            classes = "" if by_name else f". If {time.name} holds classes, state it with --label {time.name}"
             raise UnsupportedGenerator(DIFFUSION.format(sample=sample, time=time, name=time.name) + classes)
 
 
 def _refuse_samples(state: _Assignment) -> None:
-    """An input of an image's rank, or of an output's sizes, is not a latent unless the user says so."""
+    """An input of an image's rank, or of an output's sizes, is not a latent unless the user states it."""
     real = [port for port in state.rest if port.real and port.sizes and not _is_label(port)]
     for port in real:
         if reason := takes_samples(port.name, port.sizes, state.outputs, alone=len(real) == 1):
@@ -158,13 +158,13 @@ def _refuse_samples(state: _Assignment) -> None:
 
 
 def _take_label(state: _Assignment) -> None:
-    """Whole numbers are classes; so is a row of real numbers whose name says so."""
+    """Integers are classes; so is a row of real numbers with the name of labels."""
     if state.label is None:
         state.label = next((port for port in state.rest if _is_label(port)), None)
 
 
 def _take_latents(state: _Assignment) -> None:
-    """Real inputs are latents: the only one there is, or those whose names say so."""
+    """Real inputs are latents: the only one there is, or those with the names of latents."""
     if state.latents:
         return
     real = [port for port in state.rest if port.real and port.sizes]
@@ -175,14 +175,14 @@ def _take_latents(state: _Assignment) -> None:
 
 
 def _refuse_unexplained(state: _Assignment) -> None:
-    """Whatever is left, the user is asked for."""
+    """For any other input, the user must state its purpose."""
     if not (rest := state.rest):
         return
     names = " and ".join(map(str, rest))
     first = rest[0]
     if first.real and _CONDITION.search(first.name.lower()):
         raise UnsupportedGenerator(
-            f"the input {first} takes real values or one-hot classes, and nothing decides which: say --label "
+            f"the input {first} takes real values or one-hot classes, and nothing decides which: give --label "
             f"{first.name} for classes, --latent {_joined(state, first)} if it is random, or --constant "
             f"{first.name}=FILE.npy for one condition that is fixed"
         )
@@ -235,22 +235,22 @@ def _joined(state: _Assignment, port: Port) -> str:
 
 
 def is_label(name: str) -> bool:
-    """Tell whether a name says that an input takes classes."""
+    """Return whether a name states that an input takes classes."""
     return _LABEL.search(name.lower()) is not None and _REAL.search(name.lower()) is None
 
 
 def is_condition(name: str) -> bool:
-    """Tell whether a name may mean classes or real values."""
+    """Return whether a name may mean classes or real values."""
     return _CONDITION.search(name.lower()) is not None
 
 
 def is_latent(name: str) -> bool:
-    """Tell whether a name says that an input takes random numbers."""
+    """Return whether a name states that an input takes random numbers."""
     return _LATENT.search(name.lower()) is not None
 
 
 def is_time(name: str) -> bool:
-    """Tell whether a name says that an input takes a timestep of a diffusion."""
+    """Return whether a name states that an input takes a timestep of a diffusion."""
     return _TIME.search(name.lower()) is not None
 
 
@@ -277,7 +277,4 @@ def takes_samples(
 
 def refusal(described: str, reason: str, name: str) -> str:
     """Return the message for an input that seems to take samples."""
-    return (
-        _TAKES_SAMPLES.format(input=described, why=reason)
-        + f". If these really are latents, say so with --latent {name}"
-    )
+    return _TAKES_SAMPLES.format(input=described, why=reason) + f". If these are latents, state it with --latent {name}"

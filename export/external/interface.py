@@ -90,7 +90,7 @@ class Made:
 
     modality: str
     shape: tuple[int, ...]
-    """Of a sample, channels last, as the bundle says it."""
+    """Of a sample, channels last, as recorded in the bundle."""
 
     @property
     def channels_first(self) -> tuple[int, ...]:
@@ -160,7 +160,7 @@ class Interface:
 
     @property
     def output(self) -> OutputSpec:
-        """Return what the bundle says of a sample."""
+        """Return the bundle's description of a sample."""
         return OutputSpec(kind=self.made.modality, shape=self.made.shape)
 
     def samples(self, made: NDArray[Any]) -> NDArray[np.float32]:

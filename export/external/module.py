@@ -1,4 +1,4 @@
-"""A torch module as a graph: how it is called is found by its forward's signature and by running it.
+"""A torch module as a graph: its forward's signature, and running it, show how it is called.
 
 What it makes is inferred from its graph, as that of any other graph.
 
@@ -100,7 +100,7 @@ def _find_call(
         label = signature.label
         if label and not is_label(label) and overrides.label is None and overrides.classes is None:
             raise UnsupportedGenerator(
-                f"{label} takes real values or one-hot classes, and nothing decides which: say --label {label}=COUNT "
+                f"{label} takes real values or one-hot classes, and nothing decides which: give --label {label}=COUNT "
                 f"for classes, --latent {','.join(signature.names)} with their sizes if it is random, or --constant "
                 f"{label}=VALUE or --constant {label}=FILE.npy if it is fixed. {error}"
             ) from error
@@ -127,7 +127,7 @@ def _refuse_diffusion(run: ModuleFunction, call: Call, signature: Signature) -> 
         label = str(signature.label)
         raise UnsupportedGenerator(
             DIFFUSION.format(sample=signature.latents[0], time=label, name=label)
-            + f". If {label} holds classes, say so with --label {label}"
+            + f". If {label} holds classes, state it with --label {label}"
         )
 
 

@@ -190,7 +190,7 @@ def _images(values: int) -> list[tuple[int, int, int]]:
 
 
 def _is_likely(layout: str, shape: Sizes, *, bounded: bool) -> bool:
-    """Tell whether samples may be taken for this without being stated."""
+    """Return whether samples may be taken for this without being stated."""
     *space, channels = shape
     if layout == "NC":
         return True
@@ -210,7 +210,7 @@ def _is_likely(layout: str, shape: Sizes, *, bounded: bool) -> bool:
 
 
 def _other_images(sizes: Sequence[int], modality: str, overrides: Overrides) -> list[str]:
-    """Return how to state that a row of numbers is an image after all."""
+    """Return the flag which states that a row of numbers is an image."""
     if modality != "vector" or overrides.shape is not None or overrides.layout is not None:
         return []
     shapes = ["x".join(map(str, shape)) for shape in _images(sizes[0])]

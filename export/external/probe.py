@@ -35,7 +35,7 @@ class Probe:
         self._latents = Latents(dim=inputs.latent_dim, distribution=inputs.distribution)
 
     def _run(self, start: int, first_class: int = 0) -> dict[str, NDArray[Any]]:
-        """Return a batch from a sample on; the classes go down from the last one, which must be there."""
+        """Return a batch from a sample on; the classes descend from the last one, which must exist."""
         labels = None
         if self._inputs.classes:
             labels = (self._inputs.classes - 1 - first_class - np.arange(self._batch)) % self._inputs.classes

@@ -19,7 +19,7 @@ from gen_engine.export.graph import attribute, constant, initializer
 from gen_engine.export.session import Session
 
 _SHAPES = {"Reshape": 1, "Expand": 1, "ConstantOfShape": 0, "Resize": 3}
-"""Operator → the input that says a shape."""
+"""Operator → the input that holds a shape."""
 
 BATCHES: Sequence[int] = (1, 2, 7, 64)
 """Sizes at which a graph is compared with itself; the last is beyond the batches that jobs use by default."""
@@ -45,7 +45,7 @@ def rebatched(model: ir.Model, batch: int) -> ir.Model:
 
 
 def _follow(graph: ir.Graph, node: ir.Node, at: int, batch: int) -> None:
-    """Let a shape that begins with the batch begin with the inputs' own."""
+    """Make a shape that begins with the fixed batch begin with that of the inputs."""
     sizes = constant(node.inputs[at])
     if sizes is None or sizes.ndim != 1 or not len(sizes) or sizes[0] != batch:
         return

@@ -41,7 +41,7 @@ def widths(model: ir.Model) -> tuple[int, ...]:
 
 
 def classes_of(model: ir.Model, label: str) -> int | None:
-    """Return how many classes the table has that an input's ids are looked up in; None if there is no such table."""
+    """Return the number of rows of the table in which an input's ids are looked up; None without such a table."""
     values = [value for value in model.graph.inputs if value.name == label]
     for value in values:  # grows: what the ids become on the way
         for node, at in value.uses():

@@ -36,7 +36,7 @@ def _export_once(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 _EXPORTED = pytest.StashKey[dict[str, bytes]]()
 
 
-def test_the_bundle_makes_the_pictures_of_the_moving_average(tmp_path: Path) -> None:
+def test_the_bundle_makes_the_images_of_the_moving_average(tmp_path: Path) -> None:
     import torch
 
     run = make_tiny_run(tmp_path / "run", channels=3, size=32)

@@ -13,7 +13,7 @@ from gen_engine.train.data.resize import resized
 
 
 def read_digits(image_size: int | None = None) -> ImageData:
-    """The digits resized to 28×28, or to the size requested, with a note that says so.
+    """The digits resized to 28×28, or to the size requested, with a note about it.
 
     BackendUnavailable saying what to install when scikit-learn is missing.
     """

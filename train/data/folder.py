@@ -50,7 +50,7 @@ def read_folder(folder: Path, options: ReadOptions | None = None) -> ImageData:
     """All images under a folder, grey if every file is, else RGB.
 
     Sizes are kept when all are one square size that models can make; else each image is cropped to its central
-    square and resized, to image_size or to 64, and a note says how many. DataError when there are no images,
+    square and resized, to image_size or to 64, and a note counts them. DataError when there are no images,
     when more than max_bad_share of the files cannot be read, when files lie beside class folders, or when the range
     of their values is not clear.
     """
@@ -86,7 +86,7 @@ def read_folder(folder: Path, options: ReadOptions | None = None) -> ImageData:
 def survey_headers(files: list[Path], options: ReadOptions) -> Survey:
     """Size, mode and kind of every file, without decoding it."""
     survey = Survey()
-    pillow_image()  # where it is missing, no file is to blame
+    pillow_image()  # if it is missing, the files are not the cause
     for at, path in enumerate(files):
         try:
             header, warned = read_header(path, options.max_image_pixels)
@@ -179,7 +179,7 @@ def _add_span(survey: Survey, kind: str, values: NDArray[Any]) -> None:
 
 
 def _only_zeros_and_ones(survey: Survey, options: ReadOptions) -> bool:
-    """Whether bytes hold masks of 0 and 1, which no header says."""
+    """Whether bytes hold masks of 0 and 1, which no header states."""
     span = survey.spans.get("uint8")
     return options.bounds() is None and span is not None and span.high <= 1
 

@@ -1,4 +1,4 @@
-"""One image file: what its header says, and its values as they are stored. Legend: H height, W width, C channels.
+"""One image file: what its header states, and its values as stored. Legend: H height, W width, C channels.
 
 Each of Pillow's modes has a kind of value, and each kind its mapping to pixels (`gen_engine.train.data.values`):
 
@@ -40,7 +40,7 @@ _WHITE_IS_ZERO, _SIGNED = 0, 2
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a file says about its image, without decoding it."""
+    """What a file states about its image, without decoding it."""
 
     size: tuple[int, int]
     """Width and height in pixels, as stored."""
@@ -161,7 +161,7 @@ def _first(image: Any) -> Any:
 
 
 def _turned(image: Any) -> Any:
-    """The image as its EXIF orientation says; as stored where the EXIF is damaged, which is metadata only."""
+    """The image in its EXIF orientation; as stored where the EXIF is damaged, which is metadata only."""
     transpose = pillow_image().Transpose
     methods = {
         2: transpose.FLIP_LEFT_RIGHT,
@@ -186,7 +186,7 @@ def _lab_to_rgb(image: Any) -> Any:
 
 
 def _raw_mode(image: Any) -> str:
-    """How the first tile's bytes are laid out, in Pillow's words; "" where the format does not say."""
+    """How the first tile's bytes are laid out, in Pillow's terms; "" where the format does not state it."""
     tiles = getattr(image, "tile", None) or [None]
     args = getattr(tiles[0], "args", "")
     raw = args[0] if isinstance(args, tuple) and args else args

@@ -89,7 +89,7 @@ def _check_layout(folder: Path, loose: list[Path], folders: list[Path], by_class
 
 def _files_below(top: Path, root: Path, tree: Tree) -> list[Path]:
     """All files under a class folder, sorted. Each real folder is entered once, so links cannot lead in circles."""
-    found: list[Path] = []
+    files: list[Path] = []
     above = {_identity(root)}
     seen: set[Identity] = set()
     waiting = [top]
@@ -107,8 +107,8 @@ def _files_below(top: Path, root: Path, tree: Tree) -> list[Path]:
                 if not _hidden(path, tree):
                     waiting.append(path)
             elif _is_file(path, tree):
-                found.append(path)
-    return sorted(found)
+                files.append(path)
+    return sorted(files)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -69,7 +69,7 @@ class ValueRange:
     high: float
 
     def to_uint8(self, values: NDArray[Any]) -> NDArray[np.uint8]:
-        """uint8 of the same shape; what lies outside the range is clipped to it."""
+        """uint8 of the same shape; values outside the range are clipped to it."""
         if values.dtype == np.uint8 and (self.low, self.high) == (0.0, 255.0):
             return values
         pixels = np.empty(values.shape, np.uint8)
@@ -94,19 +94,19 @@ def infer_range(span: Span, kind: str, where: str) -> ValueRange:
     """
     if not span.finite:
         raise DataError(f"{where} has {kind} values that are NaN or infinite: replace them, they have no shade of grey")
-    said = f"{where} has {kind} values from {_number(span.low)} to {_number(span.high)}"
+    stated_span = f"{where} has {kind} values from {_number(span.low)} to {_number(span.high)}"
     if span.integers:
         for bits in INTEGER_BITS:
             if span.low >= 0 and span.high < 2**bits:
                 return ValueRange(low=0, high=2**bits - 1)
-        raise DataError(f"{said}: {FIX}")
+        raise DataError(f"{stated_span}: {FIX}")
     if span.low >= 0 and span.high <= 1:
         return ValueRange(low=0, high=1)
     if -1 <= span.low <= -LEAST_SHARE and span.high <= 1:
         return ValueRange(low=-1, high=1)
     if span.low >= 0 and 255 * LEAST_SHARE <= span.high <= 255:
         return ValueRange(low=0, high=255)
-    raise DataError(f"{said}, which is neither 0..1 nor -1..1 nor 0..255: {FIX}")
+    raise DataError(f"{stated_span}, which is neither 0..1 nor -1..1 nor 0..255: {FIX}")
 
 
 def resolve_range(requested: tuple[float, float] | None, span: Span, kind: str, where: str) -> ValueRange:

@@ -207,7 +207,7 @@ class Buffers:
         self._saved = [buffer.clone() for buffer in self._buffers]
 
     def restore_where(self, bad: Tensor) -> None:
-        """Undo what happened to them if `bad` is not 0, without a word to the processor."""
+        """Undo what happened to them if `bad` is not 0, without a transfer to the processor."""
         for buffer, before in zip(self._buffers, self._saved, strict=True):
             buffer.copy_(torch.where(bad > 0, before, buffer))
 

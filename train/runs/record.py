@@ -1,4 +1,4 @@
-"""What a checkpoint says besides its tensors, as types; `from_json` is the only place that sees a dict."""
+"""What a checkpoint holds besides its tensors, as types; `from_json` is the only place that sees a dict."""
 
 from __future__ import annotations
 

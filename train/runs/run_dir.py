@@ -1,4 +1,4 @@
-"""A run directory: who may write it, and what lies beside checkpoints: metrics.jsonl, a line per epoch, and previews.
+"""A run directory: who may write it, and what is beside checkpoints: metrics.jsonl, a line per epoch, and previews.
 
 Every entry that a run writes is a directory or regular file of its own; a link in its place is refused by name, since
 what it leads to is not the run's.

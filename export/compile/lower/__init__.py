@@ -1,7 +1,7 @@
 """Lowerings: exact rewrites of a generator's graph into what matrix units run fast.
 
-Each is a function from a graph to how many places it changed; one that does not apply leaves the graph alone. Which of
-them pay depends on the runtime and the machine, so the compiler times them: nothing here decides.
+Each is a function that rewrites a graph and returns how many places it changed, 0 if it does not apply. Which of them
+are faster depends on the runtime and the machine, so the compiler times them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def lower(model: bytes, names: Sequence[str], *, outputs: Sequence[str] | None =
         outputs: the outputs to keep, None for all; what only the others need is removed.
 
     Raises:
-        ValueError: there is no such lowering or output.
+        ValueError: a lowering or an output is unknown.
     """
     if unknown := set(names) - LOWERINGS.keys():
         raise ValueError(f"lowering {min(unknown)!r}: known are {', '.join(LOWERINGS)}")

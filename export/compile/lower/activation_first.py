@@ -1,6 +1,6 @@
 """Activations before the data movement that follows a convolution, so that a runtime fuses them into it.
 
-What looks at each value alone gives the same wherever the value lies.
+An elementwise operator has the same result wherever in the tensor the value is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _KEEP_CHANNELS = frozenset({"Resize", "Slice"})
 
 
 def is_elementwise(node: ir.Node) -> bool:
-    """Tell whether every output value depends on one value of the node's moving input alone, wherever it lies."""
+    """Return whether every output value depends on a single value of the node's moving input, wherever it is."""
     if node.op_type in UNARY:
         return all(constant(value) is not None for value in node.inputs[1:] if value is not None)
     if node.op_type in _WITH_A_NUMBER:
@@ -105,7 +105,7 @@ def _movement(node: ir.Node, value: ir.Value, movements: Collection[str]) -> ir.
 
 
 def _exchange(model: ir.Model, node: ir.Node, at: int, chain: list[ir.Node]) -> None:
-    """Let the node read what the first movement reads, that movement the node, and the node's readers the last one."""
+    """Move a node before a chain: it reads the chain's input, the chain reads it, and its readers read the chain."""
     (result,), last, source = node.outputs, chain[0].outputs[0], chain[-1].inputs[0]
     assert source is not None
     node.replace_input_with(at, source)

@@ -1,8 +1,8 @@
-"""Movements and dense layers written for channels that lie last in memory, as matrix units have them.
+"""Movements and dense layers rewritten for channels last in memory, the layout of matrix units.
 
-A runtime that keeps [B, C, Q…] with the channels innermost reads it as [B, Q…, C] for nothing. Put so, the phases of a
-series are in their places already, those of a picture move as whole runs of channels, and what a dense layer makes
-needs no transposition, if its columns are sorted.
+A runtime that stores [B, C, Q…] with the channels innermost reads it as [B, Q…, C] at no cost. In this layout the
+phases of a series are already in place, those of an image move as contiguous runs of channels, and the output of a
+dense layer needs no transposition if its columns are sorted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gen_engine.export.graph import NodeBuilder, attribute, constant, known_shap
 
 
 def put_channels_last(model: ir.Model) -> int:
-    """Rewrite every movement of phases, and every dense layer that makes a small picture; return how many."""
+    """Rewrite every movement of phases, and every dense layer that makes a small image; return how many."""
     changed = 0
     for node in tuple(model.graph):
         if node.op_type == "Reshape":
@@ -48,15 +48,15 @@ def _move_phases(model: ir.Model, last: ir.Node) -> bool:
         return False
     factors, rank = moved.factors, moved.rank
     first = _channels_first(moved)
-    # Parts as they lie in memory: the axes, then what the channels are made of.
-    lies = [*range(factors, factors + rank), *range(factors)]
+    # Parts in memory order: the axes, then the factors of the channels.
+    memory_order = [*range(factors, factors + rank), *range(factors)]
     order = [*moved.order[first:], *moved.order[:first]]
-    runs = _runs(order, lies)
+    runs = _runs(order, memory_order)
     if len(runs) == len(order) == 1:
         return False
     builder = NodeBuilder(model, last)
     value = builder.transpose(moved.source, [0, *range(2, rank + 2), 1])
-    starts = sorted(range(len(runs)), key=lambda i: lies.index(runs[i][0]))
+    starts = sorted(range(len(runs)), key=lambda i: memory_order.index(runs[i][0]))
     if starts != list(range(len(runs))):
         value = builder.reshape(value, [math.prod(moved.parts[axis] for axis in runs[i]) for i in starts])
         value = builder.transpose(value, [0, *(starts.index(i) + 1 for i in range(len(runs)))])
@@ -95,11 +95,11 @@ def _channels_first(moved: _Moved) -> int:
     return taken if product == moved.target[0] else 0
 
 
-def _runs(order: Sequence[int], lies: Sequence[int]) -> list[list[int]]:
-    """Return ``order`` in runs of parts that lie side by side already, and so move as one."""
+def _runs(order: Sequence[int], memory_order: Sequence[int]) -> list[list[int]]:
+    """Return ``order`` in runs of parts that are adjacent in memory already, and so move together."""
     runs: list[list[int]] = []
     for axis in order:
-        if runs and lies.index(axis) == lies.index(runs[-1][-1]) + 1:
+        if runs and memory_order.index(axis) == memory_order.index(runs[-1][-1]) + 1:
             runs[-1].append(axis)
         else:
             runs.append([axis])
@@ -107,7 +107,7 @@ def _runs(order: Sequence[int], lies: Sequence[int]) -> list[list[int]]:
 
 
 def _sort_dense(model: ir.Model, reshape: ir.Node) -> bool:
-    """Let a Gemm whose result is reshaped to [B, C, Q…] make [B, Q…, C], by sorting its columns."""
+    """Make a Gemm whose result is reshaped to [B, C, Q…] produce [B, Q…, C], by sorting its columns."""
     shape = known_shape(reshape.outputs[0])
     gemm = _dense_before(reshape)
     if shape is None or len(shape) < 3 or gemm is None:
@@ -134,7 +134,7 @@ def _sort_dense(model: ir.Model, reshape: ir.Node) -> bool:
 
 
 def _dense_before(reshape: ir.Node) -> ir.Node | None:
-    """Return the Gemm that a Reshape's values come from, with only what looks at single values between."""
+    """Return the Gemm that a Reshape's values come from, with only elementwise operators between."""
     value = reshape.inputs[0]
     while value is not None and only_user(value) is not None and (maker := value.producer()) is not None:
         if maker.op_type == "Gemm":

@@ -102,11 +102,11 @@ def _plan(
 
 def spread(weight: NDArray[Any], axes: Sequence[Axis]) -> NDArray[np.float32]:
     """Return [X, Y, s1…sn, m1…mn] of a weight [X, Y, k1…kn]: each phase's taps at their window positions."""
-    spatial, found = len(axes), np.asarray(weight, np.float64)
+    spatial, phases = len(axes), np.asarray(weight, np.float64)
     for axis in axes:  # [X, Y, k, …] → [X, Y, …, s, m]
-        found = np.tensordot(found, axis.select.astype(np.float64), axes=(2, 2))
+        phases = np.tensordot(phases, axis.select.astype(np.float64), axes=(2, 2))
     order = [0, 1, *range(2, 2 + 2 * spatial, 2), *range(3, 3 + 2 * spatial, 2)]
-    return found.transpose(order).astype(np.float32)
+    return phases.transpose(order).astype(np.float32)
 
 
 def convolve(

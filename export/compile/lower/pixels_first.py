@@ -1,7 +1,7 @@
 """The conversion to uint8 before the last data movement, which then moves bytes, straight to channels last.
 
 The conversion is that of :func:`gen_engine.export.torch_graph.to_pixels`: a scale, a shift, a rounding, a clip and a
-cast. Each looks at one value, so it may come before the values are put in their places.
+cast. All are elementwise, so they may come before the values are moved.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gen_engine.export.graph import NodeBuilder, attribute, known_shape, only_us
 
 
 def move_pixels(model: ir.Model) -> int:
-    """Convert before the last depth-to-space, and let it write NHWC; or before the Reshape of a dense generator."""
+    """Convert before the last depth-to-space, and make it write NHWC; or before the Reshape of a dense generator."""
     last = next((value.producer() for value in model.graph.outputs if value.name == PIXELS_OUTPUT), None)
     if last is None or not _puts_channels_last(last):
         return 0

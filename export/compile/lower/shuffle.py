@@ -1,11 +1,11 @@
-"""A depth-to-space and its crop, read from the nodes that do it: what every up-sampling layer ends in.
+"""A depth-to-space and its crop, read from its nodes: the end of every up-sampling layer.
 
-Place o of the large picture is o + start = q · s + r: cell q of the small one, phase r. Phases lie among the channels,
-in an order that a table tells: ONNX's operator has two, a Reshape, a Transpose and a Reshape may have any.
+Position o of the large image is o + start = q · s + r: cell q of the small one, phase r. Phases are stored among the
+channels, in an order given by a table: ONNX's operator has two, a Reshape, a Transpose and a Reshape may have any.
 
 A worked example in one dimension, stride 2 and 2 channels: large[c, 2·q + r] = small[table[r, c], q], with the table
-[[0, 1], [2, 3]] where the channels of a phase lie side by side (DCR), and [[0, 2], [1, 3]] where the phases of a
-channel do (CRD). In einops: ``(r c) q -> c (q r)`` and ``(c r) q -> c (q r)``.
+[[0, 1], [2, 3]] where the channels of a phase are adjacent (DCR), and [[0, 2], [1, 3]] where the phases of a
+channel are (CRD). In einops: ``(r c) q -> c (q r)`` and ``(c r) q -> c (q r)``.
 """
 
 from __future__ import annotations
@@ -89,12 +89,12 @@ def read_shuffle(value: ir.Value | None) -> Shuffle | None:
 
 
 def shuffled_end(value: ir.Value) -> ir.Value:
-    """Return where the depth-to-space and crop that read a value, if they do, end; the value itself if none does."""
+    """Return the result of the depth-to-space and crop that read a value; the value itself if there are none."""
     end, at = value, value
     while (node := only_user(at)) is not None and node.op_type in ("DepthToSpace", "Reshape", "Transpose", "Slice"):
         at = node.outputs[0]
-        found = read_shuffle(at)
-        if found is not None and found.source is value:
+        shuffle = read_shuffle(at)
+        if shuffle is not None and shuffle.source is value:
             end = at
     return end
 
@@ -109,10 +109,10 @@ def crop_begins(node: ir.Node) -> tuple[int, ...] | None:
     axes = [axis % (len(shape) + 1) for axis in rest[0]] if rest else range(len(begins))
     if any(axis < 2 for axis in axes) or (len(rest) > 1 and set(rest[1]) != {1}):
         return None
-    found = [0] * (len(shape) - 1)
+    offsets = [0] * (len(shape) - 1)
     for axis, begin, end in zip(axes, begins, ends, strict=True):
-        found[axis - 2] = slice(begin, end).indices(shape[axis - 1])[0]
-    return tuple(found)
+        offsets[axis - 2] = slice(begin, end).indices(shape[axis - 1])[0]
+    return tuple(offsets)
 
 
 def _sizes(value: ir.Value | None) -> tuple[int, ...] | None:
@@ -155,7 +155,7 @@ def _reshaped_table(
     if rank < 1 or parts[len(factors) :] != grid or math.prod(factors) != source[0] or not wholes:
         return None
     strides = [large // small for large, small in zip(target[1:], grid, strict=True)]
-    left = [axis for axis in order if parts[axis] > 1]  # an axis of one place may stand anywhere
+    left = [axis for axis in order if parts[axis] > 1]  # an axis of size 1 may be anywhere
     groups = [_taken(left, parts, len(factors), target[0])]
     for axis, stride in enumerate(strides):
         if grid[axis] > 1 and (not left or left.pop(0) != len(factors) + axis):

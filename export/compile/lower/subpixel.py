@@ -86,15 +86,15 @@ def _split(builder: NodeBuilder, layer: Transposed) -> ir.Value | None:
     plans = {}
     for phase in np.ndindex(*layer.strides):
         alone = [_phase(axis, r, size) for axis, r, size in zip(axes, phase, layer.sizes, strict=True)]
-        found = [axis for axis in alone if axis is not None]
-        if len(found) != len(axes) or not _seen(layer, found):
+        read = [axis for axis in alone if axis is not None]
+        if len(read) != len(axes) or not _seen(layer, read):
             return None  # a phase that reads nothing is all bias: leave it to the whole form
-        plans[phase] = found
+        plans[phase] = read
     parts = []
-    for found in plans.values():
-        kernel = spread(layer.weight, found)
-        kernel = kernel.reshape(*kernel.shape[:2], *(axis.select.shape[1] for axis in found))  # [I, O, m…]
-        parts.append(convolve(builder, layer.input, kernel.swapaxes(0, 1).copy(), layer.bias, found))
+    for plan in plans.values():
+        kernel = spread(layer.weight, plan)
+        kernel = kernel.reshape(*kernel.shape[:2], *(axis.select.shape[1] for axis in plan))  # [I, O, m…]
+        parts.append(convolve(builder, layer.input, kernel.swapaxes(0, 1).copy(), layer.bias, plan))
     channels = layer.channels * len(parts)
     joined = builder.op("Concat", parts, [None, channels, *(axis.grid for axis in axes)], {"axis": 1})
     return depth_to_space(builder, joined, layer.channels, axes)

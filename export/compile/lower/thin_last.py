@@ -1,9 +1,9 @@
-"""A thin convolution after a depth-to-space, merged through it: it reads the small grid's phases themselves.
+"""A thin convolution after a depth-to-space, moved before it: it reads the phases of the small grid directly.
 
 A layer of few outputs uses few of a matrix unit's columns; on the small grid it has s times the outputs, each of which
-reads all phases that lie under its window. What a crop had cut away is zero for the layer, so it is made zero by a
-constant mask. Written as in :mod:`gen_engine.export.compile.lower.phases`: output o + a = q · s + r reads by tap t
-position o − pad + t · dilation of the large picture, which is phase p of cell e.
+reads all phases under its window. What a crop removed is zero for the layer, so a constant mask makes it zero. Notation
+as in :mod:`gen_engine.export.compile.lower.phases`: output o + a = q · s + r reads by tap t
+position o − pad + t · dilation of the large image, which is phase p of cell e.
 
 A worked example in one dimension: a kernel (a, b, c) with pad 1 after a depth-to-space of stride 2, x[2·e + p] being
 phase p of cell e. Output o reads x[o - 1 + t], so cell q makes the pair
@@ -157,14 +157,14 @@ def _kernel(
     layer: Convolution, shuffle: Shuffle, axes: Sequence[_MergedAxis], following: Shuffle | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
     """Return weight [s…·O, D, m…] and bias of the merged layer; its outputs ordered for the depth-to-space after it."""
-    n, found = len(axes), layer.weight.astype(np.float64)
+    n, merged = len(axes), layer.weight.astype(np.float64)
     for one in axes:  # [O, C, k, …] → [O, C, …, s, m, p]
-        found = np.tensordot(found, one.taps.astype(np.float64), axes=(2, 3))
+        merged = np.tensordot(merged, one.taps.astype(np.float64), axes=(2, 3))
     strides, window = range(2, 2 + 3 * n, 3), range(3, 2 + 3 * n, 3)
-    found = found.transpose(*strides, 0, *range(4, 2 + 3 * n, 3), 1, *window)  # [s…, O, p…, C, m…]
-    outputs, cells = math.prod(found.shape[: n + 1]), found.shape[2 * n + 2 :]
+    merged = merged.transpose(*strides, 0, *range(4, 2 + 3 * n, 3), 1, *window)  # [s…, O, p…, C, m…]
+    outputs, cells = math.prod(merged.shape[: n + 1]), merged.shape[2 * n + 2 :]
     weight = np.zeros((outputs, shuffle.table.size, *cells))
-    weight[:, shuffle.table.ravel()] = found.reshape(outputs, -1, *cells)
+    weight[:, shuffle.table.ravel()] = merged.reshape(outputs, -1, *cells)
     places = phase_table(shuffle.strides, layer.channels)  # [s…, O]
     if following is not None:
         places = places[..., following.table]  # [s1…sn, s1'…sn', C]: an axis' two phases go side by side

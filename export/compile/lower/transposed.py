@@ -83,14 +83,14 @@ def _begin_pads(
     kernel: tuple[int, ...],
     out: tuple[int, ...],
 ) -> tuple[int, ...]:
-    """Return the pads at the begin: given, or what ``output_shape`` and ``auto_pad`` come to."""
+    """Return the pads at the begin: as given, or as ``output_shape`` and ``auto_pad`` imply."""
     auto = attribute(node, "auto_pad", "NOTSET")
     axes = len(sizes)
     if auto in ("NOTSET", "VALID") and "output_shape" not in node.attributes:
         return tuple(attribute(node, "pads", [0] * 2 * axes)[:axes]) if auto == "NOTSET" else (0,) * axes
     extra = attribute(node, "output_padding", [0] * axes)
-    found = []
+    begins = []
     for i, s, d, k, o, op in zip(sizes, strides, dilations, kernel, out, extra, strict=True):
         total = s * (i - 1) + op + (k - 1) * d + 1 - o
-        found.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
-    return tuple(found)
+        begins.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
+    return tuple(begins)

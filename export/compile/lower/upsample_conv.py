@@ -1,7 +1,7 @@
 """Nearest-neighbour up-sampling and a convolution, as one convolution on the small grid.
 
-Taps that read the same small pixel are summed, so a 3×3 kernel after a doubling needs 2×2 taps a phase: up to 2.25
-times fewer multiplications. Zeros beyond the large picture are zeros beyond the small one.
+Taps that read the same small pixel are summed, so a 3×3 kernel after a doubling needs 2×2 taps per phase: up to 2.25
+times fewer multiplications. Zero padding of the large image is zero padding of the small one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gen_engine.export.graph import NodeBuilder, attribute, constant, known_shap
 def lower_upsample_conv(model: ir.Model) -> int:
     """Join every nearest Resize by whole factors with the Conv of stride 1 after it.
 
-    What stands between them and looks at each value alone, or at its channel, goes before the Resize.
+    Elementwise and channelwise operators between them are moved before the Resize.
     """
     changed = 0
     for node in tuple(model.graph):

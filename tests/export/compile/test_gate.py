@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 LENIENT = Limits(psnr=0.0, values_off=1.0, max_error=255.0, set_distance=1e9)
 
 
-def pictures(seed: int, samples: int = 400) -> np.ndarray:
+def samples_of(seed: int, samples: int = 400) -> np.ndarray:
     """Smooth random blobs: uint8 [N, 12, 12, 1]."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:12, :12]
@@ -21,7 +21,7 @@ def pictures(seed: int, samples: int = 400) -> np.ndarray:
     return (255 * np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / (2 * r**2))).astype(np.uint8)[..., None]
 
 
-A, B = pictures(1), pictures(2)
+A, B = samples_of(1), samples_of(2)
 
 
 @pytest.mark.parametrize("precision", LIMITS)
@@ -38,7 +38,7 @@ def test_figures_of_known_errors() -> None:
     variant = base.copy()
     variant[:, 0] += 1  # within a level
     variant[:10, 1] += 5
-    comparison = compare(base, variant, pictures(3)[:100, 0, :4, 0], LENIENT)
+    comparison = compare(base, variant, samples_of(3)[:100, 0, :4, 0], LENIENT)
     assert comparison.values_off == pytest.approx(10 / 400)
     assert comparison.max_error == 5
     assert comparison.psnr == pytest.approx(10 * np.log10(255**2 / ((100 + 250) / 400)))
@@ -59,8 +59,8 @@ def test_what_a_variant_may_not_be(harm, message: str) -> None:
     assert any(message in failure for failure in comparison.failures), comparison.failures
 
 
-def test_sets_are_told_apart_when_no_value_can_be_compared() -> None:
-    other = pictures(4)
+def test_sets_are_distinguished_when_no_value_can_be_compared() -> None:
+    other = samples_of(4)
     same = compare(A, other, B, LENIENT)  # other samples of the same generator
     noisy = compare(A, np.clip(other + RNG.normal(0, 25, other.shape), 0, 255).astype(np.uint8), B, LENIENT)
     assert same.set_distance < 2 < noisy.set_distance

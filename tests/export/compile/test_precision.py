@@ -1,4 +1,4 @@
-"""A graph in another arithmetic, said in its types."""
+"""A graph in another precision, stated in its types."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_fp32_is_the_graph_itself(generator: bytes) -> None:
 
 
 def test_what_is_no_type(generator: bytes) -> None:
-    with pytest.raises(ValueError, match="precision 'int8' is no type of a graph: known are fp32, fp16, bf16"):
+    with pytest.raises(ValueError, match="precision 'int8' is not a type of a graph: known are fp32, fp16, bf16"):
         cast(generator, "int8")
 
 

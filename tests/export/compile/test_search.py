@@ -132,7 +132,7 @@ def test_nothing_is_written_if_none_is_faithful(bundle: Bundle) -> None:
 
 
 def test_a_wrong_lowering_does_not_pass(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gate is the last to see that a rewrite makes other pictures."""
+    """The gate is the last to detect that a rewrite makes other images."""
     real = candidates.lower
 
     def wrong(model: bytes, names: tuple[str, ...], **how: object) -> object:

@@ -51,7 +51,7 @@ class TestConditions:
     def test_real_values_are_not_classes(self, export: Any, name: str) -> None:
         code, shown = export(beside(name))
         assert code == 3
-        assert f"say --label {name} for classes, --latent z,{name} if it is random, or --constant {name}=FILE" in shown
+        assert f"give --label {name} for classes, --latent z,{name} if it is random, or --constant {name}=FILE" in shown
 
     @pytest.mark.parametrize(
         ("flags", "latents", "classes"),
@@ -107,7 +107,7 @@ class TestWhatTakesSamples:
         code, shown = export(self.scaled(name, inputs, outputs, side, factor))
         assert code == 3
         assert "has the rank of an image" in shown
-        assert f"say so with --latent {name}" in shown
+        assert f"state it with --latent {name}" in shown
 
     def test_it_may_be_stated(self, export: Any, tmp_path: Path) -> None:
         assert export(self.scaled("latent", 4, 3, 16, 4), "--latent", "latent")[0] == 0

@@ -82,7 +82,7 @@ class TestLabels:
     def test_real_values_are_not_classes(self, export: Any, name: str) -> None:
         code, shown = export(name)
         assert code == 3
-        assert "nothing decides which: say --label" in shown
+        assert "nothing decides which: give --label" in shown
         assert "--constant" in shown
 
 
@@ -126,7 +126,7 @@ class TestWhatTakesSamples:
         code, shown = export(name)
         assert code == 3
         assert why in shown
-        assert "If these really are latents, say so with --latent x" in shown
+        assert "If these are latents, state it with --latent x" in shown
 
     def test_it_may_be_stated(self, export: Any, tmp_path: Path) -> None:
         code, shown = export("FlatUNet", "--latent", "x=3x8x8")
@@ -156,7 +156,7 @@ class TestRows:
         code, shown = export("Table", columns=columns)
         assert code == 0, shown
         output = read_bundle(tmp_path / "x.gen").output
-        assert (output.modality, output.shape, output.dtype) == ("vector", (columns,), "float32")
+        assert (output.kind, output.shape, output.dtype) == ("vector", (columns,), "float32")
 
     def test_a_row_of_a_known_image_size_is_one(self, export: Any, tmp_path: Path) -> None:
         code, shown = export("Table", columns=784)
@@ -165,7 +165,7 @@ class TestRows:
 
     def test_a_mono_sound(self, export: Any, tmp_path: Path) -> None:
         assert export("Sound")[0] == 0
-        assert read_bundle(tmp_path / "x.gen").output.modality == "audio"
+        assert read_bundle(tmp_path / "x.gen").output.kind == "audio"
 
     def test_a_mono_sound_of_height_one_is_asked_for(self, export: Any, tmp_path: Path) -> None:
         code, shown = export("Sound", height=1)
@@ -173,7 +173,7 @@ class TestRows:
         assert "at least 4 pixels per side" in shown
         assert "for a sound or series --shape 256x1" in shown
         assert export("Sound", "--shape", "256x1", height=1)[0] == 0
-        assert read_bundle(tmp_path / "x.gen").output.modality == "audio"
+        assert read_bundle(tmp_path / "x.gen").output.kind == "audio"
 
 
 class TestBatch:

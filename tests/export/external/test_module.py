@@ -56,7 +56,7 @@ def test_what_is_inferred(tmp_path: Path, name: str, shape: tuple[int, ...], sai
     assert bundle.parity["reference"].startswith("torch ")
 
 
-def test_labels_that_no_layer_tells_are_told(tmp_path: Path) -> None:
+def test_labels_that_no_layer_shows_are_stated(tmp_path: Path) -> None:
     bundle = exported(tmp_path, "Joined", label="4")
     assert bundle.labels is not None
     assert (bundle.latent.dim, len(bundle.labels.names)) == (5, 4)
@@ -91,8 +91,8 @@ def test_the_pixels_are_the_modules_own(tmp_path: Path, name: str, how: dict[str
     made = module(z if name == "Dense" else z[:, :, None, None]).detach()
     low, high = {"Plain": (-1, 1), "Dense": (0, 1), "Last": (0, 255)}[name]
     levels = ((made - low) * (255 / (high - low))).round().clamp(0, 255)
-    picture = levels.reshape(8, *bundle.output.shape) if name == "Dense" else levels
-    wanted = picture.permute(0, 2, 3, 1) if name == "Plain" else picture
+    image = levels.reshape(8, *bundle.output.shape) if name == "Dense" else levels
+    wanted = image.permute(0, 2, 3, 1) if name == "Plain" else image
     assert np.abs(job.first_batch["image"].astype(int) - wanted.numpy()).max() <= 1
 
 

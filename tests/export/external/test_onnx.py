@@ -232,7 +232,7 @@ class TestOutputs:
             ((5, 4, 6), {"shape": "5x4x6x1"}, ("volume", (5, 4, 6, 1))),
         ],
     )
-    def test_it_can_be_told(
+    def test_it_can_be_stated(
         self, tmp_path: Path, shape: tuple[int, ...], how: dict[str, Any], expected: tuple[str, tuple[int, ...]]
     ) -> None:
         bundle = exported(self.of(shape), tmp_path, **how)

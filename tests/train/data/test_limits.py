@@ -1,4 +1,4 @@
-"""Damage, warnings and sizes: a warning of a library is not a verdict, and the limits are ours."""
+"""Damage, warnings and sizes: a library's warning refuses nothing, and the limits are our own."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def unwaited(state: RunState) -> Callable[..., dict[str, float]]:
 
 
 @pytest.mark.parametrize(("family", "bad"), list(itertools.product(MODELS, [None, BAD])))
-def test_a_step_that_nobody_waits_for_is_the_step(family: str, bad: int | None) -> None:
+def test_a_step_without_synchronization_is_the_step(family: str, bad: int | None) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -26,7 +26,7 @@ FAMILIES = [
 
 
 def settled(generator: nn.Module) -> nn.Module:
-    """Give batch normalisations statistics that matter, as training does, and weights that make pictures."""
+    """Give batch normalisations statistics that matter, as training does, and weights that make images."""
     torch.manual_seed(1)
     for module in generator.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -47,7 +47,7 @@ def family(name: str, size: int, classes: int, channels: int) -> tuple[bytes, di
 
 
 class UpsampleGenerator(Generator):
-    """Resize and convolve, with a residual: the other way to grow a picture."""
+    """Resize and convolve, with a residual: the other way to enlarge an image."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)

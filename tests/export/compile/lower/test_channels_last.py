@@ -63,7 +63,7 @@ def test_a_series_is_in_place() -> None:
     assert [list(helper.get_attribute_value(n.attribute[0])) for n in (first, last)] == [[0, 2, 1], [0, 2, 1]]
 
 
-def test_pictures_move_in_runs_of_a_row_and_its_channels() -> None:
+def test_images_move_in_runs_of_a_row_and_its_channels() -> None:
     model = equal(movement([2, 2, 3, 4, 5], [0, 4, 1, 5, 2, 3], [8, 10, 3], (12, 4, 5)), (12, 4, 5))
     (_, move) = (n for n in model.graph.node if n.op_type == "Transpose")
     assert list(helper.get_attribute_value(move.attribute[0])) == [0, 1, 3, 2, 4]

@@ -39,7 +39,7 @@ def tail(value: str, n: int) -> tuple[list[onnx.NodeProto], Constants]:
     ], constants
 
 
-def pictures(
+def generator(
     channels: int,
     grid: tuple[int, ...],
     strides: tuple[int, ...],
@@ -72,7 +72,7 @@ def pictures(
 
 
 @st.composite
-def any_pictures(draw: st.DrawFn) -> tuple[bytes, tuple[int, ...]]:
+def any_generator(draw: st.DrawFn) -> tuple[bytes, tuple[int, ...]]:
     n = draw(st.integers(1, 3))
     grid = draw(st.tuples(*[st.integers(1, 4)] * n))
     strides = draw(st.one_of(st.just((2,) * n), st.tuples(*[st.integers(1, 3)] * n)))
@@ -81,12 +81,12 @@ def any_pictures(draw: st.DrawFn) -> tuple[bytes, tuple[int, ...]]:
     for q, s in zip(grid, strides, strict=True):
         begin = draw(st.integers(0, min(2, q * s - 1)))
         cut.append((begin, draw(st.integers(0, min(2, q * s - 1 - begin)))))
-    model = pictures(channels, grid, strides, tuple(cut), form=draw(st.sampled_from(["DCR", "CRD"])))
+    model = generator(channels, grid, strides, tuple(cut), form=draw(st.sampled_from(["DCR", "CRD"])))
     return model, (channels * math.prod(strides), *grid)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(any_pictures(), st.sampled_from([NAMES, (*NAMES, "channels-last")]))
+@given(any_generator(), st.sampled_from([NAMES, (*NAMES, "channels-last")]))
 def test_the_bytes_are_the_same(made: tuple[bytes, tuple[int, ...]], names: tuple[str, ...]) -> None:
     model, shape = made
     lowered = lower(model, names)
@@ -99,7 +99,7 @@ def test_the_bytes_are_the_same(made: tuple[bytes, tuple[int, ...]], names: tupl
 
 @pytest.mark.parametrize("names", [NAMES, ("activation-first", *NAMES)])
 def test_one_transposition_of_bytes_and_the_crop_last(names: tuple[str, ...]) -> None:
-    lowered = lower(pictures(3, (5, 5), (2, 2), ((1, 1), (1, 1))), names).model
+    lowered = lower(generator(3, (5, 5), (2, 2), ((1, 1), (1, 1))), names).model
     assert [op for op in operators(lowered) if op != "Identity"] == [
         *("Tanh", "Mul", "Add", "Round", "Clip", "Cast"),
         *("Reshape", "Transpose", "Reshape", "Slice"),

@@ -118,7 +118,7 @@ def test_what_others_read_as_well_is_left_alone() -> None:
     assert lower(model, NAMES).changed == {"thin-last": 0}
 
 
-def test_a_picture_that_others_read_whole_is_left_alone() -> None:
+def test_an_image_that_others_read_whole_is_left_alone() -> None:
     """It would be made all the same, and the merged layer be work on top."""
     rng = np.random.default_rng(0)
     constants = {"w": rng.standard_normal((2, 2, 3, 3)).astype(np.float32)}
