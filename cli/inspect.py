@@ -167,11 +167,11 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("model", ", ".join(f"{name} {value}" for name, value in model.items())))
     if data := training.get("data"):
         lines.append(("trained on", f"{data.get('name')} (sha256 {str(data.get('sha256'))[:12]}…)"))
-    if "epochs" in training and "steps" in training:
+    if training.get("epochs") is not None and training.get("steps") is not None:
         lines.append(("trained for", f"{training['epochs']:,} epochs, {training['steps']:,} steps"))
     if origin := training.get("origin"):
         lines.append(("origin", _figures(origin)))
-    lines += [("  inferred", str(sentence)) for sentence in training.get("inferred", ())]
+    lines += [("  inferred", sentence) for sentence in training.get("inferred") or ()]
     if metrics := training.get("metrics"):
         lines.append(("metrics", ", ".join(f"{name} {_value(value)}" for name, value in metrics.items())))
     if versions := training.get("exported_with"):
@@ -182,7 +182,8 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _parity_lines(parity: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not parity:
         return [("parity", "not recorded")]
-    if _PARITY_FIELDS - parity.keys():
+    required = _PARITY_FIELDS - {"pixels_differing", "pixels_max_difference"}
+    if _PARITY_FIELDS - parity.keys() or None in [parity[name] for name in required]:
         return [("parity", ", ".join(f"{name} {_value(value)}" for name, value in parity.items()))]
     text = (
         f"within {parity['max_abs_error']:.2g} of {parity['reference']}, over {parity['samples']} samples in "

@@ -29,6 +29,7 @@ from gen_engine.engine.base.text import unshowable
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.identity.confinement import check_confined
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
+from gen_engine.engine.identity.provenance import read_parity, read_training
 from gen_engine.engine.sample.kinds import kind_of
 from gen_engine.engine.sample.schema import MAX_FIELDS, MAX_RANK, RESERVED_NAMES, Field, Schema
 
@@ -393,8 +394,8 @@ def _from_json(path: Path, document: Mapping[str, Any]) -> Bundle:
             outputs=fields.take("outputs", list_of(_read_output, 1, MAX_FIELDS)),
             files=fields.take("files", mapping_of(_read_file)),
             digest=fields.take("digest", digest),
-            training=fields.take("training", mapping_of(anything)),
-            parity=fields.take("parity", mapping_of(anything)),
+            training=fields.take("training", read_training),
+            parity=fields.take("parity", read_parity),
             quality=fields.take("quality", mapping_of(anything)),
             fixed_batch=fields.take_optional("batch", integer(1, MAX_BATCH)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,3 +170,22 @@ def test_names_that_cannot_be_shown_are_not_written(tmp_path: Path, name: str) -
             parity={},
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("training", {"data": "fashion-mnist"}, 'training.data: "fashion-mnist" is not a JSON object'),
+        ("training", {"epochs": "30", "steps": 1}, 'training.epochs: "30" is not an integer'),
+        ("training", {"inferred": "all"}, 'training.inferred: "all" is not a list'),
+        ("parity", {"max_abs_error": "small"}, 'parity.max_abs_error: "small" is not'),
+    ],
+)
+def test_provenance_has_its_types(tmp_path: Path, part: str, changes: dict[str, object], message: str) -> None:
+    path = make_tiny_bundle(tmp_path / "tiny.gen").path
+    document = json.loads((path / "bundle.json").read_bytes())
+    document[part] = document[part] | changes
+    del document["digest"]
+    (path / "bundle.json").write_bytes(seal(document))
+    with pytest.raises(BundleError, match=re.escape(message)):
+        read_bundle(path)
