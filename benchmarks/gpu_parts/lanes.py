@@ -169,7 +169,7 @@ def _made(submit: Callable[[Any], None], lane: Any) -> NDArray[np.uint8]:
 
 
 def _speeds(found: Findings, subject: Subject, name: str) -> None:
-    """Samples a second: every batch on one lane, and the fastest batch on several."""
+    """Samples per second: every batch on one lane, and the fastest batch on several."""
     rates: dict[int, float] = {}
     for batch in BATCHES:
         backend = subject.open(batch)
@@ -184,7 +184,7 @@ def _speeds(found: Findings, subject: Subject, name: str) -> None:
 
 
 def lane_rate(subject: Subject, backend: Backend, lanes: int) -> float:
-    """Return samples a second of so many lanes, a thread each, latents drawn on the GPU and pixels on the host."""
+    """Return samples per second of this many lanes, one thread each, latents drawn on the GPU, pixels on the host."""
     made, ready, go = [0] * lanes, threading.Barrier(lanes + 1), threading.Event()
     errors: list[BaseException] = []
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""The latents' kernel: the same bits as NumPy's for every distribution, and normals a second.
+"""The latents' kernel: the same bits as NumPy's for every distribution, and normals per second.
 
 Shape suffixes: B samples, Z latent dimensions.
 """

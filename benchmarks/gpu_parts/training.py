@@ -98,7 +98,7 @@ def _launched(model: object, precision: str) -> list[object]:
 
 
 def _speed(found: Findings, name: str, model: object, precision: str) -> None:
-    """Images a second of the step alone, images on the GPU already."""
+    """Images per second of the step alone, images on the GPU already."""
     import torch
 
     from gen_engine.train.device import deterministic
@@ -167,7 +167,7 @@ def _usual_loop(found: Findings) -> None:
 
 
 def _whole_run(found: Findings, model: object) -> None:
-    """``train`` with data, checkpoints and a stop: goes on to the same bits; images a second of an epoch."""
+    """``train`` with data, checkpoints and a stop: goes on to the same bits; images per second of an epoch."""
     from gen_engine.train.data.image_data import make_image_data
     from gen_engine.train.errors import TrainingInterrupted
     from gen_engine.train.runs.checkpoint import load_generator
