@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
@@ -71,6 +72,7 @@ def _checked(check: Callable[[Any], bool], what: str) -> Reader[Any]:
     return read
 
 
+@lru_cache(maxsize=256)  # journals are read a hundred thousand lines at a time
 def integer(low: int, high: int) -> Reader[int]:
     """Return a reader of integers from ``low`` to ``high``."""
     return _checked(lambda value: type(value) is int and low <= value <= high, f"an integer from {low:,} to {high:,}")
@@ -86,6 +88,7 @@ def one_of(*choices: str) -> Reader[str]:
     return _checked(lambda value: value in choices, f"one of {', '.join(choices)}")
 
 
+@lru_cache(maxsize=256)
 def text(longest: int = 500) -> Reader[str]:
     """Return a reader of printable text on one line, 1 to ``longest`` characters."""
     return _checked(
@@ -94,6 +97,7 @@ def text(longest: int = 500) -> Reader[str]:
     )
 
 
+@lru_cache(maxsize=256)
 def matching(pattern: str, longest: int = 500) -> Reader[str]:
     """Return a reader of text of at most ``longest`` characters, all of which match ``pattern``, an ASCII one."""
     form = re.compile(pattern, re.ASCII)

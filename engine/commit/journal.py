@@ -65,8 +65,11 @@ class Entry(NamedTuple):
         with Fields(value, where) as fields:
             return cls(
                 fields.take("shard", index_number),
-                fields.take("files", list_of(JournaledFile.from_json, 1, MAX_FILES)),
+                fields.take("files", _read_files),
             )
+
+
+_read_files = list_of(JournaledFile.from_json, 1, MAX_FILES)
 
 
 def to_line(entry: Entry) -> bytes:
@@ -78,8 +81,10 @@ def to_line(entry: Entry) -> bytes:
 def read_line(line: bytes) -> Entry | None:
     """Return what a line records, or None if it is damaged or inconsistent."""
     body = _whole(line)
-    if body is None:
-        return None
+    return None if body is None else _parse(body)
+
+
+def _parse(body: bytes) -> Entry | None:
     try:
         return Entry.from_json(parse_json(body), "")
     except DocumentError:
@@ -100,14 +105,15 @@ def sorted_entries(lines: Iterable[bytes], shards: range) -> Iterator[Entry]:
     numbers, offsets = array("q"), array("q")
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-journal-") as spool:
         for line in lines:
-            number = _SHARD.search(_whole(line) or b"")
+            body = _whole(line) or b""
+            number = _SHARD.search(body)
             if number is not None and int(number[1]) in shards:
                 numbers.append(int(number[1]))
                 offsets.append(spool.tell())
-                spool.write(line.strip(b"\n") + b"\n")
+                spool.write(body + b"\n")
         latest_first = -np.arange(len(numbers))
         for at in np.lexsort((latest_first, np.array(numbers, np.int64))):
             spool.seek(offsets[at])
-            entry = read_line(spool.readline())
+            entry = _parse(spool.readline())
             if entry is not None and entry.shard == numbers[at]:
                 yield entry
