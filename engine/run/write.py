@@ -159,7 +159,8 @@ def run_task(
             if ledger.left:
                 run = executor(min(workers, ledger.left)).run
                 run(task, ledger.committer, ledger.todo(), _Progress(ledger, monitor))
-        return Outcome(
+        unfinished = None if ledger.complete else ledger.finish()
+        return Outcome(  # whose seconds include the finish
             out=out,
             samples=total,
             bytes=ledger.bytes_done,
@@ -167,7 +168,7 @@ def run_task(
             seconds=time.monotonic() - began,
             plan=plan,
             part=part,
-            unfinished=None if ledger.complete else ledger.finish(),
+            unfinished=unfinished,
         )
 
 
