@@ -52,7 +52,7 @@ class Job:
         self.scratch = scratch
         self.pixels = np.random.default_rng(0).integers(0, 256, (self.count, *SHAPE), dtype=np.uint8)
         self.labels = np.arange(self.count) % 10
-        self.files = open_codec("png").encode(self.pixels)
+        self.files = open_codec("png").encode(self.pixels).pieces()
         self.format = open_format(name)
         fields = (
             Field(name="image", kind="image", dtype="uint8", shape=SHAPE),

@@ -12,9 +12,19 @@ if TYPE_CHECKING:
     from gen_engine.engine.dataset import SampleDataset, write_dataset
     from gen_engine.engine.generator import Generator
     from gen_engine.engine.reader import Dataset, open_dataset
-    from gen_engine.engine.sample.schema import Batch, Field, Schema
+    from gen_engine.engine.sample.schema import Batch, Field, Ragged, Schema
 
-__all__ = ["Batch", "Dataset", "Field", "Generator", "SampleDataset", "Schema", "open_dataset", "write_dataset"]
+__all__ = [
+    "Batch",
+    "Dataset",
+    "Field",
+    "Generator",
+    "Ragged",
+    "SampleDataset",
+    "Schema",
+    "open_dataset",
+    "write_dataset",
+]
 
 if not TYPE_CHECKING:  # a type checker that saw this would accept every misspelled name
     _HOMES = {
@@ -22,6 +32,7 @@ if not TYPE_CHECKING:  # a type checker that saw this would accept every misspel
         "Dataset": "reader",
         "Field": "sample.schema",
         "Generator": "generator",
+        "Ragged": "sample.schema",
         "SampleDataset": "dataset",
         "Schema": "sample.schema",
         "open_dataset": "reader",

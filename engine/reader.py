@@ -233,7 +233,7 @@ class Dataset:
         if isinstance(column, Ragged):
             return [piece.decode() for piece in column.pieces()]
         if self._is_encoded(field):
-            return self._codec.encode(column)
+            return self._codec.encode(column).pieces()
         values: Sequence[Any] = column.tolist() if field.form == "scalar" else list(column)
         return values
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from gen_engine.engine.sample.schema import Field
+from gen_engine.engine.sample.schema import Field, Ragged
 
 
 class Codec(Protocol):
@@ -39,8 +39,8 @@ class Codec(Protocol):
         """The kinds of field that it encodes; formats store fields of other kinds as arrays."""
         ...
 
-    def encode(self, values_B: NDArray[Any]) -> list[bytes]:
-        """Return one encoded file per sample.
+    def encode(self, values_B: NDArray[Any]) -> Ragged:
+        """Return one encoded file per sample, as a column of bytes.
 
         Raises:
             RequestError: the codec cannot hold values of this dtype or number of channels.

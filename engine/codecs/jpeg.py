@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.errors import RequestError, WriterUnavailable
-from gen_engine.engine.sample.schema import Field
+from gen_engine.engine.sample.schema import Field, Ragged
 
 COLOUR_SPACES = {1: ("GRAY", "Gray"), 3: ("RGB", "444")}
 """Channels to simplejpeg's colour space and chroma subsampling: none, since it is visible in small images."""
@@ -49,7 +49,7 @@ class JpegCodec:
         """Name, quality, subsampling and the version of simplejpeg, which carries its own libjpeg-turbo."""
         return f"jpeg/q{self._quality}-444/simplejpeg-{self._simplejpeg.__version__}"
 
-    def encode(self, values_B: NDArray[Any]) -> list[bytes]:
+    def encode(self, values_B: NDArray[Any]) -> Ragged:
         """Return one JPEG file per image.
 
         Raises:
@@ -63,10 +63,12 @@ class JpegCodec:
                 f"jpeg holds 8 bits per channel, and these samples are {values_B.dtype}: use --codec png or raw"
             )
         colours, subsampling = COLOUR_SPACES[channels]
-        return [
-            self._simplejpeg.encode_jpeg(image, self._quality, colours, subsampling, fastdct=False)
-            for image in np.ascontiguousarray(values_B)
-        ]
+        return Ragged.of_pieces(
+            [
+                self._simplejpeg.encode_jpeg(image, self._quality, colours, subsampling, fastdct=False)
+                for image in np.ascontiguousarray(values_B)
+            ]
+        )
 
     def decode(self, data: bytes, field: Field) -> NDArray[np.uint8]:
         """Return an image, uint8 [H, W, C].

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.codecs import huffman
 from gen_engine.engine.codecs.png_decode import COLOUR_TYPES, SIGNATURE, SUB, UP, decode_png
 from gen_engine.engine.errors import RequestError, WriterUnavailable
-from gen_engine.engine.sample.schema import Field
+from gen_engine.engine.sample.schema import Field, Ragged
 
 LEVEL = 1
 """Deflate's level: higher ones take several times as long to save a few percent."""
@@ -68,7 +68,7 @@ class PngCodec:
         made = zlib.crc32(self._compress(_probe()))
         return f"png/up-{LEVEL}/huffman-{huffman.VERSION}/isal-{self._version}-{made:08x}"
 
-    def encode(self, values_B: NDArray[Any]) -> list[bytes]:
+    def encode(self, values_B: NDArray[Any]) -> Ragged:
         """Return one PNG file per image.
 
         Raises:
@@ -80,8 +80,8 @@ class PngCodec:
         if values_B.dtype.itemsize == 2:
             # Big-endian bytes, filtered as the bytes of twice as many channels.
             bytes_BHWC = values_B.astype(">u2").view(np.uint8).reshape(-1, height, width, 2 * channels)
-            return self._files(_head(height, width, channels, 16), _filter(bytes_BHWC))
-        return self._files(_head(height, width, channels, 8), _filter(values_B))
+            return Ragged.of_pieces(self._files(_head(height, width, channels, 16), _filter(bytes_BHWC)))
+        return Ragged.of_pieces(self._files(_head(height, width, channels, 8), _filter(values_B)))
 
     def decode(self, data: bytes, field: Field) -> NDArray[Any]:
         """Return an image, uint8 or uint16 [H, W, C]; see :func:`~gen_engine.engine.codecs.png_decode.decode_png`."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.sample.schema import Field
+from gen_engine.engine.sample.schema import Field, Ragged
 
 
 class RawCodec:
@@ -24,11 +24,11 @@ class RawCodec:
 
     identity = "raw/npy-1.0"
 
-    def encode(self, values_B: NDArray[Any]) -> list[bytes]:
+    def encode(self, values_B: NDArray[Any]) -> Ragged:
         """Return one ``.npy`` file per sample, of format 1.0 and little-endian."""
         little = values_B.dtype.newbyteorder("<")
         header = npy_header(little.str, values_B.shape[1:])
-        return [header + sample.astype(little, copy=False).tobytes() for sample in values_B]
+        return Ragged.of_pieces([header + sample.astype(little, copy=False).tobytes() for sample in values_B])
 
     def decode(self, data: bytes, field: Field) -> NDArray[Any]:
         """Return the array of a ``.npy`` file that :meth:`encode` made.

@@ -31,7 +31,7 @@ def preview(batches: Iterable[Batch], schema: Schema) -> bytes:
     shown = shown_field(schema)
     names = [shown.name] if shown.shape else [field.name for field in schema.outputs]
     parts = [_reduced(batch, names, schema) for batch in batches]
-    return ZlibPngCodec().encode(shown.behaviour.sheet(np.concatenate(parts))[None])[0]
+    return ZlibPngCodec().encode(shown.behaviour.sheet(np.concatenate(parts))[None]).pieces()[0]
 
 
 def _reduced(batch: Batch, names: list[str], schema: Schema) -> NDArray[Any]:

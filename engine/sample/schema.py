@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
 class Ragged:
     """A column whose values differ in length: value i is ``values[offsets[i]:offsets[i + 1]]``.
 
-    Text is UTF-8: ``values`` is uint8.
+    Text is UTF-8, and encoded files are bytes: ``values`` is uint8.
     """
 
     values: NDArray[Any]
@@ -65,11 +65,15 @@ class Ragged:
         return [data[start:stop] for start, stop in pairwise(bounds)]
 
     @classmethod
-    def of_text(cls, texts: Sequence[str]) -> Ragged:
-        """Return a column of text."""
-        pieces = [text.encode() for text in texts]
+    def of_pieces(cls, pieces: Sequence[bytes]) -> Ragged:
+        """Return a column of bytes."""
         offsets = np.cumsum([0, *map(len, pieces)], dtype=np.int64)
         return cls(np.frombuffer(b"".join(pieces), np.uint8), offsets)
+
+    @classmethod
+    def of_text(cls, texts: Sequence[str]) -> Ragged:
+        """Return a column of text."""
+        return cls.of_pieces([text.encode() for text in texts])
 
 
 Column: TypeAlias = NDArray[Any] | Ragged

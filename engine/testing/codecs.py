@@ -67,11 +67,11 @@ class CodecContract:
     def check(self, images: NDArray[Any]) -> None:
         """Check that images are encoded alone and together to the same files, which decode to them."""
         before = images.copy()
-        files = self.codec().encode(images)
+        files = self.codec().encode(images).pieces()
         assert len(files) == len(images)
         np.testing.assert_array_equal(images, before)
         for file, image in zip(files, images, strict=True):
-            assert self.codec().encode(image[None]) == [file]
+            assert self.codec().encode(image[None]).pieces() == [file]
             ours, theirs = self.codec().decode(file, field_of(image)), self.decode(file)
             assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape) == (image.dtype, image.shape)
             np.testing.assert_array_equal(ours, theirs)
@@ -93,7 +93,7 @@ class CodecContract:
         """Whatever a file is cut or changed to, it decodes to an image of the field's shape or is refused."""
         image = example_images(1, 9, 7, self.channels[-1], "smooth")[0]
         codec, field = self.codec(), field_of(image)
-        (file,) = codec.encode(image[None])
+        (file,) = codec.encode(image[None]).pieces()
         rng = np.random.default_rng(0)
         for cut in range(0, len(file), max(1, len(file) // 50)):
             self.decodes_or_refuses(file[:cut], field)
@@ -116,7 +116,7 @@ class CodecContract:
         """A field's shape and dtype are what a file must hold."""
         image = example_images(1, 9, 7, self.channels[-1], "noise")[0]
         channels = image.shape[2]
-        (file,) = self.codec().encode(image[None])
+        (file,) = self.codec().encode(image[None]).pieces()
         for shape, dtype in (
             ((7, 9, channels), "uint8"),
             ((9, 7, 1 if channels != 1 else 3), "uint8"),
@@ -131,18 +131,20 @@ class CodecContract:
         images = example_images(6, 9, 7, self.channels[-1], "noise")
         every_other = images[::2]
         upside_down = np.asfortranarray(images[::2, ::-1])
-        assert self.codec().encode(every_other) == self.codec().encode(every_other.copy())
-        assert self.codec().encode(upside_down) == self.codec().encode(np.ascontiguousarray(upside_down))
+        assert self.codec().encode(every_other).pieces() == self.codec().encode(every_other.copy()).pieces()
+        assert (
+            self.codec().encode(upside_down).pieces() == self.codec().encode(np.ascontiguousarray(upside_down)).pieces()
+        )
 
     def test_no_images_are_no_files(self) -> None:
         """An empty batch."""
-        assert self.codec().encode(np.empty((0, 4, 4, self.channels[0]), np.uint8)) == []
+        assert self.codec().encode(np.empty((0, 4, 4, self.channels[0]), np.uint8)).pieces() == []
 
     def test_says_how_many_channels_it_cannot_hold(self) -> None:
         """Other numbers of channels are refused with the fix."""
         for channels in self.refused_channels:
             with pytest.raises(RequestError, match=rf"these samples have {channels}: use --codec"):
-                self.codec().encode(example_images(1, 4, 4, channels, "noise"))
+                self.codec().encode(example_images(1, 4, 4, channels, "noise")).pieces()
 
     def test_is_registered_under_its_name(self) -> None:
         """The name and the identity."""

@@ -79,7 +79,7 @@ class FormatContract:
         codec = open_codec(self.codec)
         if self.format.holds_arrays or not is_encoded(field, codec):
             return value
-        return codec.encode(value[None])[0]
+        return codec.encode(value[None]).pieces()[0]
 
     def stored(self, data: Data, index: int) -> Record:
         """Return the values that the format has to read back."""

@@ -138,7 +138,7 @@ class MdsWriter(StagedShard):
 
     def _files_of(self, field: Field, batch: Batch) -> list[bytes]:
         column = batch.columns[field.name]
-        return column.pieces() if isinstance(column, Ragged) else self._codec.encode(column)
+        return (column if isinstance(column, Ragged) else self._codec.encode(column)).pieces()
 
     def _finish(self) -> None:
         sizes = np.concatenate([np.zeros(1, np.int64), *self._sizes])

@@ -100,7 +100,7 @@ class ParquetWriter(StagedShard):
             if isinstance(column, Ragged):
                 held += column.pieces()
             elif is_encoded(field, self._codec):
-                held += self._codec.encode(column)
+                held += self._codec.encode(column).pieces()
             else:
                 held.append(column.copy())
         self._rows += len(batch)

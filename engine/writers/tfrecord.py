@@ -140,7 +140,7 @@ class TfRecordWriter(StagedShard):
             entries = [example.entry(name, INTEGERS, word) for word in words]
             return [entries, [self._same] * len(entries)] if name == "index" else [entries]
         encoded = is_encoded(field, self._codec)
-        values = self._codec.encode(column) if encoded else _rows(column)
+        values = self._codec.encode(column).pieces() if encoded else _rows(column)
         kind = FLOATS if column.dtype.kind == "f" and not encoded else BYTES
         return [[example.before(name, kind, len(value)) for value in values], values]
 

@@ -132,9 +132,9 @@ _RAW = RawCodec()
 
 
 def _files(
-    name: str, encode: Callable[[Any], list[bytes]], headers: _Headers, names: NDArray[np.uint8], batch: Batch
+    name: str, encode: Callable[[Any], Ragged], headers: _Headers, names: NDArray[np.uint8], batch: Batch
 ) -> list[Sequence[bytes]]:
-    return headers.members(names, encode(batch.columns[name]))
+    return headers.members(names, encode(batch.columns[name]).pieces())
 
 
 def _json_files(

@@ -26,6 +26,7 @@ else:
 PLUGIN = """
 import zlib
 import numpy as np
+from gen_engine.engine import Ragged
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.writers.webdataset import WebDatasetFormat
 
@@ -42,7 +43,7 @@ class DeflateCodec:
         if values_B.dtype != np.uint8:
             raise RequestError("deflate holds uint8")
         head = np.array(values_B.shape[1:], "<u4").tobytes()
-        return [head + zlib.compress(np.ascontiguousarray(value).tobytes(), 1) for value in values_B]
+        return Ragged.of_pieces([head + zlib.compress(value.tobytes(), 1) for value in values_B])
 
     def decode(self, data, field):
         if data[:12] != np.array(field.sizes, "<u4").tobytes():

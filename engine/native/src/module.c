@@ -1,0 +1,69 @@
+/* The Python module gen_engine.engine.native._core: arguments are checked here, and the lock is released here.
+ *
+ * It uses the limited API of CPython 3.11, so one build serves every later version.
+ */
+#ifndef Py_GIL_DISABLED
+#define Py_LIMITED_API 0x030B0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "core.h"
+#include "cpu.h"
+
+static PyObject *set_simd(PyObject *self, PyObject *enabled) {
+    (void)self;
+    int on = PyObject_IsTrue(enabled);
+    if (on < 0) return NULL;
+    detect_cpu(on);
+    Py_RETURN_NONE;
+}
+
+static PyObject *features(PyObject *self, PyObject *unused) {
+    (void)self, (void)unused;
+    PyObject *names = PyList_New(0);
+    if (names == NULL) return NULL;
+    const struct { bool present; const char *name; } known[] = {
+        {cpu.avx2, "avx2"}, {cpu.sse42, "sse4.2"}, {cpu.pclmul, "pclmul"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (!known[i].present) continue;
+        PyObject *name = PyUnicode_FromString(known[i].name);
+        if (name == NULL || PyList_Append(names, name) < 0) {
+            Py_XDECREF(name);
+            Py_DECREF(names);
+            return NULL;
+        }
+        Py_DECREF(name);
+    }
+    return names;
+}
+
+static PyMethodDef methods[] = {
+    {"features", features, METH_NOARGS, "Return the names of the processor's features that are used."},
+    {"set_simd", set_simd, METH_O, "Use the processor's features, or only what every processor has; for tests."},
+    {NULL, NULL, 0, NULL},
+};
+
+static int execute(PyObject *module) {
+    detect_cpu(true);
+    return PyModule_AddStringConstant(module, "BUILD", GEN_ENGINE_BUILD);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, execute},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "_core",
+    .m_doc = "The compiled core of the sampling engine.",
+    .m_methods = methods,
+    .m_slots = slots,
+};
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }
