@@ -17,12 +17,12 @@ from limits import python_start
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.engine.base.digests import blake3_bytes
-from gen_engine.engine.commit import card
 from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.run import card
 from gen_engine.engine.run.job import open_job
 
 MEMORY = Path("/dev/shm")

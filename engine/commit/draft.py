@@ -17,6 +17,9 @@ from gen_engine.engine.sinks.names import DRAFT, PREVIEW, PREVIEW_COPY
 
 SCHEMA = 1
 
+TOTAL_BYTES = "\0"
+"""Placeholder for the size of the dataset in its card, known only at the end; no text of a bundle contains it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
@@ -26,7 +29,7 @@ class Draft:
     """SHA-256 of the job's ``plan.json``."""
 
     card: str
-    """The dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` in place of the size."""
+    """The dataset card, with :data:`TOTAL_BYTES` in place of the size."""
 
     preview: FileRecord
 

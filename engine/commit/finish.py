@@ -15,8 +15,7 @@ from typing import IO
 from gen_engine.engine.base.digests import blake3_bytes, blake3_stream
 from gen_engine.engine.base.durable import temporary_name
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
-from gen_engine.engine.commit.card import TOTAL_BYTES
-from gen_engine.engine.commit.draft import Draft, read_draft, restore_preview
+from gen_engine.engine.commit.draft import TOTAL_BYTES, Draft, read_draft, restore_preview
 from gen_engine.engine.commit.manifest import Manifest, seal_manifest, shard_line, write_shard_list
 from gen_engine.engine.commit.records import FileRecord, ShardRecord
 from gen_engine.engine.commit.scan import has_shard_list, read_manifest, scan_shards, side_damage

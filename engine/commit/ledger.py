@@ -166,7 +166,7 @@ class Ledger:
         """Write the draft, so that any process can finish the job; does nothing if it exists.
 
         Args:
-            card: the dataset card, with :data:`gen_engine.engine.commit.card.TOTAL_BYTES` in place of the size.
+            card: the dataset card, with :data:`gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the size.
             index: the content of the format's index besides the shards; None if there is none.
             draw: returns the preview, a PNG.
         """

@@ -25,10 +25,10 @@ from gen_engine.engine.identity.latents import ALGORITHM, Latents, check_truncat
 from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime, SampleRequest
-from gen_engine.engine.plan.shard_size import resolve_shard_size
 from gen_engine.engine.render.first_batch import First
 from gen_engine.engine.render.opening import Generation, open_checked
 from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.run.shard_size import resolve_shard_size
 from gen_engine.engine.sample.schema import Batch, Layout, Schema
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gen_engine.engine.base.processor import usable_cpus
-from gen_engine.engine.commit import card
 from gen_engine.engine.commit.ledger import Ledger
-from gen_engine.engine.commit.preview import SAMPLES, preview
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.plan.shard_set import MissingShards
+from gen_engine.engine.run import card
 from gen_engine.engine.run.executor import CommittedShard, Executor, Task
 from gen_engine.engine.run.job import Job
+from gen_engine.engine.run.preview import SAMPLES, preview
 from gen_engine.engine.run.processes import ProcessExecutor
 from gen_engine.engine.run.threads import ThreadExecutor
 

@@ -18,7 +18,6 @@ from tiny_bundle import make_tiny_bundle
 from tiny_variant import make_variant
 
 from gen_engine.engine.base.digests import seal, sha256_bytes, unseal
-from gen_engine.engine.commit import card
 from gen_engine.engine.errors import BundleError, EngineError
 from gen_engine.engine.identity.bundle import (
     GENERATOR,
@@ -31,6 +30,7 @@ from gen_engine.engine.identity.bundle import (
 )
 from gen_engine.engine.identity.variants import add_variant, read_variants
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run import card
 from gen_engine.engine.run.job import open_job
 
 VALUES: list[Any] = [

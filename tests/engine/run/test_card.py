@@ -9,9 +9,9 @@ import yaml
 from jobs import run_job
 from tiny_bundle import CLASSES
 
-from gen_engine.engine.commit import card
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.run import card
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.sample.schema import Layout
 from gen_engine.engine.testing import make_schema

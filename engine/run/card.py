@@ -7,20 +7,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from gen_engine.engine.base.text import markdown, shown
-from gen_engine.engine.commit.preview import shown_field
+from gen_engine.engine.commit.draft import TOTAL_BYTES
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.plan.plan import Plan
+from gen_engine.engine.run.preview import shown_field
 from gen_engine.engine.sample.schema import Field, Schema
 from gen_engine.engine.writers.contract import Format
-
-TOTAL_BYTES = "\0"
-"""Placeholder for the size of the dataset, which is known only at the end; no text of a bundle contains it."""
 
 
 def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
     """Return the dataset card: Markdown with the YAML head that Hugging Face reads.
 
-    It has :data:`TOTAL_BYTES` in place of the dataset's size.
+    It has :data:`~gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the dataset's size.
     """
     head = {
         "pretty_name": f"{plan.count:,} synthetic samples of {bundle.name}",

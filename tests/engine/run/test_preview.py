@@ -14,8 +14,8 @@ from jobs import run_job
 from numpy.typing import NDArray
 from PIL import Image
 
-from gen_engine.engine.commit.preview import preview
 from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.run.preview import preview
 from gen_engine.engine.sample.schema import Batch, Field, Schema
 from gen_engine.engine.testing import make_schema
 
