@@ -21,7 +21,6 @@ PACKAGES = (
     "numpy",
     "onnx",
     "blake3",
-    "isal",
 )
 
 _ASKED = {

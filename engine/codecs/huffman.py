@@ -1,141 +1,165 @@
-"""Deflate of many short rows at once, with precomputed Huffman codes.
+"""Deflate of rows of filter residuals, as zlib streams, without searching for repeated strings.
 
-For a row of a few hundred bytes, most of a compressor's work is overhead: it clears tables, counts symbols and builds a
-code. Filter residuals are distributed about zero in much the same way in all images, more widely in some than in
-others. So there is one code per bin of spreads; each row is written with the code of its bin, without searching for
-repeats, and all rows of a batch are written at once, in NumPy.
+Filter residuals are distributed about zero in much the same way in all images, more widely in some than in others. So
+there is one ready code per bin of spreads; a row is written with the code of its bin, literals only. A row that no
+ready code suits, of mostly zeros or of noise, gets a code of its own, in which repeats of a byte are matches of
+distance 1; if that saves nothing, it is stored.
 
-The formats are RFC 1950 (zlib) and RFC 1951 (deflate), a row being one block with dynamic codes.
-Shape suffixes: R rows, N bytes of a row, Q groups of symbols, W words.
+The compiled core does the same in C (``engine/native/src/deflate.c``): this is its reference, and what runs without it.
+The bytes are a function of the row alone, on every machine.
+
+The formats are RFC 1950 (zlib) and RFC 1951 (deflate), a row being one block, of dynamic codes unless it is stored.
+Shape suffixes: R rows, N bytes of a row, Q groups of symbols, T tokens, W words.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
-"""Increment whenever the encoded bytes of a row change."""
+from gen_engine.engine.codecs.ready_codes import LENGTH_CODE_LENGTHS, SYMBOL_LENGTHS
 
-_ZEROS = (0.05, 0.20, 0.45, 0.70)
-_MAGNITUDES = (1.5, 3.0, 6.0, 12.0, 24.0, 48.0)
-"""The spreads that have a code: the fraction of zeros, and the mean of |x| over the other bytes, taken as signed."""
+VERSION: Final = 2
+"""Increment whenever the encoded bytes of a row change."""
 
 _ZEROS_BETWEEN = (0.125, 0.325, 0.575)
 _MAGNITUDES_BETWEEN = (2.12, 4.24, 8.49, 17.0, 33.9)
-"""Boundaries between adjacent bins."""
+"""Boundaries between adjacent bins of the spread: the fraction of zeros, and the mean of |x| over the other bytes."""
 
 _MAX_ZEROS, _NOISE = 0.8, 44.0
-"""Limits of the fraction of zeros and of the mean of |x| over all bytes for suited rows. White noise has mean 64."""
+"""Limits of the fraction of zeros and of the mean of |x| over all bytes for a ready code. White noise has mean 64."""
 
-_LONGEST = 13
-"""Maximum bits per symbol, so that four symbols are shorter than a word."""
+_MAX_REPEATS, _SHORT = 0.7, 1100
+"""Limit of the fraction of bytes that equal the one before, as in a gradient, for a ready code; of longer rows only,
+since a code of a row's own takes 90 bytes."""
 
-_END = 256
+_LONGEST, _OWN_LONGEST = 13, 15
+"""Maximum bits per symbol of a ready code, so that four symbols are shorter than a word, and of a row's own."""
+
+_END: Final = 256
 """The symbol that ends a block."""
+
+_MIN_RUN, _MAX_RUN = 3, 258
+"""Lengths of a match."""
+
+_MAX_STORED = 0xFFFF
+"""Bytes of a stored block."""
+
+_ZLIB_HEADER = b"\x78\x01"
 
 _ROWS_AT_ONCE = 64
 """Rows per pass, so that intermediate arrays stay in a core's cache."""
 
 _U64 = np.uint64
 _6, _63 = _U64(6), _U64(63)
-_16, _LOW16 = np.uint32(16), np.uint32(0xFFFF)
+_LENGTH, _LENGTH_BITS = np.uint32(63), np.uint32(6)
+"""Mask and size of the part of an entry that holds the length."""
 
 
-class Spread(NamedTuple):
-    """How the bytes of rows are distributed about zero."""
+class ReadyCodes(NamedTuple):
+    """The codes by number: the bin of the zeros times the number of magnitudes, plus the bin of the magnitude."""
 
-    zeros_R: NDArray[np.float64]
-    """The fraction of zeros."""
+    entries: NDArray[np.uint32]
+    """[code, 257]: each symbol's bits, lowest first, shifted by 6, and their number in the low 6 bits."""
 
-    magnitude_R: NDArray[np.float64]
-    """The mean of |x| over all other bytes, taken as signed."""
+    heads: NDArray[np.uint8]
+    """[code, 64]: zlib's header and the block's, followed by zeros."""
 
-
-class Streams(NamedTuple):
-    """Zlib streams in one array."""
-
-    data: NDArray[np.uint8]
-    """[R, …]: in each row a reserved prefix, then the stream without its checksum."""
-
-    stop_R: NDArray[np.int64]
-    """Offset of each stream's end in its row."""
-
-    checksums: list[bytes]
-    """The four bytes that follow. Separate, since whoever assembles files extracts each stream as bytes anyway."""
+    head_bits: NDArray[np.uint32]
+    """[code]: bits of the head."""
 
 
-def spread(rows_RN: NDArray[np.uint8]) -> Spread:
-    """Return the spread of each row of uint8 [R, N]."""
-    others_R = (rows_RN != 0).view(np.uint8).sum(axis=1, dtype=np.uint32)
-    sum_R = np.abs(rows_RN.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint32)  # |-128| is 128 in a uint8
-    return Spread(1 - others_R / rows_RN.shape[1], sum_R / np.maximum(others_R, 1))
+@lru_cache(maxsize=1)
+def ready_codes() -> ReadyCodes:
+    """Return the codes that :mod:`gen_engine.engine.codecs.ready_codes` defines."""
+    entries = np.empty((len(SYMBOL_LENGTHS), _END + 1), np.uint32)
+    heads, head_bits = np.zeros((len(SYMBOL_LENGTHS), 64), np.uint8), np.empty(len(SYMBOL_LENGTHS), np.uint32)
+    for code, (symbols, sizes) in enumerate(zip(SYMBOL_LENGTHS, LENGTH_CODE_LENGTHS, strict=True)):
+        lengths = [int(digit, 16) for digit in symbols]
+        entries[code] = [bits << 6 | size for bits, size in zip(_canonical(lengths), lengths, strict=True)]
+        bits, head_bits[code] = _head(lengths, [int(digit, 16) for digit in sizes])
+        heads[code] = np.frombuffer(bits.to_bytes(64, "little"), np.uint8)
+    return ReadyCodes(entries, heads, head_bits)
 
 
-def suited(spread_R: Spread) -> NDArray[np.bool_]:
-    """Return which rows this encoder suits, bool [R].
-
-    Rows of mostly zeros compress better with repeats; noise is incompressible.
-    """
-    noise_R = spread_R.magnitude_R * (1 - spread_R.zeros_R) > _NOISE
-    return (spread_R.zeros_R <= _MAX_ZEROS) & ~noise_R
-
-
-def deflate_rows(rows_RN: NDArray[np.uint8], spread_R: Spread, *, prefix: int) -> Iterator[Streams]:
-    """Yield the rows as zlib streams, in groups. Each stream depends on its row alone.
-
-    Args:
-        rows_RN: uint8 [R, N].
-        spread_R: their spread.
-        prefix: bytes to reserve before each stream; they are 0.
-    """
-    code_R = np.searchsorted(_ZEROS_BETWEEN, spread_R.zeros_R) * len(_MAGNITUDES)
-    code_R += np.searchsorted(_MAGNITUDES_BETWEEN, spread_R.magnitude_R)
+def deflate_rows(rows_RN: NDArray[np.uint8]) -> list[bytes]:
+    """Return each row of uint8 [R, N] as a zlib stream."""
+    streams: list[bytes] = []
     for first in range(0, len(rows_RN), _ROWS_AT_ONCE):
-        some = slice(first, first + _ROWS_AT_ONCE)
-        yield _write(rows_RN[some], code_R[some], _codes(prefix))
+        some_RN = rows_RN[first : first + _ROWS_AT_ONCE]
+        code_R = _codes_of(some_RN)
+        ready_R = code_R >= 0
+        ready = iter(_with_ready_codes(some_RN[ready_R], code_R[ready_R]))
+        streams += [next(ready) if suits else _own(row) for suits, row in zip(ready_R, some_RN, strict=True)]
+    return streams
 
 
-def _write(rows_RN: NDArray[np.uint8], code_R: NDArray[np.intp], codes: _Codes) -> Streams:
-    bits_RQ, lengths_RQ = _groups_of_four(rows_RN, codes.symbols, code_R)
+def _codes_of(rows_RN: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Return the number of the ready code for each row, -1 where none suits."""
+    others_R = (rows_RN != 0).view(np.uint8).sum(axis=1, dtype=np.uint32)
+    sum_R = np.abs(rows_RN.view(np.int8)).view(np.uint8).sum(axis=1, dtype=np.uint64)  # |-128| is 128 in a uint8
+    zeros_R = 1 - others_R / rows_RN.shape[1]
+    magnitude_R = sum_R / np.maximum(others_R, 1)
+    code_R: NDArray[np.intp] = np.searchsorted(_ZEROS_BETWEEN, zeros_R) * (len(_MAGNITUDES_BETWEEN) + 1)
+    code_R += np.searchsorted(_MAGNITUDES_BETWEEN, magnitude_R)
+    code_R[(zeros_R > _MAX_ZEROS) | (magnitude_R * (1 - zeros_R) > _NOISE)] = -1
+    if rows_RN.shape[1] > _SHORT:
+        code_R[(rows_RN[:, 1:] == rows_RN[:, :-1]).sum(axis=1) / rows_RN.shape[1] > _MAX_REPEATS] = -1
+    return code_R
+
+
+def _with_ready_codes(rows_RN: NDArray[np.uint8], code_R: NDArray[np.intp]) -> list[bytes]:
+    if len(rows_RN) == 0:
+        return []
+    codes = ready_codes()
+    bits_RQ, lengths_RQ = _groups_of_four(rows_RN, codes.entries, code_R)
     stop_RQ = np.cumsum(lengths_RQ, axis=1, dtype=np.uint64)
     stop_RQ += codes.head_bits[code_R][:, None]
-    head_words = codes.heads.shape[1]
-    words = np.zeros((len(rows_RN), head_words + (rows_RN.shape[1] + 1) * _LONGEST // 64 + 2), np.uint64)
-    words[:, :head_words] = codes.heads[code_R]
+    heads = codes.heads.view("<u8")[code_R]
+    words = np.zeros((len(rows_RN), heads.shape[1] + (rows_RN.shape[1] + 1) * _LONGEST // 64 + 2), np.uint64)
+    words[:, : heads.shape[1]] = heads
     _put(words, bits_RQ, stop_RQ - lengths_RQ)
-    stop_R = (stop_RQ[:, -1].astype(np.int64) + 7) >> 3
-    return Streams(words.astype("<u8", copy=False).view(np.uint8), stop_R, _checksums(rows_RN))
+    return _cut(words, stop_RQ[:, -1], rows_RN)
 
 
-def _checksums(rows_RN: NDArray[np.uint8]) -> list[bytes]:
+def _cut(words_RW: NDArray[np.uint64], bits_R: NDArray[np.uint64], rows_RN: NDArray[np.uint8]) -> list[bytes]:
+    """Return the streams in rows of words, with the checksums of what they hold."""
+    packed, width = words_RW.astype("<u8", copy=False).tobytes(), 8 * words_RW.shape[1]
     plain, size = rows_RN.tobytes(), rows_RN.shape[1]  # slicing bytes takes half as long as slicing an array
-    return [zlib.adler32(plain[at : at + size]).to_bytes(4, "big") for at in range(0, len(plain), size)]
+    return [
+        packed[row * width : row * width + (bits + 7 >> 3)] + _checksum(plain[row * size : (row + 1) * size])
+        for row, bits in enumerate(bits_R.tolist())
+    ]
+
+
+def _checksum(data: bytes) -> bytes:
+    return zlib.adler32(data).to_bytes(4, "big")
 
 
 def _groups_of_four(
-    rows_RN: NDArray[np.uint8], symbols: NDArray[np.uint32], code_R: NDArray[np.intp]
+    rows_RN: NDArray[np.uint8], entries: NDArray[np.uint32], code_R: NDArray[np.intp]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """Return the codes of four bytes each, joined, and their lengths in bits: uint64 [R, Q].
 
     The last group has the remaining bytes, at most three, and the end of the block.
     """
     rows, fours = len(rows_RN), rows_RN.shape[1] // 4
-    table, place_R = symbols.ravel(), code_R * symbols.shape[1]
+    table, place_R = entries.ravel(), code_R * entries.shape[1]
     # All first bytes of a group, all second ones and so on: each step then runs over adjacent values.
     at_4RQ = np.empty((4, rows, fours), np.intp)
     np.copyto(at_4RQ, rows_RN[:, : 4 * fours].reshape(rows, fours, 4).transpose(2, 0, 1))
     at_4RQ += place_R[:, None]
     # mode: every index is in range; "wrap" is NumPy's fastest mode that skips the check.
     bits = table.take(at_4RQ, mode="wrap")
-    length = bits >> _16
-    bits &= _LOW16
+    length = bits & _LENGTH
+    bits >>= _LENGTH_BITS
     pairs = bits[0::2] | bits[1::2] << length[0::2]
     lengths = length[0::2] + length[1::2]
     bits_RQ, lengths_RQ = np.empty((2, rows, fours + 1), np.uint64)
@@ -145,8 +169,8 @@ def _groups_of_four(
     bits_R, length_R = np.zeros((2, rows), np.uint64)
     for byte_R in (*rows_RN[:, 4 * fours :].T, _END):
         symbol_R = table[place_R + byte_R]
-        bits_R |= (symbol_R & _LOW16).astype(np.uint64) << length_R
-        length_R += symbol_R >> _16
+        bits_R |= (symbol_R >> _LENGTH_BITS).astype(np.uint64) << length_R
+        length_R += symbol_R & _LENGTH
     bits_RQ[:, fours], lengths_RQ[:, fours] = bits_R, length_R
     return bits_RQ, lengths_RQ
 
@@ -166,63 +190,105 @@ def _put(words_RW: NDArray[np.uint64], bits_RQ: NDArray[np.uint64], start_RQ: ND
     flat[at + 1] |= (bits_RQ.ravel()[last] >> _U64(1)) >> (_63 - shift.ravel()[last])  # the carry into the next word
 
 
-class _Codes(NamedTuple):
-    """All codes, by number: the bin of the zeros times the number of magnitudes, plus the bin of the magnitude."""
+def _own(row_N: NDArray[np.uint8]) -> bytes:
+    """Return a row with a code of its own, or stored if that is not larger."""
+    symbol_T, extra_T, extra_bits_T = _tokens(row_N)
+    counts = np.bincount(symbol_T, minlength=286)
+    lengths = code_lengths(counts.tolist(), _OWN_LONGEST)
+    length_T = np.array(lengths, np.uint64)[symbol_T] + extra_bits_T
+    stored_bytes = len(_stored(row_N))
+    if int(length_T.sum()) // 8 >= stored_bytes:
+        return _stored(row_N)
+    last = max(symbol for symbol, length in enumerate(lengths) if length)
+    head, head_bits = _head(lengths[: last + 1])
+    bits_T = np.array(_canonical(lengths), np.uint64)[symbol_T]
+    bits_T |= extra_T << np.array(lengths, np.uint64)[symbol_T]
+    stop_T = np.cumsum(length_T, dtype=np.uint64) + _U64(head_bits)
+    words = np.zeros((1, int(stop_T[-1]) // 64 + 2), np.uint64)
+    words[0, : head_bits // 64 + 1] = np.frombuffer(head.to_bytes(8 * (head_bits // 64 + 1), "little"), "<u8")
+    np.bitwise_or.at(words[0], (stop_T - length_T >> _6).astype(np.intp), bits_T << (stop_T - length_T & _63))
+    carry_T = (bits_T >> _U64(1)) >> (_63 - (stop_T - length_T & _63))
+    np.bitwise_or.at(words[0], (stop_T - length_T >> _6).astype(np.intp) + 1, carry_T)
+    (stream,) = _cut(words, stop_T[-1:], row_N[None])
+    return stream if len(stream) < stored_bytes else _stored(row_N)
 
-    symbols: NDArray[np.uint32]
-    """[code, 257]: each symbol's bits, lowest first, and their number in the high half."""
 
-    heads: NDArray[np.uint64]
-    """[code, words]: what precedes a row's first symbol: the reserved prefix, the zlib header and the block header."""
+def _tokens(row_N: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.uint64], NDArray[np.uint64]]:
+    """Return a row's symbols, the end included, the extra bits of each with a match's distance, and their number.
 
-    head_bits: NDArray[np.uint64]
-    """[code]."""
-
-
-@lru_cache(maxsize=4)
-def _codes(prefix: int) -> _Codes:
-    lengths = [_lengths(_weights(zeros, mean), _LONGEST) for zeros in _ZEROS for mean in _MAGNITUDES]
-    symbols = [[bits | size << 16 for bits, size in zip(_canonical(code), code, strict=True)] for code in lengths]
-    heads = [(bits << 8 * prefix, size + 8 * prefix) for bits, size in map(_head, lengths)]
-    words = max(size for _, size in heads) // 64 + 1
-    cut = [[bits >> 64 * word & 2**64 - 1 for word in range(words)] for bits, _ in heads]
-    return _Codes(
-        np.array(symbols, np.uint32), np.array(cut, np.uint64), np.array([size for _, size in heads], np.uint64)
+    A byte that occurs again and again is written once, and its repeats as matches: of :data:`_MAX_RUN` while as many
+    are left, and of the rest if it is at least :data:`_MIN_RUN`.
+    """
+    start = np.flatnonzero(np.append(True, row_N[1:] != row_N[:-1]))
+    value, repeats = row_N[start].astype(np.intp), np.diff(np.append(start, len(row_N))) - 1
+    whole, rest = np.divmod(repeats, _MAX_RUN)
+    match = rest >= _MIN_RUN
+    literals = 1 + np.where(match, 0, rest)  # the first of a run, and a rest that is too short for a match
+    # In a run: the byte, its whole matches, then the rest.
+    count = np.stack([np.ones_like(value), whole, match.astype(np.intp), literals - 1], axis=1)
+    symbol, extra, extra_bits = _MATCHES
+    of_rest = np.where(match, rest, _MIN_RUN)
+    full = np.full_like(value, symbol[_MAX_RUN])
+    zero = np.zeros_like(value)
+    kinds = np.stack([value, full, symbol[of_rest], value], axis=1)
+    extras = np.stack([zero, zero, extra[of_rest], zero], axis=1)
+    sizes = np.stack([zero, zero + 1, extra_bits[of_rest] + 1, zero], axis=1)
+    times = count.ravel()
+    end = np.array([_END])
+    return (
+        np.append(np.repeat(kinds.ravel(), times), end),
+        np.append(np.repeat(extras.ravel(), times), 0).astype(np.uint64),
+        np.append(np.repeat(sizes.ravel(), times), 0).astype(np.uint64),
     )
 
 
-def _weights(zeros: float, mean: float) -> list[int]:
-    """Return how often each of the 257 symbols is expected, as integers: floats differ between machines.
-
-    |x| is 0 or geometric, with a small extra weight for every value, for the filter number "Up" at a row's start, and
-    for the end of the block.
-    """
-    unit, m = 1 << 24, round(10 * mean)
-    weights = [unit // 13_000] * (_END + 1)
-    weights[0] += round(100 * zeros) * unit // 100
-    for k in range(1, 129):
-        share = (unit - weights[0]) // 2 * 10 * (m - 10) ** (k - 1) // m**k
-        for value in {k, 256 - k}:
-            weights[value] += share
-    weights[2] += unit // 40
-    weights[_END] = unit // 1000
-    return weights
+def _match_symbols() -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Return for each length of a match its symbol, its extra bits and their number: RFC 1951, 3.2.5."""
+    symbol, extra, extra_bits = (np.zeros(_MAX_RUN + 1, np.intp) for _ in range(3))
+    for length in range(_MIN_RUN, _MAX_RUN):
+        offset = length - 3
+        wide = max(0, offset.bit_length() - 3)
+        symbol[length], extra_bits[length] = 257 + 4 * wide + (offset >> wide), wide
+        extra[length] = offset & (1 << wide) - 1
+    symbol[_MAX_RUN] = 285
+    return symbol, extra, extra_bits
 
 
-def _lengths(weights: Sequence[int], longest: int) -> list[int]:
+_MATCHES = _match_symbols()
+
+
+def _stored(row_N: NDArray[np.uint8]) -> bytes:
+    data = row_N.tobytes()
+    blocks = [data[at : at + _MAX_STORED] for at in range(0, len(data), _MAX_STORED)]
+    heads = [struct.pack("<BHH", block is blocks[-1], len(block), len(block) ^ 0xFFFF) for block in blocks]
+    body = [piece for pair in zip(heads, blocks, strict=True) for piece in pair]
+    return b"".join([_ZLIB_HEADER, *body, _checksum(data)])
+
+
+def code_lengths(weights: Sequence[int], longest: int) -> list[int]:
     """Return the lengths of the best prefix code with none above ``longest``; 0 for symbols of weight 0.
 
-    Package-merge: Larmore and Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", 1990.
+    Package-merge: Larmore and Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", 1990. Among
+    equal weights leaves come first, and leaves in the order of their symbols: so the lengths are determined.
     """
-    leaves = sorted((weight, (symbol,)) for symbol, weight in enumerate(weights) if weight)
-    packages: list[tuple[int, tuple[int, ...]]] = []
-    for _ in range(longest):
-        row = sorted(leaves + packages)
-        packages = [(a[0] + b[0], a[1] + b[1]) for a, b in zip(row[0::2], row[1::2], strict=False)]
+    leaves = sorted((weight, symbol) for symbol, weight in enumerate(weights) if weight)
     lengths = [0] * len(weights)
-    for _, members in packages[: len(leaves) - 1]:
-        for symbol in members:
+    if len(leaves) == 1:
+        lengths[leaves[0][1]] = 1
+    if len(leaves) < 2:
+        return lengths
+    packages: list[int] = []
+    levels: list[list[bool]] = []
+    for _ in range(longest):
+        level = sorted([(weight, False) for weight, _ in leaves] + [(weight, True) for weight in packages])
+        levels.append([not package for _, package in level])
+        packages = [one[0] + other[0] for one, other in zip(level[0::2], level[1::2], strict=False)]
+    take = 2 * (len(leaves) - 1)
+    for is_leaf in reversed(levels):
+        taken = sum(is_leaf[:take])
+        for _, symbol in leaves[:taken]:
             lengths[symbol] += 1
+        take = 2 * (take - taken)
     return lengths
 
 
@@ -240,20 +306,24 @@ _ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
 """The order in which the lengths of the code-length code are sent."""
 
 
-def _head(lengths: Sequence[int]) -> tuple[int, int]:
-    """Return the zlib header and the header of a final block with this code, as bits, lowest first, and their number.
+def _head(lengths: Sequence[int], sizes: Sequence[int] | None = None) -> tuple[int, int]:
+    """Return zlib's header and that of a final block with this code, as bits, lowest first, and their number.
 
-    As in zlib, two distance codes are defined though none is used: some readers refuse fewer.
+    As in zlib, two distance codes are defined though at most one is used: some readers refuse fewer.
+
+    Args:
+        lengths: of the symbols, up to the last that is used.
+        sizes: lengths of the code in which they are sent; the best ones by default.
     """
     sent = list(_run_lengths([*lengths, 1, 1]))
     counts = [0] * len(_ORDER)
     for symbol, _, _ in sent:
         counts[symbol] += 1
-    sizes = _lengths(counts, 7)
+    sizes = sizes or code_lengths(counts, 7)
     codes = _canonical(sizes)
     shown = max(place for place, symbol in enumerate(_ORDER) if sizes[symbol]) + 1
-    fields = [(0x0178, 16), (1, 1), (2, 2), (len(lengths) - 257, 5), (1, 5), (shown - 4, 4)]
-    fields += [(sizes[symbol], 3) for symbol in _ORDER[:shown]]
+    fields = [(int.from_bytes(_ZLIB_HEADER, "little"), 16), (1, 1), (2, 2), (len(lengths) - 257, 5), (1, 5)]
+    fields += [(shown - 4, 4), *((sizes[symbol], 3) for symbol in _ORDER[:shown])]
     for symbol, extra, extra_bits in sent:
         fields += [(codes[symbol], sizes[symbol]), (extra, extra_bits)]
     bits = size = 0
@@ -263,12 +333,19 @@ def _head(lengths: Sequence[int]) -> tuple[int, int]:
 
 
 def _run_lengths(lengths: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Yield symbols with the value and number of their extra bits: lengths, none being 0, and repeats of the last."""
+    """Yield symbols with the value and number of their extra bits: lengths, repeats of the last, and runs of zeros."""
     for length, run in groupby(lengths):
-        left = len(list(run)) - 1
-        yield length, 0, 0
+        left = len(list(run))
+        if length:
+            yield length, 0, 0
+            left -= 1
         while left >= 3:
-            repeat = min(left, 6)
-            yield 16, repeat - 3, 2
+            repeat = min(left, 6 if length else 138 if left >= 11 else 10)
+            if length:
+                yield 16, repeat - 3, 2
+            elif repeat >= 11:
+                yield 18, repeat - 11, 7
+            else:
+                yield 17, repeat - 3, 3
             left -= repeat
         yield from [(length, 0, 0)] * left

@@ -305,8 +305,13 @@ def concatenate(batches: Sequence[Batch]) -> Batch:
 
 def _join(columns: Sequence[Column]) -> Column:
     ragged = [column for column in columns if isinstance(column, Ragged)]
-    if not ragged:
-        return np.concatenate([column for column in columns if not isinstance(column, Ragged)])
+    if ragged:
+        return join_ragged(ragged)
+    return np.concatenate([column for column in columns if not isinstance(column, Ragged)])
+
+
+def join_ragged(ragged: Sequence[Ragged]) -> Ragged:
+    """Return columns one after the other, in new arrays."""
     ends = np.cumsum([0, *(column.offsets[-1] for column in ragged)])
     offsets = [column.offsets[1:] + end for column, end in zip(ragged, ends, strict=False)]
     values = np.concatenate([column.values for column in ragged])

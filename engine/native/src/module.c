@@ -2,12 +2,8 @@
  *
  * It uses the limited API of CPython 3.11, so one build serves every later version.
  */
-#ifndef Py_GIL_DISABLED
-#define Py_LIMITED_API 0x030B0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
+#include "bindings.h"
+#include "checksums.h"
 #include "core.h"
 #include "cpu.h"
 
@@ -42,11 +38,15 @@ static PyObject *features(PyObject *self, PyObject *unused) {
 static PyMethodDef methods[] = {
     {"features", features, METH_NOARGS, "Return the names of the processor's features that are used."},
     {"set_simd", set_simd, METH_O, "Use the processor's features, or only what every processor has; for tests."},
+    {"encode_png", encode_png, METH_VARARGS, "Write the PNG files of a batch of images."},
+    {"png_bound", png_bound_of, METH_VARARGS, "Return the most bytes that the PNG file of an image takes."},
+    {"unfilter_png", unfilter_png, METH_VARARGS, "Undo the row filters of a PNG image."},
     {NULL, NULL, 0, NULL},
 };
 
 static int execute(PyObject *module) {
     detect_cpu(true);
+    init_checksums();
     return PyModule_AddStringConstant(module, "BUILD", GEN_ENGINE_BUILD);
 }
 

@@ -8,23 +8,20 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
-import isal
 import numpy as np
 import pytest
 import simplejpeg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
-from gen_engine.engine.codecs import CODECS, open_codec
+from gen_engine.engine.codecs import CODECS, huffman, open_codec, png, png_decode
 from gen_engine.engine.codecs.jpeg import JpegCodec
-from gen_engine.engine.codecs.png import PngCodec
 from gen_engine.engine.errors import RequestError, WriterUnavailable
+from gen_engine.engine.native import core
 from gen_engine.engine.sample.schema import Field
 from gen_engine.engine.testing import CodecContract
 from gen_engine.engine.testing.codecs import field_of
@@ -112,18 +109,204 @@ class TestPng(PngContract):
         alone = [self.codec().encode(picture[None]).pieces()[0] for picture in pixels]
         assert self.codec().encode(pixels).pieces() == alone
 
-    def test_identity_names_isal_and_what_it_makes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        codec = PngCodec()
-        assert codec.identity.startswith(f"png/up-1/huffman-1/isal-{isal.__version__}-")
-        assert codec.identity == PngCodec().identity
-        monkeypatch.setattr(codec, "_compress", partial(isal_zlib.compress, level=0))  # as other kernels would
-        assert codec.identity != PngCodec().identity
+    def test_identity_names_no_library(self) -> None:
+        assert self.codec().identity == "png/up-paeth/huffman-2"
 
-    def test_says_what_to_install_and_falls_back_to_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        hide(monkeypatch, "isal")
-        with pytest.raises(WriterUnavailable, match="pip install isal, or use --codec png-zlib"):
-            open_codec("png")
-        assert open_codec("png-zlib").encode(pictures(1, 4, 4, 1, "noise")).pieces()
+    def test_a_batch_of_more_than_one_call_is_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        images = pictures(7, 33, 20, 3, "smooth")
+        at_once = self.codec().encode(images)
+        monkeypatch.setattr(png, "_GROUP_BYTES", 1)
+        one_by_one = self.codec().encode(images)
+        np.testing.assert_array_equal(at_once.offsets, one_by_one.offsets)
+        np.testing.assert_array_equal(at_once.values, one_by_one.values)
+
+
+class TestPngInNumPy(TestPng):
+    """The reference: the same contract, without the compiled core."""
+
+    @pytest.fixture(autouse=True)
+    def _without_the_core(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(png, "core", lambda: None)
+        monkeypatch.setattr(png_decode, "core", lambda: None)
+
+
+class TestPngWithoutSimd(TestPng):
+    """The compiled core with what every processor has."""
+
+    @pytest.fixture(autouse=True)
+    def _without_simd(self) -> Iterator[None]:
+        core().set_simd(False)
+        yield
+        core().set_simd(True)
+
+
+KINDS = ("noise", "constant", "gradient", "smooth", "sparse", "two values", "stripes", "residuals")
+
+
+def varied(kind: str, shape: tuple[int, ...], dtype: str, seed: int) -> NDArray[Any]:
+    """Return images [B, H, W, C] of every kind that the encoder treats in its own way."""
+    rng, top = np.random.default_rng(seed), np.iinfo(dtype).max
+    at = np.add.outer(np.arange(shape[1]), np.arange(shape[2]))[None, :, :, None]
+    made = {
+        "noise": lambda: rng.integers(0, top + 1, shape),
+        "constant": lambda: np.broadcast_to(rng.integers(0, top + 1, (shape[0], 1, 1, shape[3])), shape),
+        "gradient": lambda: np.broadcast_to(at * 3, shape),
+        "smooth": lambda: at * rng.integers(0, 5, (shape[0], 1, 1, shape[3])) + rng.normal(0, 3, shape),
+        "sparse": lambda: (rng.random(shape) < rng.choice([0.001, 0.05, 0.2])) * top,
+        "two values": lambda: rng.integers(0, 2, shape) * (top // 2 + 1),
+        "stripes": lambda: np.broadcast_to(at // rng.integers(1, 300) % 2 * top, shape),
+        "residuals": lambda: np.cumsum(rng.laplace(0, rng.choice([0.3, 2, 8, 40]), shape), axis=1),
+    }[kind]()
+    return np.asarray(made).astype(np.int64).astype(dtype)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    kind=st.sampled_from(KINDS),
+    shape=st.tuples(st.integers(0, 4), st.integers(1, 70), st.integers(1, 70), st.integers(1, 4)),
+    dtype=st.sampled_from(["uint8", "uint16"]),
+    seed=st.integers(0, 2**32),
+)
+def test_compiled_png_files_are_those_of_numpy(kind: str, shape: tuple[int, ...], dtype: str, seed: int) -> None:
+    images = varied(kind, shape, dtype, seed)
+    compiled = open_codec("png").encode(images)
+    core().set_simd(False)
+    try:
+        portable = open_codec("png").encode(images)
+    finally:
+        core().set_simd(True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(png, "core", lambda: None)
+        reference = open_codec("png").encode(images)
+    assert compiled.pieces() == portable.pieces() == reference.pieces()
+    for file, image in zip(compiled.pieces(), images, strict=True):
+        decoded = open_codec("png").decode(file, field_of(image))
+        np.testing.assert_array_equal(decoded, image)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(png_decode, "core", lambda: None)
+            np.testing.assert_array_equal(open_codec("png").decode(file, field_of(image)), image)
+        if dtype == "uint8":
+            np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(file))).reshape(image.shape), image)
+
+
+@pytest.mark.parametrize("kind", ["constant", "noise", "sparse", "smooth"])
+def test_a_large_image_is_the_same_in_c(kind: str) -> None:
+    images = varied(kind, (1, 300, 301, 3), "uint8", 3)  # more than one stored block
+    compiled = open_codec("png").encode(images).pieces()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(png, "core", lambda: None)
+        assert open_codec("png").encode(images).pieces() == compiled
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(compiled[0]))), images[0])
+
+
+def test_every_filter_of_other_programs_that_is_known_is_undone() -> None:
+    image = pictures(1, 31, 17, 3, "smooth")[0]
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")  # zlib's row filters, chosen row by row
+    rows = np.frombuffer(zlib.decompress(by_kind(file.getvalue(), b"IDAT")), np.uint8).reshape(31, -1)
+    assert len(set(rows[:, 0].tolist())) > 1
+    for compiled in (core(), None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(png_decode, "core", lambda compiled=compiled: compiled)
+            np.testing.assert_array_equal(open_codec("png").decode(file.getvalue(), field_of(image)), image)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    filters=st.lists(st.integers(0, 4), min_size=1, max_size=12),
+    width=st.integers(1, 12),
+    channels=st.integers(1, 4),
+    seed=st.integers(0, 2**32),
+)
+def test_filters_in_any_order_are_undone_alike(filters: list[int], width: int, channels: int, seed: int) -> None:
+    rows = np.random.default_rng(seed).integers(0, 256, (len(filters), 1 + width * channels), dtype=np.uint8)
+    rows[:, 0] = filters
+    compiled = png_decode._unfilter(rows, channels)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(png_decode, "core", lambda: None)
+        np.testing.assert_array_equal(png_decode._unfilter(rows, channels), compiled)
+
+
+def by_kind(file: bytes, wanted: bytes) -> bytes:
+    """Return the data of all chunks of a kind."""
+    at, data = 8, b""
+    while at < len(file):
+        size, kind = struct.unpack_from(">I4s", file, at)
+        data += file[at + 8 : at + 8 + size] if kind == wanted else b""
+        at += 12 + size
+    return data
+
+
+class TestCompiledPngArguments:
+    """What the compiled functions refuse: each of these would read or write out of bounds."""
+
+    def call(self, **changed: Any) -> None:
+        bound = core().png_bound(4, 6)
+        given = {
+            "pixels": np.zeros((2, 4, 6), np.uint8),
+            "count": 2,
+            "rows": 4,
+            "row_bytes": 6,
+            "pixel_bytes": 3,
+            "head": bytes(33),
+            **dict(zip(("entries", "heads", "head_bits"), huffman.ready_codes(), strict=True)),
+            "out": np.empty(2 * bound, np.uint8),
+            "offsets": np.empty(3, np.int64),
+        }
+        core().encode_png(*(given | changed).values())
+
+    def test_the_right_ones_are_accepted(self) -> None:
+        self.call()
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("pixels", np.zeros((2, 4, 5), np.uint8)),
+            ("count", 3),
+            ("count", -1),
+            ("count", 2**62),
+            ("rows", 0),
+            ("rows", -4),
+            ("rows", 2**40),
+            ("row_bytes", 0),
+            ("row_bytes", 7),
+            ("row_bytes", 2**62),
+            ("pixel_bytes", 0),
+            ("pixel_bytes", -3),
+            ("pixel_bytes", 12),
+            ("head", bytes(32)),
+            ("entries", np.zeros((24, 256), np.uint32)),
+            ("heads", np.zeros((24, 63), np.uint8)),
+            ("head_bits", np.zeros(23, np.uint32)),
+            ("out", np.empty(100, np.uint8)),
+            ("offsets", np.empty(2, np.int64)),
+        ],
+    )
+    def test_sizes(self, name: str, value: Any) -> None:
+        with pytest.raises(ValueError, match=r"bytes, .* are due|an image of|images"):
+            self.call(**{name: value})
+
+    @pytest.mark.parametrize("name", ["pixels", "out"])
+    def test_buffers_with_gaps(self, name: str) -> None:
+        with pytest.raises((ValueError, BufferError, TypeError)):
+            self.call(**{name: np.zeros(10_000, np.uint8)[::2]})
+
+    def test_an_output_that_cannot_be_written(self) -> None:
+        out = np.empty(10_000, np.uint8)
+        out.flags.writeable = False
+        with pytest.raises((ValueError, BufferError, TypeError)):
+            self.call(out=out)
+
+    @pytest.mark.parametrize("sizes", [(0, 6, 3), (4, 7, 3), (4, 6, 0), (5, 6, 3), (2**50, 6, 3)])
+    def test_undoing_filters(self, sizes: tuple[int, int, int]) -> None:
+        with pytest.raises(ValueError, match=r"bytes, .* are due|an image of"):
+            core().unfilter_png(np.zeros((4, 7), np.uint8), *sizes, np.empty((4, 6), np.uint8))
+
+    def test_a_filter_that_png_does_not_define(self) -> None:
+        rows = np.zeros((4, 7), np.uint8)
+        rows[2, 0] = 5
+        with pytest.raises(ValueError, match="row 2 has filter 5"):
+            core().unfilter_png(rows, 4, 6, 3, np.empty((4, 6), np.uint8))
 
 
 class TestZlibPng(PngContract):
@@ -210,6 +393,12 @@ class TestSixteenBits:
             open_codec("jpeg").encode(np.zeros((1, 4, 4, 3), np.uint16)).pieces()
 
 
+def paeth(left: int, above: int, corner: int) -> int:
+    """Return the prediction of PNG's filter 4, as the specification words it."""
+    guess = left + above - corner
+    return min((left, above, corner), key=lambda value: abs(guess - value))  # of equal ones the first
+
+
 def by_the_specification(file: bytes) -> NDArray[np.uint16]:
     """Decode a 16-bit PNG file byte by byte, as the specification describes it."""
     width, height, depth, colours = struct.unpack_from(">IIBB", file, 16)
@@ -225,8 +414,8 @@ def by_the_specification(file: bytes) -> NDArray[np.uint16]:
         line = data[y * (1 + width * step) :][: 1 + width * step]
         row = bytearray(line[1:])
         for x in range(len(row)):
-            before = row[x - step] if x >= step else 0
-            row[x] = (row[x] + {0: 0, 1: before, 2: above[x]}[line[0]]) % 256
+            before, corner = (row[x - step], above[x - step]) if x >= step else (0, 0)
+            row[x] = (row[x] + {0: 0, 1: before, 2: above[x], 4: paeth(before, above[x], corner)}[line[0]]) % 256
         rows.append(bytes(row))
         above = bytes(row)
     return np.frombuffer(b"".join(rows), ">u2").reshape(height, width, step // 2)
@@ -275,7 +464,7 @@ class TestPngDecoding:
 
     def test_what_is_not_supported(self) -> None:
         right = self.data(b"\0\1\2\3\4" * 4)
-        assert "row filter 4" in self.refused(self.HEAD, self.data(b"\4\1\2\3\4" * 4), self.END)
+        assert "row filter 5" in self.refused(self.HEAD, self.data(b"\5\1\2\3\4" * 4), self.END)
         assert "chunk b'PLTE' is not supported" in self.refused(self.HEAD, (b"PLTE", b"abc"), right, self.END)
         assert "does not begin with its one header" in self.refused(right, self.HEAD, self.END)
         assert "does not begin with its one header" in self.refused(self.HEAD, self.HEAD, right, self.END)

@@ -1,0 +1,159 @@
+"""The codes that are known before an image is seen, one per bin of spreads, as the lengths of their symbols.
+
+``tests/engine/codecs/test_ready_codes.py`` derives them again. They are data, since another code that is as good, such
+as one that breaks a tie in another way, would change the bytes of every image.
+"""
+
+from typing import Final
+
+SYMBOL_LENGTHS: Final = (
+    (
+        "4235678abcccccccdddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "ddddddddddddddccccccccccccccccccccccccccccccccccba8764329"
+    ),
+    (
+        "4334556677889aabbcccdddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "ddddddddddddddddddddddddddddddddddddcccbbbaa988766654433a"
+    ),
+    (
+        "444455556666777788889999aaaabbbbbccccccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddcccccccbbbbaaaaa99998888777666665554444a"
+    ),
+    (
+        "4545555666666667777777778888888899999999aaaaaaaabbbbbbbbbbcccccccccccddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddccccccccccccb"
+        "bbbbbbbbaaaaaaaaa999999998888888877777777766666666555555a"
+    ),
+    (
+        "4656666666666677777777777777778888888888888888899999999999999999aaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbb"
+        "bccccccccccccccccccccccddddddddddcccccccccccccccccccccccbbbbbbbbbbbbbbbbbbbaaaaaaaaaaaaaaaaaa9999999"
+        "99999999998888888888888888877777777777777776666666666666a"
+    ),
+    (
+        "475777777777777777777777777777888888888888888888888888888888888899999999999999999999999999999999999a"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa999999999999999999999999999999999998888888"
+        "88888888888888888888888888877777777777777777777777777777a"
+    ),
+    (
+        "323579acdddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "ddddddddddddddddddddddddddddddddddddddddddddddddcba86532a"
+    ),
+    (
+        "333455677889aabbccdddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "ddddddddddddddddddddddddddddddddddddddccbbbaa98876655433a"
+    ),
+    (
+        "2445555666777788889999aaaabbbbbccccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddcccccbbbbaaaaa999988887776666555544a"
+    ),
+    (
+        "2545666666667777777778888888899999999aaaaaaaabbbbbbbbbbccccccccccddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddccccccccc"
+        "ccbbbbbbbbbbaaaaaaaa999999998888888877777777766666666555a"
+    ),
+    (
+        "2656666677777777777777778888888888888888899999999999999999aaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbcccccc"
+        "cccccccccccccccddddddddddddddddddddddddddccccccccccccccccccccccbbbbbbbbbbbbbbbbbbbaaaaaaaaaaaaaaaaa9"
+        "99999999999999998888888888888888877777777777777776666666a"
+    ),
+    (
+        "2757777777777777788888888888888888888888888888888889999999999999999999999999999999999aaaaaaaaaaaaaaa"
+        "aaaaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa9999999999999999999999999999"
+        "99999988888888888888888888888888888888887777777777777777a"
+    ),
+    (
+        "1345789abccccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddcccccba9875439"
+    ),
+    (
+        "14455677889aabbccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddcccbbaa9887665544a"
+    ),
+    (
+        "15456666777788889999aaaabbbbbccccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddcccccbbbbbaaaa9999888877766666555a"
+    ),
+    (
+        "1656666677777777888888889999999aaaaaaaaabbbbbbbbbcccccccccccdddddddddddddddddddddddddddddddddddddddd"
+        "ddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddcccc"
+        "cccccccbbbbbbbbbbaaaaaaaa9999999988888888777777776666666a"
+    ),
+    (
+        "175777777777778888888888888888899999999999999999aaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbcccccccccccccccc"
+        "ccccccddddddddddddddddddddddddddddddddddddddddddddccccccccccccccccccccccbbbbbbbbbbbbbbbbbbbaaaaaaaaa"
+        "aaaaaaaaa99999999999999999888888888888888877777777777777a"
+    ),
+    (
+        "185888888888888888888888888888889999999999999999999999999999999999aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "abbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa9999999999"
+        "99999999999999999999999998888888888888888888888888888888a"
+    ),
+    (
+        "133678abcccccccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddccccccccccccccccccccccccccccccccba876539"
+    ),
+    (
+        "144556778899aabbbccccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddcccccbbbaa988877655449"
+    ),
+    (
+        "15456666777788889999aaaaabbbbbcccccccccddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddccccccccccbbbbbaaaaa99998887777766665559"
+    ),
+    (
+        "1646666777777788888888899999999aaaaaaaaabbbbbbbbbbcccccccccccccddddddddddddddddddddddddddddddddddddd"
+        "dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddccccccc"
+        "cccccccbbbbbbbbbbaaaaaaaaa999999998888888877777777666666a"
+    ),
+    (
+        "175777777777778888888888888888999999999999999999aaaaaaaaaaaaaaaaaabbbbbbbbbbbbbbbbbbbbbbcccccccccccc"
+        "cccccccccccccccccccddddddddddddddddddccccccccccccccccccccccccccccccccbbbbbbbbbbbbbbbbbbbbbbaaaaaaaaa"
+        "aaaaaaaaa999999999999999998888888888888888877777777777779"
+    ),
+    (
+        "185888888888888888888888888888899999999999999999999999999999999999aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+        "aaaabbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa9999999999"
+        "999999999999999999999999998888888888888888888888888888889"
+    ),
+)
+"""For each code the length of the 256 bytes and of the end of the block, in bits, a hexadecimal digit each."""
+
+LENGTH_CODE_LENGTHS: Final = (
+    "0555565546444500100",
+    "0605554545444600100",
+    "0500545455444500100",
+    "0600554444445600100",
+    "0500664544444500100",
+    "0400550344300000100",
+    "0554045555454500100",
+    "0604645546444600100",
+    "0560454455454600100",
+    "0660644444455600100",
+    "0560064555453400100",
+    "0450050344440000100",
+    "0405550554544400100",
+    "0500445546444600100",
+    "0400635455455600100",
+    "0500065444345600100",
+    "0400050454444400100",
+    "0300050034350000100",
+    "0404065546444500100",
+    "0500546444445600100",
+    "0400645544544600100",
+    "0500605444354600100",
+    "0400050444444500100",
+    "0400050033350000100",
+)
+"""For each code the lengths of the code in which its header sends those lengths: RFC 1951, 3.2.7."""

@@ -1,0 +1,16 @@
+/* Python's side of the compiled core: each file bind_*.c checks the arguments of some functions, and releases the lock. */
+#ifndef GEN_ENGINE_BINDINGS_H
+#define GEN_ENGINE_BINDINGS_H
+
+#ifndef Py_GIL_DISABLED
+#define Py_LIMITED_API 0x030B0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* bind_png.c */
+PyObject *encode_png(PyObject *self, PyObject *args);
+PyObject *png_bound_of(PyObject *self, PyObject *args);
+PyObject *unfilter_png(PyObject *self, PyObject *args);
+
+#endif

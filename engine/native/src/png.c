@@ -1,0 +1,171 @@
+#include "png.h"
+
+#include <string.h>
+
+#include "checksums.h"
+#include "core.h"
+#include "cpu.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { NONE, SUB, UP, AVERAGE, PAETH };
+
+#define SHORT 1100 /* filtered bytes up to which "Up" is as small as "Paeth", and faster; see png.py */
+
+/* ---- filters ------------------------------------------------------------------------------------------------- */
+
+/* Sub on the first row, which has none above it, Up on the others. */
+ALWAYS_INLINE void filter_up(const uint8_t *pixels, const PngImage *image, uint8_t *out) {
+    size_t width = image->row_bytes, step = image->pixel_bytes;
+    *out++ = SUB;
+    memcpy(out, pixels, step);
+    for (size_t j = step; j < width; j++) out[j] = (uint8_t)(pixels[j] - pixels[j - step]);
+    out += width;
+    for (size_t row = 1; row < image->rows; row++, out += width) {
+        const uint8_t *above = pixels;
+        pixels += width;
+        *out++ = UP;
+        for (size_t j = 0; j < width; j++) out[j] = (uint8_t)(pixels[j] - above[j]);
+    }
+}
+
+ALWAYS_INLINE int distance(int a, int b) { return a > b ? a - b : b - a; }
+
+ALWAYS_INLINE uint8_t predicted(uint8_t left, uint8_t above, uint8_t corner) {
+    int to_left = distance(above, corner), to_above = distance(left, corner);
+    int to_corner = distance(left + above, 2 * corner);
+    if (to_left <= to_above && to_left <= to_corner) return left;
+    return to_above <= to_corner ? above : corner;
+}
+
+#if defined(__x86_64__)
+
+/* predicted() of 32 bytes. All distances fit bytes: the third is the sum of the first two where left and above lie on one
+ * side of corner (a saturated sum is no less than either), and their difference otherwise. */
+TARGET_AVX2 static inline __m256i predicted_avx2(__m256i left, __m256i above, __m256i corner) {
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i above_over = _mm256_subs_epu8(above, corner), above_under = _mm256_subs_epu8(corner, above);
+    __m256i left_over = _mm256_subs_epu8(left, corner), left_under = _mm256_subs_epu8(corner, left);
+    __m256i to_left = _mm256_or_si256(above_over, above_under), to_above = _mm256_or_si256(left_over, left_under);
+    __m256i opposite = _mm256_or_si256(_mm256_min_epu8(above_over, left_under), _mm256_min_epu8(above_under, left_over));
+    __m256i sum = _mm256_adds_epu8(to_left, to_above);
+    __m256i difference = _mm256_or_si256(_mm256_subs_epu8(to_left, to_above), _mm256_subs_epu8(to_above, to_left));
+    __m256i to_corner = _mm256_blendv_epi8(difference, sum, _mm256_cmpeq_epi8(opposite, zero));
+    __m256i take_left = _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_min_epu8(to_left, to_above), to_left),
+                                         _mm256_cmpeq_epi8(_mm256_min_epu8(to_left, to_corner), to_left));
+    __m256i take_above = _mm256_cmpeq_epi8(_mm256_min_epu8(to_above, to_corner), to_above);
+    return _mm256_blendv_epi8(_mm256_blendv_epi8(corner, above, take_above), left, take_left);
+}
+
+/* The row's bytes from `at` on, if they fill a vector; the last one overlaps the one before. Returns the first left. */
+TARGET_AVX2 static size_t paeth_avx2(const uint8_t *row, const uint8_t *above, size_t at, size_t width, size_t step,
+                                     uint8_t *out) {
+    if (width - at < 32) return at;
+    for (; at < width; at += 32) {
+        if (at + 32 > width) at = width - 32;
+        __m256i left = _mm256_loadu_si256((const __m256i *)(row + at - step));
+        __m256i up = _mm256_loadu_si256((const __m256i *)(above + at));
+        __m256i corner = _mm256_loadu_si256((const __m256i *)(above + at - step));
+        __m256i here = _mm256_loadu_si256((const __m256i *)(row + at));
+        _mm256_storeu_si256((__m256i *)(out + at), _mm256_sub_epi8(here, predicted_avx2(left, up, corner)));
+    }
+    return width;
+}
+
+TARGET_AVX2 static void filter_up_avx2(const uint8_t *pixels, const PngImage *image, uint8_t *out) {
+    filter_up(pixels, image, out);
+}
+
+#endif
+
+static void filter_paeth(const uint8_t *pixels, const PngImage *image, uint8_t *out) {
+    size_t width = image->row_bytes, step = image->pixel_bytes;
+    *out++ = PAETH; /* without a row above, the prediction is the byte to the left */
+    memcpy(out, pixels, step);
+    for (size_t j = step; j < width; j++) out[j] = (uint8_t)(pixels[j] - pixels[j - step]);
+    out += width;
+    for (size_t row = 1; row < image->rows; row++, out += width) {
+        const uint8_t *above = pixels;
+        size_t at = step;
+        pixels += width;
+        *out++ = PAETH;
+        for (size_t j = 0; j < step; j++) out[j] = (uint8_t)(pixels[j] - above[j]);
+#if defined(__x86_64__)
+        if (cpu.avx2) at = paeth_avx2(pixels, above, at, width, step, out);
+#endif
+        for (; at < width; at++)
+            out[at] = (uint8_t)(pixels[at] - predicted(pixels[at - step], above[at], above[at - step]));
+    }
+}
+
+static void filter(const uint8_t *pixels, const PngImage *image, uint8_t *out) {
+    if (png_filtered(image) > SHORT)
+        filter_paeth(pixels, image, out);
+#if defined(__x86_64__)
+    else if (cpu.avx2)
+        filter_up_avx2(pixels, image, out);
+#endif
+    else
+        filter_up(pixels, image, out);
+}
+
+int64_t png_unfilter(const uint8_t *filtered, const PngImage *image, uint8_t *pixels) {
+    size_t width = image->row_bytes, step = image->pixel_bytes;
+    for (size_t row = 0; row < image->rows; row++, filtered += 1 + width, pixels += width) {
+        const uint8_t *in = filtered + 1;
+        uint8_t kind = filtered[0];
+        if (kind > PAETH) return (int64_t)row;
+        for (size_t j = 0; j < width; j++) {
+            uint8_t left = j < step ? 0 : pixels[j - step];
+            uint8_t above = row == 0 ? 0 : pixels[(ptrdiff_t)j - (ptrdiff_t)width];
+            uint8_t corner = row == 0 || j < step ? 0 : pixels[(ptrdiff_t)(j - step) - (ptrdiff_t)width];
+            uint8_t guess = kind == NONE  ? 0
+                            : kind == SUB ? left
+                            : kind == UP  ? above
+                            : kind == AVERAGE ? (uint8_t)((left + above) / 2)
+                                              : predicted(left, above, corner);
+            pixels[j] = (uint8_t)(in[j] + guess);
+        }
+    }
+    return -1;
+}
+
+/* ---- files --------------------------------------------------------------------------------------------------- */
+
+static uint8_t *put_big_endian(uint8_t *out, uint32_t value) {
+    for (int shift = 24; shift >= 0; shift -= 8) *out++ = (uint8_t)(value >> shift);
+    return out;
+}
+
+size_t png_filtered(const PngImage *image) { return image->rows * (1 + image->row_bytes); }
+
+#define CHUNK_BYTES 12 /* length, kind and checksum */
+
+size_t png_bound(const PngImage *image) {
+    return PNG_HEAD_BYTES + 2 * CHUNK_BYTES + deflate_bound(png_filtered(image));
+}
+
+static size_t encode_one(const uint8_t *filtered, const PngImage *image, const ReadyCodes *codes, uint8_t *out) {
+    static const uint8_t END_CHUNK[CHUNK_BYTES] = {0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xAE, 0x42, 0x60, 0x82};
+    uint8_t *kind = out + PNG_HEAD_BYTES + 4;
+    memcpy(out, image->head, PNG_HEAD_BYTES);
+    memcpy(kind, "IDAT", 4);
+    size_t size = deflate(filtered, png_filtered(image), codes, kind + 4);
+    put_big_endian(kind - 4, (uint32_t)size);
+    uint8_t *at = put_big_endian(kind + 4 + size, crc32_update(0, kind, 4 + size));
+    memcpy(at, END_CHUNK, sizeof END_CHUNK);
+    return (size_t)(at - out) + sizeof END_CHUNK;
+}
+
+void png_encode(const uint8_t *pixels, size_t count, const PngImage *image, const ReadyCodes *codes, uint8_t *scratch,
+                uint8_t *out, int64_t *offsets) {
+    size_t image_bytes = image->rows * image->row_bytes, at = 0;
+    offsets[0] = 0;
+    for (size_t i = 0; i < count; i++) {
+        filter(pixels + i * image_bytes, image, scratch);
+        at += encode_one(scratch, image, codes, out + at);
+        offsets[i + 1] = (int64_t)at;
+    }
+}
