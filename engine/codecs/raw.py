@@ -6,6 +6,7 @@ Shape suffixes: B samples.
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,11 @@ class RawCodec:
         """Return one ``.npy`` file per sample, of format 1.0 and little-endian."""
         little = values_B.dtype.newbyteorder("<")
         header = npy_header(little.str, values_B.shape[1:])
-        return Ragged.of_pieces([header + sample.astype(little, copy=False).tobytes() for sample in values_B])
+        count, size = len(values_B), len(header) + math.prod(values_B.shape[1:]) * little.itemsize
+        files_BN = np.empty((count, size), np.uint8)
+        files_BN[:, : len(header)] = np.frombuffer(header, np.uint8)
+        files_BN[:, len(header) :] = np.ascontiguousarray(values_B, little).view(np.uint8).reshape(count, -1)
+        return Ragged(files_BN.reshape(-1), np.arange(count + 1) * size)
 
     def decode(self, data: bytes, field: Field) -> NDArray[Any]:
         """Return the array of a ``.npy`` file that :meth:`encode` made.

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+RecordColumn: TypeAlias = tuple[Any, ...]
+"""How the values of a batch are stored in records::
+
+    ("ragged", data, offsets)      bytes, and int64 [B + 1] offsets, as in a Ragged
+    ("rows", data, width)          B times ``width`` bytes
+    ("same", data)                 the same bytes in every record
+    ("decimal", numbers)           int64 [B], at least 0, as text
+    ("varint", numbers)            int64 [B] as protocol buffer varints
+"""
 
 
 class Core(Protocol):
@@ -68,4 +78,34 @@ class Core(Protocol):
         Raises:
             ValueError: a row's filter is not one of PNG's five, a size is out of range, or a buffer too small.
         """
+        ...
+
+    def tar_records(self, first: int, samples: int, members: list[tuple[bytes, RecordColumn]], /) -> bytes:
+        """Return a batch's members of a tar: for each its header, with zeros for the digits that change, and its data.
+
+        Raises:
+            ValueError: a size or an offset is out of range, or an index has more than twelve digits.
+        """
+        ...
+
+    def mds_records(self, samples: int, columns: list[RecordColumn], sizes: NDArray[np.int64], /) -> bytes:
+        """Return a batch's samples as an MDS shard has them, and put the size of each into ``sizes``.
+
+        Raises:
+            ValueError: a size or an offset is out of range.
+        """
+        ...
+
+    def tfrecord_records(self, samples: int, features: list[tuple[bytes | None, int, RecordColumn]], /) -> bytes:
+        """Return a batch's TFRecords of Examples: each feature's name, kind of list, and values.
+
+        Values of a feature without a name are whole map entries.
+
+        Raises:
+            ValueError: a size or an offset is out of range.
+        """
+        ...
+
+    def crc32c(self, data: Any, /) -> int:
+        """Return the CRC-32C of bytes."""
         ...

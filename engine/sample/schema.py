@@ -300,10 +300,11 @@ class Record:
 def concatenate(batches: Sequence[Batch]) -> Batch:
     """Return consecutive batches as one, in new arrays. Ragged columns are joined too."""
     first = batches[0]
-    return Batch(first.start, {name: _join([batch[name] for batch in batches]) for name in first.columns})
+    return Batch(first.start, {name: join_columns([batch[name] for batch in batches]) for name in first.columns})
 
 
-def _join(columns: Sequence[Column]) -> Column:
+def join_columns(columns: Sequence[Column]) -> Column:
+    """Return a field's consecutive columns as one, in new arrays."""
     ragged = [column for column in columns if isinstance(column, Ragged)]
     if ragged:
         return join_ragged(ragged)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import WriterError
+from gen_engine.engine.native import core
+from gen_engine.engine.native.contract import RecordColumn
 from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record, Schema
 from gen_engine.engine.sample.shard import FinishedShard, Shard
 from gen_engine.engine.writers.contract import ShardFile
@@ -111,22 +113,13 @@ class MdsWriter(StagedShard):
         super().__init__(scratch, names, layout, shard)
 
     def _append(self, batch: Batch) -> None:
-        count = len(batch)
-        sizes = np.full(count, sum(run.itemsize for run in self._runs if isinstance(run, np.dtype)))
-        pieces: list[Sequence[bytes]] = []
-        lengths: list[NDArray[np.uint32]] = []
-        for run in self._runs:
-            if isinstance(run, np.dtype):
-                pieces.append(_cut(_rows(batch, run)) if len(self._runs) > 1 else [_rows(batch, run).tobytes()])
-            else:
-                values = self._files_of(run, batch)
-                lengths.append(np.fromiter(map(len, values), "<u4", count))
-                pieces.append(values)
-        if lengths:
-            heads = np.stack(lengths, axis=1)
-            sizes += 4 * len(lengths) + heads.sum(axis=1, dtype=np.int64)
-            pieces.insert(0, _cut(heads))
-        body = b"".join(chain.from_iterable(zip(*pieces, strict=True)))
+        columns = [run if isinstance(run, np.dtype) else self._files_of(run, batch) for run in self._runs]
+        compiled = core()
+        if compiled is not None:
+            sizes = np.empty(len(batch), np.int64)
+            body = compiled.mds_records(len(batch), [_record_column(batch, column) for column in columns], sizes)
+        else:
+            body, sizes = self._body(batch, columns)
         self._bytes += len(body)
         if self._bytes >= OFFSETS_END:
             raise WriterError(
@@ -136,9 +129,27 @@ class MdsWriter(StagedShard):
         self._sizes.append(sizes)
         self._bodies.append(body)
 
-    def _files_of(self, field: Field, batch: Batch) -> list[bytes]:
+    def _body(self, batch: Batch, columns: Sequence[np.dtype[Any] | Ragged]) -> tuple[bytes, NDArray[np.int64]]:
+        """Return the samples of a batch, and the size of each."""
+        count = len(batch)
+        sizes = np.full(count, sum(run.itemsize for run in columns if isinstance(run, np.dtype)))
+        pieces: list[Sequence[bytes]] = []
+        lengths: list[NDArray[np.uint32]] = []
+        for column in columns:
+            if isinstance(column, Ragged):
+                lengths.append(np.diff(column.offsets).astype("<u4"))
+                pieces.append(column.pieces())
+            else:
+                pieces.append(_cut(_rows(batch, column)))
+        if lengths:
+            heads = np.stack(lengths, axis=1)
+            sizes += 4 * len(lengths) + heads.sum(axis=1, dtype=np.int64)
+            pieces.insert(0, _cut(heads))
+        return b"".join(chain.from_iterable(zip(*pieces, strict=True))), sizes
+
+    def _files_of(self, field: Field, batch: Batch) -> Ragged:
         column = batch.columns[field.name]
-        return (column if isinstance(column, Ragged) else self._codec.encode(column)).pieces()
+        return column if isinstance(column, Ragged) else self._codec.encode(column)
 
     def _finish(self) -> None:
         sizes = np.concatenate([np.zeros(1, np.int64), *self._sizes])
@@ -239,6 +250,13 @@ def _rows(batch: Batch, dtype: np.dtype[Any]) -> NDArray[np.void]:
     for name in dtype.names or ():
         rows[name] = batch.columns[name]
     return rows
+
+
+def _record_column(batch: Batch, column: np.dtype[Any] | Ragged) -> RecordColumn:
+    """Return files, or columns of fixed size, as the compiled core takes them."""
+    if isinstance(column, Ragged):
+        return ("ragged", column.values, column.offsets)
+    return ("rows", _rows(batch, column).view(np.uint8), column.itemsize)
 
 
 def _cut(rows: NDArray[Any]) -> list[bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record
+from gen_engine.engine.sample.schema import Batch, Column, Field, Layout, Ragged, Record, join_columns
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.contract import ShardFile
 from gen_engine.engine.writers.parquet_columns import arrow_schema, arrow_values, leaf, pyarrow, same_columns
@@ -83,8 +83,8 @@ class ParquetWriter(StagedShard):
         self._arrow = arrow_schema(layout.schema, codec)
         sample_bytes = sum(field.value_bytes for field in layout.schema.outputs)
         self._group_rows = max(1, min(GROUP_ROWS, GROUP_BYTES // sample_bytes))
-        self._held: dict[str, list[Any]] = {field.name: [] for field in layout.schema}
-        """Encoded files and texts, one item each; arrays as they arrived, copied."""
+        self._held: dict[str, list[Column]] = {field.name: [] for field in layout.schema}
+        """Encoded files; texts and arrays as they arrived, copied."""
         self._rows = 0
         self._writer: Any = None
         super().__init__(scratch, names, layout, shard)
@@ -97,10 +97,8 @@ class ParquetWriter(StagedShard):
     def _append(self, batch: Batch) -> None:
         for field in self._schema:
             column, held = batch.columns[field.name], self._held[field.name]
-            if isinstance(column, Ragged):
-                held += column.pieces()
-            elif is_encoded(field, self._codec):
-                held += self._codec.encode(column).pieces()
+            if not isinstance(column, Ragged) and is_encoded(field, self._codec):
+                held.append(self._codec.encode(column))
             else:
                 held.append(column.copy())
         self._rows += len(batch)
@@ -123,15 +121,10 @@ class ParquetWriter(StagedShard):
 
     def _write_group(self, start: int, rows: int) -> None:
         columns = []
-        taken: Any
         for field in self._schema:
-            held = self._held[field.name]
-            if is_encoded(field, self._codec) or field.form == "text":
-                taken, self._held[field.name] = held[:rows], held[rows:]
-            else:
-                whole = np.concatenate(held)
-                taken, self._held[field.name] = whole[:rows], [whole[rows:]]
-            columns.append(arrow_values(field, taken, self._codec, start, self._arrow.field(field.name).type))
+            whole = join_columns(self._held[field.name])
+            self._held[field.name] = [whole[rows:]]
+            columns.append(arrow_values(field, whole[:rows], self._codec, start, self._arrow.field(field.name).type))
         self._rows -= rows
         table = pyarrow().Table.from_arrays(columns, schema=self._arrow)
         self._writer.write_table(table, row_group_size=rows)

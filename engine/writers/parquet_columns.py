@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.errors import WriterUnavailable
-from gen_engine.engine.sample.schema import Field, Schema
+from gen_engine.engine.errors import WriterError, WriterUnavailable
+from gen_engine.engine.sample.schema import Column, Field, Ragged, Schema
 from gen_engine.engine.writers.shard import is_encoded
 
 
@@ -28,26 +28,51 @@ def arrow_schema(schema: Schema, codec: Codec) -> Any:
     return pyarrow().schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def arrow_values(field: Field, values: Any, codec: Codec, start: int, kind: Any) -> Any:
-    """Return the values of consecutive samples as an Arrow array.
+def arrow_values(field: Field, values: Column, codec: Codec, start: int, kind: Any) -> Any:
+    """Return the values of consecutive samples as an Arrow array. It refers to their memory.
 
     Args:
         field: the field.
-        values: encoded files, texts in UTF-8, or an array [B, …].
+        values: encoded files or texts in UTF-8, or an array [B, …].
         codec: the codec that encoded them.
         start: index of the first sample.
         kind: the column's type.
     """
     pa = pyarrow()
-    if is_encoded(field, codec):
+    if isinstance(values, Ragged):
+        if field.form == "text":
+            return _strings(pa.string(), values)
         name = "" if field.name in ("image", "sample") else f".{field.name}"
-        paths = [f"{index:012d}{name}.{codec.extension}" for index in range(start, start + len(values))]
-        return pa.StructArray.from_arrays([pa.array(values, pa.binary()), pa.array(paths)], fields=list(kind))
-    if field.form == "text":
-        return pa.array([text.decode() for text in values], pa.string())
+        paths = _paths(start, len(values), f"{name}.{codec.extension}")
+        columns = [_strings(pa.binary(), values), _strings(pa.string(), paths)]
+        return pa.StructArray.from_arrays(columns, fields=list(kind))
     if field.form == "scalar":
         return pa.array(values, kind)
     return _nested(values)
+
+
+def _strings(kind: Any, values: Ragged) -> Any:
+    """Return bytes as an Arrow array, ``kind`` being binary or string with 32-bit offsets, without copying them.
+
+    Raises:
+        WriterError: they are too many for such offsets.
+    """
+    if values.offsets[-1] > np.iinfo(np.int32).max:
+        raise WriterError(
+            f"a row group has {values.offsets[-1]:,} bytes of one column, and Parquet's writer takes less than "
+            f"{np.iinfo(np.int32).max:,}; use --format webdataset"
+        )
+    offsets, data = values.offsets.astype(np.int32), np.ascontiguousarray(values.values)
+    pa = pyarrow()
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def _paths(start: int, count: int, ending: str) -> Ragged:
+    """Return the names of files: twelve digits of the index, and the ending."""
+    digits = np.arange(start, start + count)[:, None] // 10 ** np.arange(11, -1, -1) % 10 + ord("0")
+    names = np.empty((count, 12 + len(ending)), np.uint8)
+    names[:, :12], names[:, 12:] = digits, np.frombuffer(ending.encode(), np.uint8)
+    return Ragged(names.reshape(-1), np.arange(count + 1) * names.shape[1])
 
 
 def same_columns(one: Any, other: Any) -> bool:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import RequestError, WriterUnavailable
+from gen_engine.engine.native import core
+from gen_engine.engine.native.contract import RecordColumn
 from gen_engine.engine.sample.schema import Batch, Column, Field, Layout, Ragged, Record
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers import example
@@ -50,8 +51,8 @@ class TfRecordFormat(ShardsAlone):
     holds_arrays = False
 
     def check_available(self) -> None:
-        """Raise WriterUnavailable if google-crc32c is missing."""
-        _crc32c()
+        """Raise WriterUnavailable if nothing here computes CRC-32C."""
+        crc32c(b"")
 
     def check(self, layout: Layout) -> None:
         """Raise RequestError for 64-bit floats, which the format would round."""
@@ -101,11 +102,7 @@ class TfRecordWriter(StagedShard):
     def __init__(self, scratch: Path, names: Sequence[str], layout: Layout, shard: Shard, codec: Codec) -> None:
         super().__init__(scratch, names, layout, shard)
         self._codec = codec
-        self._crc32c = _crc32c()
         schema = layout.schema
-        self._labels = [
-            example.entry("label", INTEGERS, example.varint(label)) for label in range(len(schema.class_names or ()))
-        ]
         # Equal in all samples; readers accept the features in any order.
         self._same = b"".join(
             example.entry(
@@ -119,43 +116,62 @@ class TfRecordWriter(StagedShard):
         self._fields = sorted(schema, key=lambda field: order.index(field.name) if field.name in order else -1)
 
     def _append(self, batch: Batch) -> None:
-        columns = [pieces for field in self._fields for pieces in self._entries(field, batch.columns[field.name])]
-        pieces: list[bytes] = []
-        for features in zip(*columns, strict=True):
-            data = b"".join(features)
-            # One join, since the checksum needs the record in one piece.
-            record = example.field(1, len(data)) + data
-            pieces += (_length(len(record)), record, _masked(self._crc32c(record)))
-        self._files[0].write(b"".join(pieces))
+        compiled = core()
+        features: list[tuple[bytes | None, int, RecordColumn]] = []
+        for field in self._fields:
+            features.append(self._feature(field, batch.columns[field.name]))
+            if field.name == "index" and self._same:
+                features.append((None, BYTES, ("same", self._same)))
+        records = _records if compiled is None else compiled.tfrecord_records
+        self._files[0].write(records(len(batch), features))
 
-    def _entries(self, field: Field, column: Column) -> list[Sequence[bytes]]:
-        """Return the pieces of a field's map entries for a batch's samples."""
-        name = field.name
+    def _feature(self, field: Field, column: Column) -> tuple[bytes, int, RecordColumn]:
+        """Return the name of a field's feature, its kind of list, and its values."""
+        name = field.name.encode()
         if isinstance(column, Ragged):
-            return [[example.entry(name, BYTES, piece) for piece in column.pieces()]]
-        if name == "label":
-            return [[self._labels[label] for label in column.tolist()]]
+            return name, BYTES, ("ragged", column.values, column.offsets)
+        if is_encoded(field, self._codec):
+            files = self._codec.encode(column)
+            return name, BYTES, ("ragged", files.values, files.offsets)
         if field.form == "scalar" and column.dtype.kind != "f":
-            words = [example.varint(value % (1 << 64)) for value in column.tolist()]
-            entries = [example.entry(name, INTEGERS, word) for word in words]
-            return [entries, [self._same] * len(entries)] if name == "index" else [entries]
-        encoded = is_encoded(field, self._codec)
-        values = self._codec.encode(column).pieces() if encoded else _rows(column)
-        kind = FLOATS if column.dtype.kind == "f" and not encoded else BYTES
-        return [[example.before(name, kind, len(value)) for value in values], values]
+            words = column.view(np.int64) if column.dtype == np.uint64 else column.astype(np.int64)
+            return name, INTEGERS, ("varint", np.ascontiguousarray(words))
+        little = np.ascontiguousarray(column, column.dtype.newbyteorder("<"))
+        return name, FLOATS if column.dtype.kind == "f" else BYTES, ("rows", little, field.value_bytes)
 
 
-def _rows(array_B: NDArray[Any]) -> list[bytes]:
-    """Return each sample's C-order bytes, little-endian."""
-    little = array_B.astype(array_B.dtype.newbyteorder("<"), copy=False)
-    return [sample.tobytes() for sample in little]
+def _records(samples: int, features: Sequence[tuple[bytes | None, int, RecordColumn]]) -> bytes:
+    """Return a batch's records: the reference of :meth:`~gen_engine.engine.native.contract.Core.tfrecord_records`."""
+    columns = [
+        values if name is None else [example.entry(name.decode(), kind, value) for value in values]
+        for name, kind, values in ((name, kind, _values(samples, column)) for name, kind, column in features)
+    ]
+    pieces: list[bytes] = []
+    for entries in zip(*columns, strict=True):
+        data = b"".join(entries)
+        record = example.field(1, len(data)) + data
+        pieces += (_length(len(record)), record, _masked(crc32c(record)))
+    return b"".join(pieces)
+
+
+def _values(samples: int, column: RecordColumn) -> list[bytes]:
+    """Return the bytes of each value of a column."""
+    kind, data, *rest = column
+    if kind == "ragged":
+        return Ragged(data, *rest).pieces()
+    if kind == "varint":
+        return [example.varint(word % (1 << 64)) for word in data.tolist()]
+    if kind == "same":
+        return [data] * samples
+    packed, (width,) = data.tobytes(), rest
+    return [packed[at : at + width] for at in range(0, samples * width, width)]
 
 
 @lru_cache(maxsize=1 << 12)
 def _length(size: int) -> bytes:
     """Return what precedes a record of ``size`` bytes."""
     length = struct.pack("<Q", size)
-    return length + _masked(_crc32c()(length))
+    return length + _masked(crc32c(length))
 
 
 def _masked(crc: int) -> bytes:
@@ -163,16 +179,24 @@ def _masked(crc: int) -> bytes:
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _crc32c() -> Any:
-    """Return the function from bytes to their CRC-32C."""
+def crc32c(data: bytes) -> int:
+    """Return the CRC-32C of bytes.
+
+    Raises:
+        WriterUnavailable: there is neither the compiled core nor google-crc32c.
+    """
+    compiled = core()
+    if compiled is not None:
+        return compiled.crc32c(data)
     try:
         import google_crc32c
     except ImportError as error:
         raise WriterUnavailable(
-            f"format tfrecord needs google-crc32c ({error}): pip install 'gen-engine[tfrecord]', or use --format "
-            "webdataset"
+            f"format tfrecord needs the compiled core, which this installation lacks, or google-crc32c ({error}): pip "
+            "install 'gen-engine[tfrecord]', or use --format webdataset"
         ) from error
-    return google_crc32c.value
+    value: int = google_crc32c.value(data)
+    return value
 
 
 class TfRecordReader(OpenShard):
@@ -181,7 +205,7 @@ class TfRecordReader(OpenShard):
     what = "a TFRecord shard"
 
     def _begin(self) -> None:
-        _crc32c()
+        crc32c(b"")
         self._limit = sum(256 + 2 * max_stored_bytes(field) for field in self._schema)
         self._places = [0]
 
@@ -190,7 +214,7 @@ class TfRecordReader(OpenShard):
             self._places.append(self._places[-1] + 16 + self._length_at(self._places[-1]))
         size = self._length_at(self._places[row])
         data = exactly(self._files[0], size)
-        if self._files[0].read(4) != _masked(_crc32c()(data)):
+        if self._files[0].read(4) != _masked(crc32c(data)):
             raise ValueError(f"the record at byte {self._places[row]:,} is damaged")
         features = example.features(data)
         values = {field.name: self._value(field, features[field.name]) for field in self._schema}

@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.codecs.raw import RawCodec
+from gen_engine.engine.native import core
+from gen_engine.engine.native.contract import RecordColumn
 from gen_engine.engine.sample.schema import Batch, Column, Field, Layout, Ragged, Record, Schema
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.contract import ShardFile
@@ -106,42 +108,57 @@ class WebDatasetWriter(StagedShard):
         super().__init__(scratch, names, layout, shard)
         members = _members_of(layout.schema, codec)
         extensions = {field.name: extension for field, extension in members.files}
-        self._makers: list[_Maker] = []
+        self._members: list[tuple[_Headers, Callable[[Batch], Column]]] = []
         for field in layout.schema:
             if field.kind == "label":
-                self._makers.append(_Labels(len(field.categories or ())).members)
+                self._members.append((_Headers("cls"), partial(_column, field.name)))
             elif field.name in extensions:
                 encode = codec.encode if is_encoded(field, codec) else _RAW.encode
-                self._makers.append(partial(_files, field.name, encode, _Headers(extensions[field.name])))
+                self._members.append((_Headers(extensions[field.name]), partial(_files, field.name, encode)))
         if members.in_json:
-            self._makers.append(partial(_json_files, members.in_json, _Headers("json")))
+            self._members.append((_Headers("json"), partial(_json_files, members.in_json)))
 
     def _append(self, batch: Batch) -> None:
+        compiled = core()
+        members = [(headers, values(batch)) for headers, values in self._members]
+        if compiled is not None:
+            columns = [(headers.block, _record_column(column)) for headers, column in members]
+            self._files[0].write(compiled.tar_records(batch.start, len(batch), columns))
+            return
         names = _decimal(batch.start, len(batch))
-        pieces = [piece for make in self._makers for piece in make(names, batch)]
+        pieces = [piece for headers, column in members for piece in headers.members(names, _texts(column))]
         self._files[0].write(b"".join(chain.from_iterable(zip(*pieces, strict=True))))
 
     def _finish(self) -> None:
         self._files[0].write(END)
 
 
-_Maker: TypeAlias = Callable[[NDArray[np.uint8], Batch], list[Sequence[bytes]]]
-"""Makes the pieces of one member per sample of a batch, whose indices are given as digits."""
-
 _RAW = RawCodec()
 
 
-def _files(
-    name: str, encode: Callable[[Any], Ragged], headers: _Headers, names: NDArray[np.uint8], batch: Batch
-) -> list[Sequence[bytes]]:
-    return headers.members(names, encode(batch.columns[name]).pieces())
+def _column(name: str, batch: Batch) -> Column:
+    return batch.columns[name]
 
 
-def _json_files(
-    fields: Sequence[str], headers: _Headers, names: NDArray[np.uint8], batch: Batch
-) -> list[Sequence[bytes]]:
+def _files(name: str, encode: Callable[[Any], Ragged], batch: Batch) -> Ragged:
+    return encode(batch.columns[name])
+
+
+def _json_files(fields: Sequence[str], batch: Batch) -> Ragged:
     rows = zip(*(_plain(batch.columns[name]) for name in fields), strict=True)
-    return headers.members(names, [json.dumps(dict(zip(fields, row, strict=True))).encode() for row in rows])
+    return Ragged.of_pieces([json.dumps(dict(zip(fields, row, strict=True))).encode() for row in rows])
+
+
+def _record_column(column: Column) -> RecordColumn:
+    """Return files, or numbers that become text, as the compiled core takes them."""
+    if isinstance(column, Ragged):
+        return ("ragged", column.values, column.offsets)
+    return ("decimal", np.ascontiguousarray(column, np.int64))
+
+
+def _texts(column: Column) -> list[bytes]:
+    """Return the bytes of files, or of numbers as text."""
+    return column.pieces() if isinstance(column, Ragged) else [b"%d" % number for number in column.tolist()]
 
 
 class _Members(NamedTuple):
@@ -176,36 +193,18 @@ def _plain(column: Column) -> list[Any]:
     return [piece.decode() for piece in column.pieces()] if isinstance(column, Ragged) else column.tolist()
 
 
-class _Labels:
-    """Makes the members ``.cls``, which have few distinct texts."""
-
-    def __init__(self, classes: int) -> None:
-        self._headers = _Headers("cls")
-        texts = [b"%d" % label for label in range(classes)]
-        self._sizes = np.array([len(text) for text in texts], np.int64)
-        self._texts = np.array([text.ljust(BLOCK, b"\0") for text in texts], f"S{BLOCK}")
-
-    def members(self, names: NDArray[np.uint8], batch: Batch) -> list[Sequence[bytes]]:
-        """Return the headers and texts of a batch's labels."""
-        label_B: Any = batch.columns["label"]
-        heads = self._headers.blocks(names, self._sizes[label_B])
-        texts = self._texts[label_B].view(np.uint8).reshape(heads.shape)
-        return [_cut(np.hstack((heads, texts)))]
-
-
 class _Headers:
     """Makes the headers of members with one extension, a batch at a time."""
 
     def __init__(self, extension: str) -> None:
         name = b"000000000000.%s" % extension.encode()
-        block = name.ljust(100, b"\0") + MODE_AND_OWNER + b"00000000000" + AFTER_SIZE + b"000000" + AFTER_CHECKSUM
-        self._block = np.frombuffer(block, np.uint8)
-        self._plain_sum = sum(block) - sum(block[148:156]) + 8 * ord(" ")
+        self.block = name.ljust(100, b"\0") + MODE_AND_OWNER + b"00000000000" + AFTER_SIZE + b"000000" + AFTER_CHECKSUM
+        self._plain_sum = sum(self.block) - sum(self.block[148:156]) + 8 * ord(" ")
 
     def blocks(self, names: NDArray[np.uint8], size_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the headers, uint8 [B, 512], of members with these :func:`_decimal` names and sizes."""
         blocks = np.empty((len(size_B), BLOCK), np.uint8)
-        blocks[:] = self._block
+        blocks[:] = np.frombuffer(self.block, np.uint8)
         octal = size_B[:, None] >> _EIGHTS_11 & 7
         blocks[:, NAME] += names
         blocks[:, SIZE] += octal.astype(np.uint8)

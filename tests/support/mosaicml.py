@@ -6,6 +6,7 @@ clouds. So the two packages on the way are entered here by their folders alone; 
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from importlib.util import find_spec
@@ -29,6 +30,11 @@ with warnings.catch_warnings():
     from streaming.base.dataset import StreamingDataset
     from streaming.base.format.mds.writer import MDSWriter
     from streaming.base.local import LocalDataset
+    from streaming.base.shared import prefix
+
+# Each test process names its shared memory from another number on: two that look for a free name at once find the same.
+_first = 10_000 * (1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")))
+prefix._each_prefix_int = lambda: iter(range(_first, _first + 10_000))
 
 sys.modules["streaming"].StreamingDataset = StreamingDataset  # type: ignore[attr-defined]
 

@@ -13,4 +13,10 @@ PyObject *encode_png(PyObject *self, PyObject *args);
 PyObject *png_bound_of(PyObject *self, PyObject *args);
 PyObject *unfilter_png(PyObject *self, PyObject *args);
 
+/* bind_records.c */
+PyObject *crc32c(PyObject *self, PyObject *args);
+PyObject *mds_records(PyObject *self, PyObject *args);
+PyObject *tar_records(PyObject *self, PyObject *args);
+PyObject *tfrecord_records(PyObject *self, PyObject *args);
+
 #endif

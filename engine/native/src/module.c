@@ -38,8 +38,12 @@ static PyObject *features(PyObject *self, PyObject *unused) {
 static PyMethodDef methods[] = {
     {"features", features, METH_NOARGS, "Return the names of the processor's features that are used."},
     {"set_simd", set_simd, METH_O, "Use the processor's features, or only what every processor has; for tests."},
+    {"crc32c", crc32c, METH_VARARGS, "Return the CRC-32C of bytes."},
     {"encode_png", encode_png, METH_VARARGS, "Write the PNG files of a batch of images."},
     {"png_bound", png_bound_of, METH_VARARGS, "Return the most bytes that the PNG file of an image takes."},
+    {"mds_records", mds_records, METH_VARARGS, "Return a batch's samples as an MDS shard has them."},
+    {"tar_records", tar_records, METH_VARARGS, "Return a batch's members of a tar."},
+    {"tfrecord_records", tfrecord_records, METH_VARARGS, "Return a batch's TFRecords of Examples."},
     {"unfilter_png", unfilter_png, METH_VARARGS, "Undo the row filters of a PNG image."},
     {NULL, NULL, 0, NULL},
 };
