@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.errors import RequestError
+from gen_engine.engine.native import core
 
 ALGORITHM = "philox4x64-10/quantile-v1"
 """Identifies the bits: any change to them needs a new name."""
@@ -55,6 +56,9 @@ class QuantileTable(NamedTuple):
     intercept: NDArray[np.float32]
     slope: NDArray[np.float32]
 
+    lines: NDArray[np.float32]
+    """float32 [segments, 2], both together: the compiled core loads them at once."""
+
 
 class PhiloxWords:
     """The words of Philox4x64-10 under one key. Keeps its position: use one per thread.
@@ -64,17 +68,24 @@ class PhiloxWords:
     """
 
     def __init__(self, seed: int, stream: int) -> None:
-        # NumPy increments the counter before each block; the definition does not.
-        self._bits = np.random.Philox(counter=2**256 - 1, key=np.array([seed, stream], np.uint64))
+        self._key = seed, stream
+        self._bits: np.random.Philox | None = None
         self._next = 0
 
     def draw(self, first_block: int, blocks: int) -> NDArray[np.uint64]:
         """Return the words of blocks ``[first_block, first_block + blocks)``: uint64 [4 * blocks], new."""
+        compiled = core()
+        if compiled is not None and first_block + blocks <= 1 << 64:
+            words = np.empty(blocks * _WORDS_A_BLOCK, np.uint64)
+            compiled.philox_words(*self._key, first_block, words)
+            return words
+        if self._bits is None:  # NumPy increments the counter before each block; the definition does not
+            self._bits = np.random.Philox(counter=2**256 - 1, key=np.array(self._key, np.uint64))
         if first_block != self._next:
             self._bits.advance((first_block - self._next) % 2**256)
         self._next = first_block + blocks
-        words: NDArray[np.uint64] = self._bits.random_raw(blocks * _WORDS_A_BLOCK)
-        return words
+        drawn: NDArray[np.uint64] = self._bits.random_raw(blocks * _WORDS_A_BLOCK)
+        return drawn
 
 
 def philox_words(seed: int, stream: int, first_block: int, blocks: int) -> NDArray[np.uint64]:
@@ -108,6 +119,25 @@ class Latents:
         self.dim, self.seed = dim, seed
         self.table = quantile_table(distribution, truncation)
         """With :attr:`seed` and :attr:`dim`, everything that a kernel needs to draw the same latents on a GPU."""
+        self._numpy: _NumPyLatents | None = None
+
+    def draw(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return the latents of samples ``[start, stop)``: float32 [stop - start, dim], C-contiguous and new."""
+        z_BZ = np.empty((stop - start, self.dim), np.float32)
+        compiled = core()
+        if compiled is not None:
+            compiled.draw_latents(self.seed, LATENT_STREAM, start, stop - start, self.dim, self.table.lines, z_BZ)
+            return z_BZ
+        if self._numpy is None:
+            self._numpy = _NumPyLatents(self.dim, self.seed, self.table)
+        return self._numpy.draw(start, z_BZ)
+
+
+class _NumPyLatents:
+    """The same in NumPy: the reference, and what runs without the compiled core."""
+
+    def __init__(self, dim: int, seed: int, table: QuantileTable) -> None:
+        self._dim, self._table = dim, table
         self._words = PhiloxWords(seed, LATENT_STREAM)
         self._blocks_a_sample = -(-dim // _LATENTS_A_BLOCK)
         self._samples_a_pass = max(1, _CHUNK // dim)
@@ -115,9 +145,9 @@ class Latents:
         self._line = np.empty((self._samples_a_pass, dim), np.float32)
         self._x = np.empty((self._samples_a_pass, dim), np.float32)
 
-    def draw(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Return the latents of samples ``[start, stop)``: float32 [stop - start, dim], C-contiguous and new."""
-        z_BZ = np.empty((stop - start, self.dim), np.float32)
+    def draw(self, start: int, z_BZ: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fill and return ``z_BZ`` with the latents of samples from ``start`` on."""
+        stop = start + len(z_BZ)
         for first in range(start, stop, self._samples_a_pass):
             part_BZ = z_BZ[first - start : first - start + self._samples_a_pass]
             blocks = len(part_BZ) * self._blocks_a_sample
@@ -130,12 +160,12 @@ class Latents:
         # Odd integers are never 0 and as often positive as negative, so the sign needs no separate step.
         np.bitwise_or(words, np.uint64(0x0000_0001_0000_0001), out=words)
         halves = words.astype("<u8", copy=False).view("<i4").reshape(len(z), -1)
-        np.copyto(x, halves[:, : self.dim], casting="unsafe")
+        np.copyto(x, halves[:, : self._dim], casting="unsafe")
         np.right_shift(x.view(np.uint32), np.uint32(_SHIFT), out=index)
         # mode: every index is in range; "wrap" is NumPy's fastest mode that skips the check.
-        np.take(self.table.slope, index, out=z, mode="wrap")
+        np.take(self._table.slope, index, out=z, mode="wrap")
         np.multiply(z, x, out=z)
-        np.take(self.table.intercept, index, out=line, mode="wrap")
+        np.take(self._table.intercept, index, out=line, mode="wrap")
         np.add(z, line, out=z)
 
 
@@ -172,13 +202,15 @@ def quantile_table(distribution: str, truncation: float | None) -> QuantileTable
     z = np.array([quantile(x / 2.0**32) for x in knots.tolist()])
     slope = np.diff(z) / np.diff(knots)
     intercept = z[:-1] - slope * knots[:-1]
-    table = QuantileTable(np.zeros(2 * _NEGATIVE, np.float32), np.zeros(2 * _NEGATIVE, np.float32))
+    lines = np.zeros((2 * _NEGATIVE, 2), np.float32)
+    table = QuantileTable(np.zeros(2 * _NEGATIVE, np.float32), np.zeros(2 * _NEGATIVE, np.float32), lines)
     for side, sign in ((_ONE, 1.0), (_ONE + _NEGATIVE, -1.0)):
         table.intercept[side : side + slope.size] = sign * intercept
         table.slope[side : side + slope.size] = slope
         # Integers near 2**31 round up to it in float32: its segment continues the last one.
         table.intercept[side + slope.size] = sign * intercept[-1]
         table.slope[side + slope.size] = slope[-1]
+    lines[:, 0], lines[:, 1] = table.intercept, table.slope
     for part in table:
         part.flags.writeable = False
     return table

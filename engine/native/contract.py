@@ -109,3 +109,38 @@ class Core(Protocol):
     def crc32c(self, data: Any, /) -> int:
         """Return the CRC-32C of bytes."""
         ...
+
+    def philox_words(self, seed: int, stream: int, first_block: int, out: NDArray[np.uint64], /) -> None:
+        """Fill ``out``, of whole blocks, with the words of Philox4x64-10 blocks from ``first_block`` on.
+
+        Raises:
+            ValueError: ``out`` is not of whole blocks, or a block is 2**64 or above.
+        """
+        ...
+
+    def draw_latents(
+        self,
+        seed: int,
+        stream: int,
+        first: int,
+        samples: int,
+        dim: int,
+        lines: NDArray[np.float32],
+        out: NDArray[np.float32],
+        /,
+    ) -> None:
+        """Draw the latents of samples ``[first, first + samples)`` into ``out``, float32 [samples, dim].
+
+        Args:
+            seed: first half of the key.
+            stream: second half of the key.
+            first: index of the first sample.
+            samples: how many.
+            dim: latents of a sample.
+            lines: float32 [2**17, 2], the intercept and the slope of each segment.
+            out: receives them.
+
+        Raises:
+            ValueError: a size is out of range, or a buffer too small.
+        """
+        ...

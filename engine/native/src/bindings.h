@@ -8,6 +8,10 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+/* bind_latents.c */
+PyObject *py_draw_latents(PyObject *self, PyObject *args);
+PyObject *py_philox_words(PyObject *self, PyObject *args);
+
 /* bind_png.c */
 PyObject *encode_png(PyObject *self, PyObject *args);
 PyObject *png_bound_of(PyObject *self, PyObject *args);

@@ -8,14 +8,18 @@ import math
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from numpy_only import numpy_only, portable
 
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.latents import (
@@ -26,6 +30,7 @@ from gen_engine.engine.identity.latents import (
     philox_words,
     quantile_table,
 )
+from gen_engine.engine.native import core
 
 MASK = 2**64 - 1
 
@@ -80,6 +85,75 @@ class TestWords:
     def test_every_block_is_philox_of_its_own_number(self, seed: int, stream: int, first: int, blocks: int) -> None:
         expected = [word for b in range(blocks) for word in philox4x64_10(first + b, (seed, stream))]
         assert philox_words(seed, stream, first, blocks).tolist() == expected
+
+
+class TestCompiled:
+    """The compiled core draws the same bits as NumPy."""
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        dim=st.one_of(st.integers(1, 70), st.integers(2000, 5000)),
+        seed=st.integers(0, MAX_SEED),
+        start=st.one_of(st.integers(0, 10**12), st.just(2**52 - 7)),
+        samples=st.integers(0, 20),
+        kind=st.sampled_from([("normal", None), ("normal", 2.0), ("normal", 0.5), ("uniform", None)]),
+    )
+    def test_latents(self, dim: int, seed: int, start: int, samples: int, kind: tuple[str, float | None]) -> None:
+        drawn = []
+        for way in (nullcontext(), portable(), numpy_only()):
+            with way:
+                latents = Latents(dim=dim, distribution=kind[0], seed=seed, truncation=kind[1])
+                drawn.append(latents.draw(start, start + samples))
+        assert drawn[0].shape == (samples, dim)
+        assert drawn[0].tobytes() == drawn[1].tobytes() == drawn[2].tobytes()
+
+    @settings(deadline=None, max_examples=100)
+    @given(seed=st.integers(0, MAX_SEED), first=st.integers(0, 2**64 - 1), blocks=st.integers(0, 40))
+    def test_words(self, seed: int, first: int, blocks: int) -> None:
+        compiled = philox_words(seed, LATENT_STREAM, first, blocks)
+        with portable():
+            assert philox_words(seed, LATENT_STREAM, first, blocks).tobytes() == compiled.tobytes()
+        with numpy_only():
+            assert philox_words(seed, LATENT_STREAM, first, blocks).tobytes() == compiled.tobytes()
+
+    def test_threads_share_nothing(self) -> None:
+        latents = Latents(dim=100, seed=3)
+        alone = [latents.draw(at, at + 500).tobytes() for at in range(0, 20_000, 500)]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda at: latents.draw(at, at + 500).tobytes(), range(0, 20_000, 500))) == alone
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"first": -1},
+            {"first": 2**64},
+            {"first": 2**63},
+            {"seed": -1},
+            {"seed": 2**64},
+            {"samples": -1},
+            {"samples": 3},
+            {"samples": 2**62},
+            {"dim": 0},
+            {"dim": -8},
+            {"dim": 2**62},
+            {"lines": np.zeros((512, 2), np.float32)},
+            {"out": np.empty(2 * 20 - 1, np.float32)},
+            {"out": np.empty((20, 2), np.float32).T},
+            {"out": np.empty(161, np.uint8)[1:]},
+        ],
+        ids=str,
+    )
+    def test_arguments_out_of_range_are_refused(self, changed: dict[str, Any]) -> None:
+        given = {"seed": 1, "stream": 0, "first": 0, "samples": 2, "dim": 20}
+        given |= {"lines": quantile_table("normal", None).lines, "out": np.empty((2, 20), np.float32)}
+        core().draw_latents(*given.values())
+        with pytest.raises((ValueError, TypeError, OverflowError, BufferError)):
+            core().draw_latents(*(given | changed).values())
+
+    @pytest.mark.parametrize("size", [1, 5])
+    def test_words_are_drawn_in_whole_blocks(self, size: int) -> None:
+        with pytest.raises(ValueError, match="blocks of 32 are due"):
+            core().philox_words(1, 0, 0, np.empty(size, np.uint64))
 
 
 class TestTransform:
@@ -166,11 +240,12 @@ class TestGolden:
         names = simd_features()[kept:]
         if not names:
             pytest.skip(f"this processor has only {kept} of NumPy's SIMD levels")
+        folders = [str(Path(__file__).parent), str(Path(__file__).parents[2] / "support")]
         code = (
-            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_latents as t, json; "
+            f"import sys; sys.path[:0] = {folders}; import test_latents as t, json; "
             "print(json.dumps([t.simd_features(), [t.draw_digest(*key) for key in t.GOLDEN_DIGESTS]]))"
         )
-        environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(names)}
+        environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(names), "GEN_ENGINE_NATIVE": "0"}
         run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         enabled, digests = json.loads(run.stdout)
         assert not set(enabled) & set(names)
