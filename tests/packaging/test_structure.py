@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGES = ("train", "export", "engine", "cli")
-MAX_ENGINE_EDGES = 90
+MAX_ENGINE_EDGES = 92
 MAX_FUNCTION_LINES = 50
 """Without the docstring: that of ``write_dataset`` describes twenty parameters."""
 

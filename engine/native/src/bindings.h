@@ -8,6 +8,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+/* bind_lock.c */
+PyObject *lock_wait(PyObject *self, PyObject *argument);
+
 /* bind_png.c */
 PyObject *encode_png(PyObject *self, PyObject *args);
 PyObject *png_bound_of(PyObject *self, PyObject *args);

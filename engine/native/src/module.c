@@ -37,6 +37,8 @@ static PyObject *features(PyObject *self, PyObject *unused) {
 
 static PyMethodDef methods[] = {
     {"features", features, METH_NOARGS, "Return the names of the processor's features that are used."},
+    {"lock_wait", lock_wait, METH_O,
+     "Sleep without the interpreter's lock, and return how long it took to take it back; both in nanoseconds."},
     {"set_simd", set_simd, METH_O, "Use the processor's features, or only what every processor has; for tests."},
     {"encode_png", encode_png, METH_VARARGS, "Write the PNG files of a batch of images."},
     {"png_bound", png_bound_of, METH_VARARGS, "Return the most bytes that the PNG file of an image takes."},
