@@ -15,7 +15,7 @@ from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import OutputError, RequestError
 from gen_engine.engine.generator import Generator
 from gen_engine.engine.identity.bundle import SHIPPED, read_bundle
-from gen_engine.engine.measure import host
+from gen_engine.engine.measure import free_jobs, host
 from gen_engine.engine.measure.free_generator import DIFFERENT_BATCHES, FreeBackend, smooth_images
 from gen_engine.engine.measure.host import HostSpeed, measure_host
 from gen_engine.engine.measure.host_request import HostRequest
@@ -46,7 +46,7 @@ def kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
             remove(path, **options)
 
     remove = shutil.rmtree
-    monkeypatch.setattr(host.shutil, "rmtree", keep)
+    monkeypatch.setattr(free_jobs.shutil, "rmtree", keep)
     return copy
 
 
@@ -86,9 +86,9 @@ def test_what_is_measured_is_a_whole_dataset(tmp_path: Path, kept: Path, form: s
     speed = make(tmp_path, format=form, classes=3, count=35)
     assert hash_files(kept, lambda _: None).shards == 4
     files = [file for file in (kept / "data").iterdir() if file.stem != "index"]
-    assert speed.bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.05)
+    assert speed.costs.bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.05)
     with open_dataset(kept) as dataset:
-        assert len(dataset) == speed.samples == 35
+        assert len(dataset) == speed.costs.samples == 35
         images = np.stack([dataset[i]["image"] for i in range(35)])
         assert [int(dataset[i]["label"]) for i in range(4)] == [0, 1, 2, 0]
     ready = smooth_images((6, 5, 3))[: 4 * DIFFERENT_BATCHES]
@@ -117,7 +117,7 @@ def test_the_switched_off_core_is_recorded(tmp_path: Path, monkeypatch: pytest.M
 
 def test_latents_are_drawn_only_if_requested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    draw = host.Job.renderer
+    draw = free_jobs.Job.renderer
 
     def renderer(job: Job) -> Any:
         opened = draw(job)
@@ -126,7 +126,7 @@ def test_latents_are_drawn_only_if_requested(tmp_path: Path, monkeypatch: pytest
         )
         return opened
 
-    monkeypatch.setattr(host.Job, "renderer", renderer)
+    monkeypatch.setattr(free_jobs.Job, "renderer", renderer)
     make(tmp_path)
     assert drawn == []
     make(tmp_path, latents=7)
@@ -137,9 +137,9 @@ def test_seconds_divide_into_jobs_that_fit(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(host, "_JOB_BYTES", 1 << 13)
     speed = make(tmp_path, count=None, seconds=0.3)
     assert speed.plan.count % 20 == 0
-    assert speed.samples == speed.jobs * speed.plan.count
+    assert speed.costs.samples == speed.jobs * speed.plan.count
     assert speed.jobs > 1
-    assert speed.plan.count * speed.bytes / speed.samples <= (1 << 13) + 20 * 200
+    assert speed.plan.count * speed.costs.bytes / speed.costs.samples <= (1 << 13) + 20 * 200
 
 
 def test_the_ram_disk_is_used_if_it_has_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_nothing_is_left_after_an_error(monkeypatch: pytest.MonkeyPatch, tmp_pat
     def fail(*_: object, **__: object) -> None:
         raise OutputError("full")
 
-    monkeypatch.setattr(host, "write_dataset", fail)
+    monkeypatch.setattr(free_jobs, "write_dataset", fail)
     with pytest.raises(OutputError, match="full"):
         make(tmp_path)
     assert list(tmp_path.iterdir()) == []
