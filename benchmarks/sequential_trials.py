@@ -37,12 +37,12 @@ from onnx import helper, numpy_helper
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.base.processor import isa, processor_name
 from gen_engine.engine.identity.bundle import GENERATOR, IMAGES_OUTPUT, LATENTS_INPUT, SHIPPED, Bundle, read_bundle
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.identity.variants import Variant, add_variant
 from gen_engine.engine.measure.machine import BackgroundLoad, Machine, this_machine
 from gen_engine.engine.measure.sequential_test import PEER, TARGET, Rounds
 from gen_engine.engine.measure.statistics import midmean
 from gen_engine.engine.measure.target import open_target
-from gen_engine.engine.plan.request import Runtime
 
 LOG = Path(__file__).with_name("sequential_trials.jsonl")
 KINDS = {"aa": 0.0, "aa-loaded": 0.0, "slow10": 0.10, "slow5": 0.05}

@@ -7,8 +7,8 @@ import pytest
 
 from gen_engine.engine.backends import open_backend
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH
 from gen_engine.engine.identity.variants import canonical_graph
-from gen_engine.engine.plan.request import DEFAULT_BATCH
 
 
 @pytest.mark.parametrize("batch", [1, 10, 25, 100, 200, 500])

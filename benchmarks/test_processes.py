@@ -21,7 +21,8 @@ from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run import card
 from gen_engine.engine.run.job import open_job
 

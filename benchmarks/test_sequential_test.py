@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.measure.machine import BackgroundLoad
 from gen_engine.engine.measure.sequential_test import PEER, TARGET, Rounds
 from gen_engine.engine.measure.target import open_target
-from gen_engine.engine.plan.request import Runtime
 
 
 def processor_time(run: Callable[[], object]) -> float:

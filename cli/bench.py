@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gen_engine.cli import bench_host
 from gen_engine.cli.fields import dataclass_options
-from gen_engine.cli.options import json_option, seconds
-from gen_engine.engine.plan.request import Runtime
+from gen_engine.cli.options import json_option, parse_seconds
+from gen_engine.engine.codecs import CODECS
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.measure.host_request import HostRequest
+from gen_engine.engine.writers import FORMATS
 
 if TYPE_CHECKING:
     from gen_engine.engine.identity.bundle import Bundle
@@ -78,6 +82,7 @@ class _Options:
     metavar="OTHER",
     help="Compare, interleaved, with another bundle, a variant of this one (openvino-bf16), or 'canonical'.",
 )
+@click.option("--host", is_flag=True, help="Measure all but a generator: how many samples per second can be written.")
 @click.option("--latency", is_flag=True, help="Measure single calls: batches 1 and 8, or --batch.")
 @click.option(
     "--fail-below",
@@ -87,7 +92,14 @@ class _Options:
     show_default=True,
     help="A speed certainly below this ratio to the other is a regression.",
 )
-@click.option("--time-limit", callback=seconds, default="60s", show_default=True, help="Approximate time limit.")
+@click.option(
+    "--time-limit",
+    type=parse_seconds,
+    metavar="SECONDS",
+    default="60s",
+    show_default=True,
+    help="Approximate time limit.",
+)
 @dataclass_options(
     Runtime,
     "runtime",
@@ -99,13 +111,38 @@ class _Options:
         "batch": "B",
     },
 )
+@dataclass_options(
+    HostRequest,
+    "host_request",
+    metavars={
+        "format": "|".join(FORMATS.built_in),
+        "codec": "|".join(CODECS.built_in),
+        "shape": "HxWxC",
+        "classes": "N",
+        "latents": "Z",
+        "workers": "W",
+        "shard_size": "S",
+        "count": "N",
+        "seconds": "S",
+        "out": "DIR",
+    },
+    types={"seconds": parse_seconds},
+)
 @click.option("--allow-other-machine", is_flag=True, help="Compare with a baseline of another machine or version.")
 @click.option("--allow-other-generator", is_flag=True, help="Compare generators that make different samples.")
 @click.option("--markdown", type=_FILE, metavar="FILE", help="Write a report for pull requests.")
 @click.option("--chart", type=_FILE, metavar="FILE.svg", help="With --latency: draw the percentile curves.")
 @json_option
 @click.pass_context
-def bench(ctx: click.Context, /, bundle: Path | None, runtime: Runtime, **options: Any) -> None:
+def bench(
+    ctx: click.Context,
+    /,
+    bundle: Path | None,
+    host: bool,
+    runtime: Runtime,
+    host_request: HostRequest,
+    **options: Any,
+) -> None:
     """Measure how fast BUNDLE is, and fail if it has become slower.
 
     BUNDLE is run as 'gen-engine sample' would run it, interleaved with what it is compared with, until its speed is
@@ -115,6 +152,9 @@ def bench(ctx: click.Context, /, bundle: Path | None, runtime: Runtime, **option
     --against is the most accurate. --save and --compare measure speeds relative to small fixed workloads, so that runs
     on one machine can be compared hours apart. A bundle that makes wrong samples is not timed (exit code 6).
 
+    --host measures no bundle, but all that is between a generator and the files: jobs like those of 'gen-engine
+    sample', with images of --shape that are ready, on a RAM disk.
+
     \b
     Examples:
       gen-engine bench faces.gen --against faces-old.gen
@@ -122,7 +162,12 @@ def bench(ctx: click.Context, /, bundle: Path | None, runtime: Runtime, **option
       gen-engine bench faces.gen --save baseline.json
       gen-engine bench faces.gen --compare baseline.json --fail-below 0.9 --time-limit 2m --markdown report.md
       gen-engine bench faces.gen --latency --chart latency.svg
+      gen-engine bench --host --format webdataset --shape 64x64x3 --workers 1 --json
     """
+    bench_host.check_options(ctx.command, host=host)
+    if host:
+        bench_host.run(host_request, runtime, json_=options["json_"])
+        return
     chosen = _Options(**options)
     chosen.check()
     from gen_engine.engine.identity.bundle import SHIPPED, read_bundle

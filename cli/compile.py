@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gen_engine.cli.options import seconds
+from gen_engine.cli.options import parse_seconds
 
 if TYPE_CHECKING:
     from gen_engine.export.compile.candidates import Candidate
@@ -41,7 +41,14 @@ if TYPE_CHECKING:
     help="Device to optimize for; an engine is always for a GPU.",
 )
 @click.option("--max-batch", type=int, default=1000, show_default=True, help="Maximum samples per call.")
-@click.option("--budget", callback=seconds, default="60s", show_default=True, help="Approximate time to spend.")
+@click.option(
+    "--budget",
+    type=parse_seconds,
+    metavar="SECONDS",
+    default="60s",
+    show_default=True,
+    help="Approximate time to spend.",
+)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Write a compiled copy to this path.  [default: in place]"
 )

@@ -10,15 +10,15 @@ json_option = click.option("--json", "json_", is_flag=True, help="Print one JSON
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
 
 
-def seconds(ctx: click.Context, param: click.Parameter, text: str) -> float:
-    """Read ``90``, ``90s`` or ``2m``."""
+def parse_seconds(text: str) -> float:
+    """Read ``90``, ``90s`` or ``2m``; for use as an option's type."""
     scale = {"s": 1.0, "m": 60.0}.get(text[-1:], 0.0)
     try:
         value = float(text[:-1]) * scale if scale else float(text)
     except ValueError:
-        raise click.BadParameter(f"{text!r} is not a time; write 60s or 2m", ctx, param) from None
+        raise click.BadParameter(f"{text!r} is not a time; write 60s or 2m") from None
     if not 0 < value < 1e6:
-        raise click.BadParameter(f"{text!r} must be above 0", ctx, param)
+        raise click.BadParameter(f"{text!r} must be above 0")
     return value
 
 

@@ -19,7 +19,8 @@ from gen_engine.cli.streams import STDOUT, closed_at_start
 
 if TYPE_CHECKING:
     from gen_engine.engine.generator import Generator
-    from gen_engine.engine.plan.request import Runtime, SampleRequest
+    from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 
 PIPE: Final = "-"
 """The value of ``--out`` for a stream."""

@@ -16,8 +16,9 @@ from gen_engine.engine.generator import Generator, as_bundle, bundle_labels
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle
 from gen_engine.engine.identity.labels import LabelsLike
 from gen_engine.engine.identity.latents import check_truncation
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.plan.parts import WHOLE, parse_part
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.devices import parse_devices
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Monitor, Outcome

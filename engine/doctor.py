@@ -25,8 +25,8 @@ from gen_engine.engine.errors import BackendUnavailable, BundleError, EngineErro
 from gen_engine.engine.identity.bundle import Bundle, read_bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH
 from gen_engine.engine.identity.variants import Graph, canonical_graph, read_variants, variant_graph
-from gen_engine.engine.plan.request import DEFAULT_BATCH
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.writers import FORMATS, open_format
 

@@ -24,7 +24,8 @@ from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle, read_bundle
 from gen_engine.engine.identity.labels import Labels, LabelsLike, open_labels
 from gen_engine.engine.identity.latents import Latents, check_seed
-from gen_engine.engine.plan.request import MAX_COUNT, Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import MAX_COUNT, SampleRequest
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.render.stream import TICKET_BATCHES, Reading, Stream
 from gen_engine.engine.run.job import Job, open_job

@@ -9,8 +9,8 @@ from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.base.processor import isa
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.identity.variants import CANONICAL, Graph, Variant, canonical_graph, read_variants, variant_graph
-from gen_engine.engine.plan.request import Runtime
 
 DEFAULT_BACKEND = "onnxruntime"
 """The backend of the canonical graph when none is requested."""

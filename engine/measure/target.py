@@ -18,10 +18,10 @@ from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.errors import RequestError, WrongSamples
 from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH, Runtime
 from gen_engine.engine.identity.variants import Graph, canonical_graph
 from gen_engine.engine.measure.record import Configuration
 from gen_engine.engine.measure.rounds import Runner
-from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime
 
 MIN_PSNR = {"fp32": 50.0, "tf32": 35.0, "fp16": 35.0, "bf16": 30.0, "int8": 18.0, "fp8": 18.0}
 """Precision → minimum peak signal-to-noise ratio against the canonical graph, dB. Ten less than compiling requires:

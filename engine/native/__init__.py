@@ -26,15 +26,18 @@ class NativeMismatch(EngineError):
     exit_code = 4
 
 
+_switched_off = os.environ.get(SWITCH) == "0"
+
+
 def _load() -> Core | None:
-    if os.environ.get(SWITCH) == "0":
-        return None
     try:
         module = importlib.import_module("gen_engine.engine.native._core")
     except ImportError:
         return None
     loaded: Core = module
     if loaded.BUILD != BUILD:
+        if _switched_off:
+            return None
         raise NativeMismatch(
             f"the compiled core {module.__file__} is of build {loaded.BUILD}, and this package needs {BUILD}: install "
             f"gen-engine again (pip install --force-reinstall gen-engine), or set {SWITCH}=0 to do without"
@@ -47,4 +50,9 @@ _loaded = _load()
 
 def core() -> Core | None:
     """Return the compiled core, or None: the caller then uses its NumPy code."""
+    return None if _switched_off else _loaded
+
+
+def instrument() -> Core | None:
+    """Return the compiled core for measurements, which may be of the NumPy code; None if it was not built."""
     return _loaded

@@ -27,6 +27,10 @@ class Core(Protocol):
         """Return the names of the processor's features that are used."""
         ...
 
+    def lock_wait(self, pause_ns: int, /) -> int:
+        """Sleep without the interpreter's lock, and return how long it took to take it back; both in nanoseconds."""
+        ...
+
     def set_simd(self, enabled: bool, /) -> None:
         """Use the processor's features, or only what every processor has; for tests."""
         ...

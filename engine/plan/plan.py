@@ -14,8 +14,9 @@ from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.labels import LabelPlan
 from gen_engine.engine.identity.latents import ALGORITHM, DISTRIBUTIONS, check_truncation
+from gen_engine.engine.identity.runtime import MAX_BATCH
 from gen_engine.engine.plan.parts import WHOLE, Part
-from gen_engine.engine.plan.request import MAX_BATCH, MAX_COUNT, MAX_SHARD_BYTES
+from gen_engine.engine.plan.request import MAX_COUNT, MAX_SHARD_BYTES
 from gen_engine.engine.plan.shard_set import ShardSet
 from gen_engine.engine.sample.schema import Layout, Schema
 from gen_engine.engine.sample.shard import Shard

@@ -8,43 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gen_engine.engine.errors import RequestError
+from gen_engine.engine.identity.runtime import Runtime, check_range
 
 MAX_COUNT = 10**12
 """Sample indices are written with twelve digits."""
 
 MAX_SHARD_BYTES = 2**50
-MAX_BATCH = 1 << 20
 DEFAULT_SHARD_SIZE = 10_000
-DEFAULT_BATCH = 50
-"""Divides the default shard. Larger ones are no faster on a CPU (benchmarks/test_backends.py), and start later."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Runtime:
-    """The runtime that computes samples: as requested, or with every choice made.
-
-    Raises:
-        RequestError: the batch is out of range.
-    """
-
-    backend: str = "auto"
-    """The runtime, one of those that 'gen-engine doctor' lists; auto is that of the bundle's fastest variant."""
-
-    device: str = "cpu"
-    """Where it runs; with several GPUs, one worker process per GPU."""
-
-    precision: str = "auto"
-    """Its arithmetic; auto is that of the fastest variant, or fp32."""
-
-    batch: int | None = None
-    """Samples per call, part of the dataset's identity.  [default: the variant's, or 50]"""
-
-    build: bool = True
-    """Whether a TensorRT engine may be built if the bundle has none for this GPU."""
-
-    def __post_init__(self) -> None:
-        if self.batch is not None:
-            _check_range("batch", self.batch, MAX_BATCH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +59,12 @@ class SampleRequest:
         from gen_engine.engine.identity.latents import check_seed  # NumPy, which options do without
 
         check_seed(self.seed)
-        _check_range("count", self.count, MAX_COUNT)
+        check_range("count", self.count, MAX_COUNT)
         if self.shard_size is not None and self.shard_bytes is not None:
             raise RequestError(
                 f"shard size {self.shard_size} and shard bytes {self.shard_bytes}: give one of them, samples or bytes"
             )
         if self.shard_size is not None:
-            _check_range("shard size", self.shard_size, MAX_COUNT)
+            check_range("shard size", self.shard_size, MAX_COUNT)
         if self.shard_bytes is not None:
-            _check_range("shard bytes", self.shard_bytes, MAX_SHARD_BYTES)
-
-
-def _check_range(what: str, value: int, maximum: int) -> None:
-    if not 1 <= value <= maximum:
-        raise RequestError(f"{what} {value}: it must be between 1 and {maximum:,}")
+            check_range("shard bytes", self.shard_bytes, MAX_SHARD_BYTES)

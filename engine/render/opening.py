@@ -11,8 +11,8 @@ from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import Labels
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.identity.variants import Graph
-from gen_engine.engine.plan.request import Runtime
 from gen_engine.engine.render.allowance import Allowance
 from gen_engine.engine.render.first_batch import First, refuse_broken, render_first_batch
 from gen_engine.engine.render.renderer import Renderer

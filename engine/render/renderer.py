@@ -54,8 +54,8 @@ class Renderer:
         # Once: checking a class for a protocol's methods takes longer than all other work per batch here.
         self._drawing = stream if isinstance(stream, DrawingStream) else None
         self._latents, self._labels = latents, labels
-        self._names, self._stores_latents = [field.name for field in schema.outputs], "latents" in schema
-        self._checks = [(field, field.behaviour.valid) for field in schema.outputs]
+        self._outputs = [(field.name, field, field.behaviour.valid) for field in schema.outputs]
+        self._stores_latents = "latents" in schema
         self._first_batch = first_batch
         self._ahead, self._ahead_from = np.empty((0, latents.dim), np.float32), 0
 
@@ -105,11 +105,11 @@ class Renderer:
         """Return the part of the batch that begins at ``first`` within ``[start, stop)``, with all fields."""
         wanted = slice(max(start - first, 0), min(stop - first, self._batch))
         start, stop = first + wanted.start, first + wanted.stop
-        made: dict[str, NDArray[Any]] = {name: values[name][wanted] for name in self._names}
-        for field, valid in self._checks:
-            if (valid_B := valid(made[field.name], field)) is not None:
+        columns: dict[str, Column] = {}
+        for name, field, valid in self._outputs:
+            columns[name] = made = values[name][wanted]
+            if (valid_B := valid(made, field)) is not None:
                 raise _invalid(field, valid_B, start)
-        columns: dict[str, Column] = {**made}
         if labels_B is not None:
             columns["label"] = labels_B[wanted]
         columns["index"] = np.arange(start, stop)

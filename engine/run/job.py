@@ -22,9 +22,10 @@ from gen_engine.engine.errors import DatasetError, RequestError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels, parse_labels
 from gen_engine.engine.identity.latents import ALGORITHM, Latents, check_truncation
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH, Runtime
 from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
-from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime, SampleRequest
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.render.first_batch import First
 from gen_engine.engine.render.opening import Generation, open_checked
 from gen_engine.engine.render.renderer import Renderer
@@ -86,24 +87,17 @@ def open_job(request: SampleRequest, bundle: Bundle, on_message: Callable[[str],
         BackendUnavailable, WriterUnavailable: something it needs does not work here.
         BackendError: the first batch does not fit into memory, or is degenerate.
     """
-    resolved = resolve(request, bundle, on_message)
-    backend, first_batch = first = open_checked(resolved.generation, on_message)
-    plan = settle(resolved, first)
-    _log.info("%s: %s", bundle.name, plan.compute)
-    return Job(
-        request=request,
-        plan=plan,
-        bundle=bundle,
-        backend=backend,
-        format=resolved.format,
-        codec=resolved.codec,
-        labels=resolved.generation.labels,
-        first_batch=first_batch,
-    )
+    resolved = resolve(request, bundle, lambda: choose(bundle, request.runtime, on_message))
+    return assemble(resolved, open_checked(resolved.generation, on_message))
 
 
-def resolve(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], None]) -> Resolved:
+def resolve(request: SampleRequest, bundle: Bundle, choose_graph: Callable[[], tuple[str, Graph]]) -> Resolved:
     """Make every choice of a request. Reads the bundle's records and a label file; opens no device.
+
+    Args:
+        request: what is requested.
+        bundle: the generator.
+        choose_graph: returns the backend's name and the graph that it runs; called once the rest was checked.
 
     Raises:
         RequestError, BackendUnavailable, WriterUnavailable: as :func:`open_job`.
@@ -112,7 +106,7 @@ def resolve(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], 
     codec = _choose_codec(request, form, bundle)
     check_truncation(bundle.latent.distribution, request.truncation)
     label_plan, labels = _resolve_labels(request, bundle)
-    backend, graph = choose(bundle, request.runtime, on_message)
+    backend, graph = choose_graph()
     runtime = Runtime(
         backend=backend,
         device=request.runtime.device,
@@ -130,6 +124,23 @@ def resolve(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], 
         schema=bundle.schema(with_latents=request.with_latents),
     )
     return Resolved(request=request, generation=generation, label_plan=label_plan, format=form, codec=codec)
+
+
+def assemble(resolved: Resolved, first: First) -> Job:
+    """Return the job of a resolved request whose first batch was rendered."""
+    plan, generation = settle(resolved, first), resolved.generation
+    backend, first_batch = first
+    _log.info("%s: %s", generation.bundle.name, plan.compute)
+    return Job(
+        request=resolved.request,
+        plan=plan,
+        bundle=generation.bundle,
+        backend=backend,
+        format=resolved.format,
+        codec=resolved.codec,
+        labels=generation.labels,
+        first_batch=first_batch,
+    )
 
 
 def settle(resolved: Resolved, first: First) -> Plan:

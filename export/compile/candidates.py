@@ -17,8 +17,8 @@ from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.identity.bundle import GENERATOR, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH
 from gen_engine.engine.identity.variants import Graph
-from gen_engine.engine.plan.request import DEFAULT_BATCH
 from gen_engine.export.compile.gate import Comparison, Limits
 from gen_engine.export.compile.lower import lower
 from gen_engine.export.compile.precision import PRECISIONS, cast, quantize

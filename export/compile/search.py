@@ -23,9 +23,10 @@ from gen_engine.engine.backends.cuda import gpu
 from gen_engine.engine.base.processor import isa, processor_name, usable_cpus
 from gen_engine.engine.errors import BackendUnavailable, RequestError
 from gen_engine.engine.identity.bundle import GENERATOR, PIXELS_OUTPUT, Bundle, refuse_existing
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH, Runtime
 from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph
 from gen_engine.engine.measure.rounds import Runner, relative_speeds
-from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime, SampleRequest
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile.candidates import (
     RECIPES,

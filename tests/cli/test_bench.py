@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from jobs import reseal
 from tiny_bundle import make_tiny_bundle
 from tiny_variant import make_variant, with_variant
 
+from gen_engine.cli.bench import bench as command
+from gen_engine.cli.bench_host import ALONE, SHARED
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle
 from gen_engine.engine.identity.variants import add_variant
@@ -196,6 +199,21 @@ def test_latency(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert bench(*words, "--chart", tmp_path / "no" / "folder.svg") == 5
 
 
+def test_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--host", "--shape", "6x5x3", "--shard-size", 10, "--batch", 4, "--workers", 2, "--out", tmp_path)
+    assert bench(*words, "--count", 40, "--format", "webdataset", "--json") == 0
+    output = capsys.readouterr().out
+    assert output.count("\n") == 1
+    record = json.loads(output)
+    assert (record["samples"], record["batch"], record["codec"], record["implementation"]) == (40, 4, "png", "native")
+    assert record["samples_per_second"] > 0
+    assert bench(*words, "--seconds", "0.1s", "--classes", 0, "--latents", 5) == 0
+    output = capsys.readouterr().out
+    assert "host path of npy/1, 6x5x3, batch 4\n  native code, workers: 2, " in output
+    assert "  interpreter's lock: held " in output
+    assert list(tmp_path.iterdir()) == []
+
+
 BAD_USAGE = [
     (["--save", "a", "--compare", "b"], 2, "--save and --compare exclude each other"),
     (["--latency", "--against", "canonical"], 2, "--against and --latency exclude each other"),
@@ -208,6 +226,7 @@ BAD_USAGE = [
     (["--backend", "torch"], 2, "unknown backend 'torch': choose one of auto, onnxruntime"),
     (["--precision", "bf16"], 4, "and nothing in bf16 that runs on cpu"),
     (["--against", "nowhere.gen"], 2, "nowhere.gen: there is no such bundle, and "),
+    (["--host"], 2, "BUNDLE does not apply to --host, which runs no generator"),
 ]
 
 
@@ -219,3 +238,19 @@ def test_bad_usage_gives_one_clear_message(
     captured = capsys.readouterr()
     assert message in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("name", [option.name for option in command.params if option.name != "host"])
+def test_no_option_is_ignored(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """Each applies with --host, or without it, or is refused."""
+    option = next(option for option in command.params if option.name == name)
+    word = "x.gen" if name == "bundle" else option.opts[-1]
+    values = {"seconds": ["1"], "count": ["9"], "shape": ["9x9x1"], "fail_below": ["0.5"], "time_limit": ["1s"]}
+    takes = isinstance(option, click.Option) and not option.is_flag
+    words = [word, *(values.get(name, ["9"]) if takes else [])]
+    if name in SHARED:
+        return
+    assert bench(*words, *([] if name in ALONE else ["--host"])) == 2
+    shown = "BUNDLE" if name == "bundle" else word
+    why = "requires --host" if name in ALONE else "does not apply to --host"
+    assert f"{shown} {why}" in capsys.readouterr().err

@@ -11,8 +11,10 @@ from click.testing import CliRunner
 
 from gen_engine.cli.fields import dataclass_options, field_docs, given
 from gen_engine.cli.main import COMMANDS
-from gen_engine.cli.options import seconds
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.cli.options import parse_seconds
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.measure.host_request import HostRequest
+from gen_engine.engine.plan.request import SampleRequest
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,16 +88,17 @@ def test_a_missing_option_is_named() -> None:
     assert (result.exit_code, "Missing option '-n' / '--count'" in result.output) == (2, True)
 
 
-@pytest.mark.parametrize("cls", [SampleRequest, Runtime])
-def test_every_field_of_a_request_is_documented_and_an_option_of_sample(cls: type) -> None:
-    from gen_engine.cli.sample import sample
-
+@pytest.mark.parametrize(
+    ("cls", "of"), [(SampleRequest, "sample"), (Runtime, "sample"), (Runtime, "bench"), (HostRequest, "bench")]
+)
+def test_every_field_of_a_request_is_documented_and_an_option(cls: type, of: str) -> None:
+    command = resolve_name(COMMANDS[of][0])
     names = {field.name for field in dataclasses.fields(cls)}
     assert field_docs(cls).keys() == names
-    options = {parameter.name: parameter for parameter in sample.params}
+    options = {parameter.name: parameter for parameter in command.params}
     for field in dataclasses.fields(cls):
         if field.name != "runtime":
-            default = options[field.name].get_default(click.Context(sample))
+            default = options[field.name].get_default(click.Context(command))
             assert default in (field.default, str(field.default)) or field.name == "count"
 
 
@@ -114,11 +117,10 @@ def test_every_command_and_option_has_help(name: str, command: click.Command) ->
 
 @pytest.mark.parametrize(("text", "value"), [("90", 90.0), ("90s", 90.0), ("1.5m", 90.0)])
 def test_seconds(text: str, value: float) -> None:
-    option = click.Option(["--time"])
-    assert seconds(click.Context(command), option, text) == value
+    assert parse_seconds(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "0s", "1h", "nan", "1e9"])
 def test_what_is_not_a_time(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"is not a time|must be above 0"):
-        seconds(click.Context(command), click.Option(["--time"]), text)
+        parse_seconds(text)

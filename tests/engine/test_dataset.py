@@ -22,7 +22,8 @@ from gen_engine.engine import Generator, SampleDataset, write_dataset
 from gen_engine.engine.errors import BackendUnavailable, BundleError, OutputError, RequestError
 from gen_engine.engine.generator import Generator as Opened
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 
 BATCH = 7
 COUNT = 61

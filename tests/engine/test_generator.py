@@ -25,7 +25,8 @@ from gen_engine.cli.main import main
 from gen_engine.engine import Generator
 from gen_engine.engine.errors import BackendError, BackendUnavailable, BundleError, RequestError
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle, OutputSpec
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 
 BATCH = 7

@@ -32,8 +32,9 @@ from gen_engine.engine.base.digests import blake3_file
 from gen_engine.engine.commit.finish import finish_dataset
 from gen_engine.engine.errors import OutputError
 from gen_engine.engine.identity.bundle import Bundle, read_bundle
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.plan.parts import WHOLE, Part
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import Job, open_job
 from gen_engine.engine.run.write import write_dataset
 

@@ -19,9 +19,10 @@ from gen_engine.engine.base.digests import blake3_bytes, seal
 from gen_engine.engine.commit.journal import Entry, sorted_entries
 from gen_engine.engine.commit.ledger import Committer
 from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.reader import open_dataset
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import Outcome, write_dataset

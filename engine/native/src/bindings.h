@@ -11,6 +11,8 @@
 /* bind_latents.c */
 PyObject *py_draw_latents(PyObject *self, PyObject *args);
 PyObject *py_philox_words(PyObject *self, PyObject *args);
+/* bind_lock.c */
+PyObject *lock_wait(PyObject *self, PyObject *argument);
 
 /* bind_png.c */
 PyObject *encode_png(PyObject *self, PyObject *args);

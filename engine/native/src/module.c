@@ -37,6 +37,8 @@ static PyObject *features(PyObject *self, PyObject *unused) {
 
 static PyMethodDef methods[] = {
     {"features", features, METH_NOARGS, "Return the names of the processor's features that are used."},
+    {"lock_wait", lock_wait, METH_O,
+     "Sleep without the interpreter's lock, and return how long it took to take it back; both in nanoseconds."},
     {"set_simd", set_simd, METH_O, "Use the processor's features, or only what every processor has; for tests."},
     {"crc32c", crc32c, METH_VARARGS, "Return the CRC-32C of bytes."},
     {"draw_latents", py_draw_latents, METH_VARARGS, "Draw the latents of consecutive samples."},

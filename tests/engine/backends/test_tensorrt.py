@@ -30,8 +30,8 @@ from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, read_bundle
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.identity.variants import Graph, Variant, add_variant, canonical_graph, find_graph, read_variants
-from gen_engine.engine.plan.request import Runtime
 from gen_engine.engine.render import opening
 
 GPU = Gpu(name="Fake GPU", compute_capability="9.0", driver="13.0")

@@ -45,6 +45,16 @@ def test_balanced_labels_take_turns() -> None:
     np.testing.assert_array_equal(labels(PLANS[0]).draw(3, 9), [3, 0, 1, 2, 3, 0])
 
 
+@pytest.mark.parametrize("classes", [1, 7, 1000, 8192, 8193, 20_000])
+@pytest.mark.parametrize("count", [0, 1, 50, 8000, 8192, 8193, 30_000])
+def test_balanced_labels_are_the_remainders_whatever_is_kept(classes: int, count: int) -> None:
+    balanced = Labels(PLANS[0], [""] * classes, 0)
+    for start in (0, 1, classes - 1, 8191, 8192, 10**12 - count):
+        drawn = balanced.draw(start, start + count)
+        np.testing.assert_array_equal(drawn, np.arange(start, start + count) % classes)
+        assert drawn.dtype == np.int64
+
+
 def test_weighted_labels_are_as_frequent_as_their_weights() -> None:
     count = 200_000
     drawn = np.bincount(labels(WEIGHTED).draw(0, count), minlength=4) / count

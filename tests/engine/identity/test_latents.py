@@ -141,7 +141,7 @@ class TestCompiled:
             {"out": np.empty((20, 2), np.float32).T},
             {"out": np.empty(161, np.uint8)[1:]},
         ],
-        ids=str,
+        ids=lambda changed: "-".join(changed),
     )
     def test_arguments_out_of_range_are_refused(self, changed: dict[str, Any]) -> None:
         given = {"seed": 1, "stream": 0, "first": 0, "samples": 2, "dim": 20}

@@ -22,6 +22,7 @@ from gen_engine.engine.backends.choose import choose
 from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, unseal
 from gen_engine.engine.errors import BackendUnavailable, BundleError, OutputError, PlanMismatch, RequestError
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, read_bundle
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH, Runtime
 from gen_engine.engine.identity.variants import (
     Variant,
     add_variant,
@@ -30,7 +31,6 @@ from gen_engine.engine.identity.variants import (
     read_variants,
     variant_graph,
 )
-from gen_engine.engine.plan.request import DEFAULT_BATCH, Runtime
 from gen_engine.engine.verify import regenerate_samples
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")

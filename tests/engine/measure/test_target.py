@@ -14,6 +14,7 @@ from tiny_variant import make_variant, with_variant
 from gen_engine.engine.backends.openvino import _matrix_layers
 from gen_engine.engine.errors import RecordError, RequestError, WrongSamples
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.identity.variants import add_variant
 from gen_engine.engine.measure import bench
 from gen_engine.engine.measure.calibration import WORKLOADS, available, open_workloads
@@ -21,7 +22,6 @@ from gen_engine.engine.measure.machine import this_machine
 from gen_engine.engine.measure.record import BundleIdentity, Record
 from gen_engine.engine.measure.sequential_test import TARGET, Round, Series
 from gen_engine.engine.measure.target import BenchTarget, check_samples, open_target
-from gen_engine.engine.plan.request import Runtime
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 from jobs import make_request
 
 from gen_engine.engine.errors import RequestError
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from jobs import Heard, read_manifest, run_job, tree
 from gen_engine.engine import writers
 from gen_engine.engine.errors import PlanMismatch, RequestError
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 
 FORMATS = [

@@ -146,7 +146,7 @@ BAD_COLUMNS: list[tuple[Any, ...]] = [
 ]
 
 
-@pytest.mark.parametrize("column", BAD_COLUMNS, ids=str)
+@pytest.mark.parametrize("column", BAD_COLUMNS, ids=range(len(BAD_COLUMNS)))
 def test_columns_that_would_be_read_out_of_bounds_are_refused(column: Any) -> None:
     refused = (ValueError, TypeError, BufferError, OverflowError)
     with pytest.raises(refused):

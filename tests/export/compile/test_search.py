@@ -23,9 +23,10 @@ from gen_engine.engine.backends import open_backend
 from gen_engine.engine.errors import BackendError, BackendUnavailable, OutputError, RequestError
 from gen_engine.engine.identity.bundle import Bundle, LabelSpec, LatentSpec, OutputSpec, read_bundle, write_bundle
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.identity.variants import canonical_graph, read_variants
 from gen_engine.engine.measure.rounds import Runner, relative_speeds
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile import candidates, race, search

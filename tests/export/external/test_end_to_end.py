@@ -18,7 +18,8 @@ from external_graphs import noisy, one_hot, save, stuck_at, wave
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import read_bundle
 from gen_engine.engine.identity.latents import Latents
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.compile.lower import LOWERINGS, lower
 from gen_engine.export.external.overrides import parse_overrides

@@ -15,7 +15,8 @@ from torch import nn
 from gen_engine.cli.main import main
 from gen_engine.engine.identity.bundle import read_bundle
 from gen_engine.engine.identity.latents import Latents
-from gen_engine.engine.plan.request import Runtime, SampleRequest
+from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.job import open_job
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
 from gen_engine.export.external.factory import make_module

@@ -1,0 +1,108 @@
+"""The host path alone, behind a generator that costs nothing: what limits one process, however fast a GPU is.
+
+Work: the bytes of the files. The datasets are on a RAM disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from gen_engine.engine.base.processor import usable_cpus
+from gen_engine.engine.measure.free_jobs import Costs, FreeJobs
+from gen_engine.engine.measure.host import RAM_DISK
+from gen_engine.engine.measure.host_request import DEFAULT_HOST_BATCH, HostRequest
+from gen_engine.engine.measure.machine import BackgroundLoad
+from gen_engine.engine.native import SWITCH, instrument
+
+QUIET = 0.1
+"""Share of the processors that others may take during a round whose wall-clock time counts."""
+
+
+class Case(NamedTuple):
+    """A format of 28×28×1 images, in PNG but for npy."""
+
+    form: str
+    samples: int
+    """About a second of one worker."""
+
+    two_workers: float
+    """Required speed of two workers over one."""
+
+    native: float
+    """Required speed of the compiled core over NumPy, by processor time."""
+
+
+CASES = [
+    Case("npy", 1_000_000, 1.6, 1.3),
+    Case("webdataset", 400_000, 1.75, 5.5),
+    Case("parquet", 800_000, 1.6, 8),
+    Case("mds", 800_000, 1.6, 8),
+    Case("tfrecord", 800_000, 1.6, 8),
+]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A directory on the RAM disk."""
+    with tempfile.TemporaryDirectory(dir=RAM_DISK if RAM_DISK.is_dir() else None) as path:
+        yield Path(path)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.form)
+def test_two_workers_over_one(against, folder: Path, case: Case) -> None:
+    """Unit: a dataset. Peer: the same by one worker. Rounds in which other processes used the machine do not count."""
+    samples = case.samples if against.real else 400
+    job = FreeJobs(HostRequest(format=case.form, shard_size=samples // 20), DEFAULT_HOST_BATCH).open(samples)
+    busy: list[float] = []
+
+    def write(workers: int) -> Callable[[], None]:
+        def run() -> None:
+            load = BackgroundLoad()
+            Costs().run(job, folder, workers)
+            busy.append(load.share())
+
+        return run
+
+    ratios = against(write(2), write(1), rounds=9)
+    of_rounds = [max(pair) for pair in zip(busy[-18::2], busy[-17::2], strict=False)]
+    quiet = [ratio for ratio, load in zip(ratios, of_rounds, strict=False) if load < QUIET]
+    if against.real and (len(quiet) < 3 or usable_cpus() < 2):
+        pytest.skip(f"{len(quiet)} quiet rounds on {usable_cpus()} processors: two workers need two of them")
+    against.require_ratio(f"{case.form}: two workers over one", quiet or ratios, at_least=case.two_workers)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.form)
+def test_native_over_numpy(against, folder: Path, case: Case) -> None:
+    """Unit: a process of one worker. Peer: the same without the compiled core. The ratio is that of processor time."""
+    if instrument() is None:
+        pytest.skip("the compiled core is not built")
+    samples = case.samples if against.real else 400
+    records: dict[str, list[dict[str, Any]]] = {"native": [], "numpy": []}
+
+    def measure(switch: str) -> Callable[[], None]:
+        command = [sys.executable, "-m", "gen_engine.cli.main", "bench", "--host", "--json", "--workers", "1"]
+        command += ["--format", case.form, "--count", str(samples), "--out", str(folder)]
+
+        def run() -> None:
+            done = subprocess.run(command, env={**os.environ, SWITCH: switch}, stdout=subprocess.PIPE, check=True)
+            record = json.loads(done.stdout)
+            records[record["implementation"]].append(record)
+
+        return run
+
+    against(measure("1"), measure("0"), rounds=5)
+    pairs = zip(records["native"][-5:], records["numpy"][-5:], strict=True)
+    speeds = [ours["samples_per_processor_second"] / theirs["samples_per_processor_second"] for ours, theirs in pairs]
+    what = statistics.median(record["samples_per_second"] for record in records["native"])
+    against.report(f"{case.form}: samples per second, one worker", what)
+    against.require_ratio(f"{case.form}: native over NumPy", speeds, at_least=case.native)
