@@ -164,6 +164,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "bytes": outcome.bytes,
         "seconds": round(outcome.seconds, 3),
         "samples_per_second": round(outcome.rendered / outcome.seconds, 1),
+        "implementation": outcome.implementation,
         "plan": outcome.plan.to_json(),
     }
 

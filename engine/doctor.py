@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from gen_engine.engine import native
 from gen_engine.engine.backends import BACKENDS, ENGINES, open_backend
 from gen_engine.engine.backends.choose import DEFAULT_BACKEND
 from gen_engine.engine.backends.cuda import visible_gpus
@@ -80,6 +81,7 @@ def examine(bundle: Path) -> Report:
     backends = _backends(bundle)
     rows = [
         *_processor(),
+        _core(),
         *backends,
         *_clashes(),
         *_gpus(),
@@ -261,6 +263,24 @@ def _processor() -> Iterator[Row]:
     instructions = " ".join(isa())
     yield Row(
         group="processor", name="simd", works=None, detail=instructions or "unknown: this system does not list them"
+    )
+
+
+def _core() -> Row:
+    """The compiled core, without which sampling is slower."""
+    here = native.found()
+    if here.core is None:
+        return Row(
+            group="runtime",
+            name="compiled core",
+            works=False,
+            detail=_one_line(f"{here.fault}; samples are stored by NumPy code, with the same bytes"),
+            fix="pip install --force-reinstall --no-binary gen-engine gen-engine, with a C compiler and Python 3.11",
+        )
+    features = ", ".join(here.core.features()) or "none of the processor's SIMD extensions"
+    off = f"; not used, since {native.SWITCH}=0" if native.core() is None else ""
+    return Row(
+        group="runtime", name="compiled core", works=not off, detail=f"build {here.core.BUILD}, with {features}{off}"
     )
 
 

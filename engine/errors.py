@@ -10,6 +10,7 @@
     ├── BackendError          a backend failed while it ran                      exit 4
     │   ├── BackendUnavailable  a backend, device or precision is not available  exit 4
     │   └── EngineBuildError    TensorRT built no engine from the graph          exit 4
+    ├── NativeMismatch        the compiled core is of another version            exit 4
     ├── OutputError           the output directory was refused                   exit 5
     │   ├── PlanMismatch      it holds a job with another plan                   exit 5
     │   ├── OutputUnavailable  it cannot be used now; try again                  exit 8
@@ -72,6 +73,12 @@ class BackendUnavailable(BackendError):
 
 class EngineBuildError(BackendError):
     """TensorRT refused the graph, an option or the build; the message contains its log."""
+
+
+class NativeMismatch(EngineError):
+    """The compiled core beside the package was built from another version of it."""
+
+    exit_code = 4
 
 
 class OutputError(EngineError):

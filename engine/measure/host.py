@@ -21,7 +21,7 @@ from gen_engine.engine.measure.free_jobs import Costs, FreeJobs
 from gen_engine.engine.measure.host_request import DEFAULT_SECONDS, HostRequest
 from gen_engine.engine.measure.lock import LockSampler
 from gen_engine.engine.measure.machine import BackgroundLoad
-from gen_engine.engine.native import core
+from gen_engine.engine.native import core, implementation
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.run.write import MAX_WORKERS, worker_count
 
@@ -58,7 +58,7 @@ class HostSpeed:
         """Return the record for scripts."""
         loaded, costs = core(), self.costs
         return {
-            "implementation": "numpy" if loaded is None else "native",
+            "implementation": implementation(),
             "features": [] if loaded is None else loaded.features(),
             "format": self.plan.format,
             "codec": None if self.plan.codec_id is None else self.plan.codec_id.partition("/")[0],

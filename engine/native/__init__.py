@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 import os
-from typing import Final
+from functools import cache
+from typing import Final, NamedTuple
 
-from gen_engine.engine.errors import EngineError
+from gen_engine.engine.errors import NativeMismatch
 from gen_engine.engine.native.contract import Core
 
 BUILD: Final = "0.2.0+1"
@@ -19,40 +20,65 @@ BUILD: Final = "0.2.0+1"
 SWITCH: Final = "GEN_ENGINE_NATIVE"
 """Environment variable: ``0`` uses the NumPy code although the compiled core is there."""
 
-
-class NativeMismatch(EngineError):
-    """The compiled core beside the package was built from another version of it."""
-
-    exit_code = 4
-
+MODULE: Final = "gen_engine.engine.native._core"
 
 _switched_off = os.environ.get(SWITCH) == "0"
 
 
-def _load() -> Core | None:
+class Found(NamedTuple):
+    """The compiled core, or why it is not used."""
+
+    core: Core | None
+    fault: str | None = None
+    """Why there is none, for the user; None if it is used or switched off."""
+
+    mismatch: bool = False
+    """Whether what was found is of another build, with which nothing may be sampled."""
+
+
+def _load() -> Found:
     try:
-        module = importlib.import_module("gen_engine.engine.native._core")
-    except ImportError:
-        return None
+        module = importlib.import_module(MODULE)
+    except ModuleNotFoundError as error:
+        if error.name != MODULE:
+            return Found(None, f"it does not load: {error}")
+        return Found(None, "it was not built when gen-engine was installed: there was no C compiler, or Python 3.10")
+    except ImportError as error:  # of another architecture or C library, or damaged
+        return Found(None, f"it does not load: {error}")
     loaded: Core = module
     if loaded.BUILD != BUILD:
-        if _switched_off:
-            return None
-        raise NativeMismatch(
+        return Found(
+            None,
             f"the compiled core {module.__file__} is of build {loaded.BUILD}, and this package needs {BUILD}: install "
-            f"gen-engine again (pip install --force-reinstall gen-engine), or set {SWITCH}=0 to do without"
+            f"gen-engine again (pip install --force-reinstall gen-engine), or set {SWITCH}=0 to do without",
+            mismatch=True,
         )
-    return loaded
+    return Found(loaded)
 
 
-_loaded = _load()
+found = cache(_load)
+"""Return the compiled core or why there is none, whether or not it is switched off."""
 
 
 def core() -> Core | None:
-    """Return the compiled core, or None: the caller then uses its NumPy code."""
-    return None if _switched_off else _loaded
+    """Return the compiled core, or None: the caller then uses its NumPy code.
+
+    Raises:
+        NativeMismatch: it was built from another version of this package.
+    """
+    if _switched_off:
+        return None
+    here = found()
+    if here.mismatch:
+        raise NativeMismatch(here.fault)
+    return here.core
+
+
+def implementation() -> str:
+    """Return what makes the samples' bytes, for records: ``native`` or ``numpy``."""
+    return "numpy" if core() is None else "native"
 
 
 def instrument() -> Core | None:
     """Return the compiled core for measurements, which may be of the NumPy code; None if it was not built."""
-    return _loaded
+    return found().core

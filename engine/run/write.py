@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from gen_engine.engine import native
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.commit.ledger import Ledger
 from gen_engine.engine.errors import RequestError
@@ -25,6 +26,9 @@ from gen_engine.engine.run.processes import ProcessExecutor
 from gen_engine.engine.run.threads import ThreadExecutor
 
 MAX_WORKERS = 1024
+
+_LARGE = 1_000_000
+"""Samples above which a job says that the compiled core is missing."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +70,9 @@ class Outcome:
     seconds: float
     """Wall-clock time of the run, including opening and finishing."""
 
+    implementation: str
+    """What stored the samples here: ``native`` or ``numpy``. It does not affect their bytes."""
+
     plan: Plan
     part: Part
 
@@ -97,9 +104,10 @@ def write_dataset(
         job: what to do.
         out: the dataset's directory or URL.
         workers: threads that run shards, 1 to :data:`MAX_WORKERS`; None for one per processor. Does not affect the
-        bytes. part: which shards to make. The part that makes the last one finishes the dataset. monitor: receives
-        progress and messages. devices: where to run, if several: one worker process per device, with the threads
-        divided among them. They
+            bytes.
+        part: which shards to make. The part that makes the last one finishes the dataset.
+        monitor: receives progress and messages.
+        devices: where to run, if several: one worker process per device, with the threads divided among them. They
             must be of the job's kind and do not affect the bytes: a device that would is refused.
 
     Raises:
@@ -154,6 +162,8 @@ def run_task(
         left = 0 if ledger.complete else total - plan.samples_in(ledger.done)
         _log.info("part %s of %s: %d shards are left, at most %d workers", part, out, ledger.left, workers)
         monitor.started(total, total - left, workers)
+        if left > _LARGE and (fault := native.found().fault) is not None:
+            monitor.message(f"without the compiled core samples are stored several times more slowly; {fault}")
         if not ledger.complete:
             ledger.prepare(draft.card, draft.index, draw)
             if ledger.left:
@@ -166,6 +176,7 @@ def run_task(
             bytes=ledger.bytes_done,
             rendered=left,
             seconds=time.monotonic() - began,
+            implementation=native.implementation(),
             plan=plan,
             part=part,
             unfinished=unfinished,

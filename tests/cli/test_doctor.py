@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import time
@@ -12,10 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from numpy_only import numpy_only
 from tiny_bundle import make_tiny_bundle
 
 from gen_engine.cli.main import main
 from gen_engine.engine import doctor as doctor_module
+from gen_engine.engine import native
 from gen_engine.engine.backends import BACKENDS, cuda, cuda_latents
 from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.errors import BackendError
@@ -188,7 +191,7 @@ def test_cuda_core_compiles_the_latents_kernel_or_is_named(doctor, bundle: Path,
 
 @pytest.mark.parametrize(
     ("library", "group", "name"),
-    [("simplejpeg", "codec", "jpeg"), ("pyarrow", "format", "parquet"), ("google_crc32c", "format", "tfrecord")],
+    [("simplejpeg", "codec", "jpeg"), ("pyarrow", "format", "parquet")],
 )
 def test_a_missing_library_is_named_with_its_extra(
     doctor, bundle: Path, monkeypatch, library: str, group: str, name: str
@@ -265,3 +268,23 @@ def test_it_answers_at_once_and_without_torch(bundle: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert time.monotonic() - began < 10, "seconds at most, however loaded this machine is"
+
+
+def test_what_only_the_compiled_core_replaces_is_missing_without_both(doctor, bundle: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    rows = doctor(bundle)[1]
+    assert rows["format", "tfrecord"]["works"] is True
+    assert "avx2" in rows["runtime", "compiled core"]["detail"] or platform.machine() != "x86_64"
+    with numpy_only():
+        rows = doctor(bundle)[1]
+    assert rows["format", "tfrecord"]["works"] is False
+    assert "pip install 'gen-engine[tfrecord]'" in rows["format", "tfrecord"]["detail"]
+    assert "not used, since GEN_ENGINE_NATIVE=0" in rows["runtime", "compiled core"]["detail"]
+
+
+def test_a_core_that_was_not_built_is_named_with_its_fix(doctor, bundle: Path, monkeypatch) -> None:
+    monkeypatch.setattr(native, "found", lambda: native.Found(None, "it was not built"))
+    row = doctor(bundle)[1]["runtime", "compiled core"]
+    assert row["works"] is False
+    assert row["detail"].startswith("it was not built; samples are stored by NumPy code")
+    assert "C compiler" in row["fix"]

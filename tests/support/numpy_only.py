@@ -11,11 +11,11 @@ from gen_engine.engine import native
 @contextmanager
 def numpy_only() -> Iterator[None]:
     """Run the block as an installation without the compiled core would."""
-    loaded, native._loaded = native._loaded, None
+    before, native._switched_off = native._switched_off, True
     try:
         yield
     finally:
-        native._loaded = loaded
+        native._switched_off = before
 
 
 @contextmanager
