@@ -25,6 +25,9 @@ SHORT: Final = 1100
 """Images of up to this many filtered bytes, such as 28×28 or 16×16×3, are filtered by "Up", larger ones by "Paeth": its
 predictions are better by 2 % there and by 6 to 9 % at 64×64×3, for a tenth more time."""
 
+MAX_BYTES: Final = 1 << 30
+"""Limit of an image's filtered bytes: an encoded image is one chunk, whose length has 31 bits."""
+
 _GROUP_BYTES = 1 << 25
 """Most memory that is reserved for the files of one call, which are rarely half as large as they could be."""
 
@@ -54,11 +57,17 @@ class PngCodec:
         """Return one PNG file per image.
 
         Raises:
-            RequestError: PNG has no colour type for this number of channels.
+            RequestError: PNG has no colour type for this number of channels, or an image has more than
+            :data:`MAX_BYTES`.
         """
         _, height, width, channels = values_B.shape
         if channels not in COLOUR_TYPES:
             raise RequestError(f"png holds 1 to 4 channels, and these samples have {channels}: use --codec raw")
+        if values_B[:1].nbytes + height > MAX_BYTES:
+            raise RequestError(
+                f"png holds images of up to {MAX_BYTES:,} bytes here, and {height} × {width} × {channels} of "
+                f"{values_B.dtype} are more: use --codec raw"
+            )
         head = _head(height, width, channels, 8 * values_B.dtype.itemsize)
         if values_B.dtype.itemsize == 2:
             # Big-endian bytes, filtered as the bytes of twice as many channels.

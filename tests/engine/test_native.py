@@ -87,9 +87,9 @@ def test_commands_refuse_another_build_on_one_line(of_another_build, tmp_path, c
     assert not (tmp_path / "out" / "data").exists()
 
 
-def test_doctor_works_beside_another_build(of_another_build, capsys):
-    assert main(["doctor"]) == 4  # nothing may be sampled with it
-    assert "is of build 0.1.0+7" in capsys.readouterr().out
+def test_doctor_names_another_build_and_the_fix(of_another_build, capsys):
+    assert main(["doctor"]) == 4  # nothing may be sampled beside it
+    assert "is of build 0.1.0+7" in capsys.readouterr().err
 
 
 def test_help_needs_no_core(of_another_build, capsys):

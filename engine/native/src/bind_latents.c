@@ -8,12 +8,6 @@ static bool is_uint64(PyObject *number, uint64_t *value) {
     return *value != (uint64_t)-1 || !PyErr_Occurred();
 }
 
-static bool is_aligned(const Py_buffer *buffer, const char *name, size_t alignment) {
-    if ((uintptr_t)buffer->buf % alignment == 0) return true;
-    PyErr_Format(PyExc_ValueError, "%s is not aligned to %zu bytes", name, alignment);
-    return false;
-}
-
 PyObject *py_philox_words(PyObject *self, PyObject *args) {
     (void)self;
     PyObject *seed_number, *stream_number, *first_number;

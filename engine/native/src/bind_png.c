@@ -3,11 +3,11 @@
 #include "bindings.h"
 #include "png.h"
 
-#define MAX_IMAGE_BYTES ((Py_ssize_t)1 << 31) /* a chunk's length has 31 bits */
+#define MAX_IMAGE_BYTES ((Py_ssize_t)1 << 30) /* filtered: a chunk's length has 31 bits */
 
 static bool set_image(PngImage *image, Py_ssize_t rows, Py_ssize_t row_bytes, Py_ssize_t pixel_bytes) {
-    if (rows < 1 || pixel_bytes < 1 || row_bytes < pixel_bytes || row_bytes % pixel_bytes != 0 ||
-        rows > MAX_IMAGE_BYTES / 2 / (row_bytes + 1)) {
+    if (rows < 1 || pixel_bytes < 1 || row_bytes < pixel_bytes || row_bytes >= MAX_IMAGE_BYTES ||
+        row_bytes % pixel_bytes != 0 || rows > MAX_IMAGE_BYTES / (row_bytes + 1)) {
         PyErr_Format(PyExc_ValueError, "an image of %zd rows of %zd bytes with %zd bytes per pixel", rows, row_bytes,
                      pixel_bytes);
         return false;
@@ -61,10 +61,15 @@ PyObject *encode_png(PyObject *self, PyObject *args) {
     PngImage image;
     if (set_image(&image, rows, row_bytes, pixel_bytes) && has_size(&head, "head", PNG_HEAD_BYTES) &&
         has_size(&entries, "entries", READY_CODES * SYMBOLS * 4) &&
-        has_size(&heads, "heads", READY_CODES * HEAD_BYTES) && has_size(&head_bits, "head_bits", READY_CODES * 4)) {
+        has_size(&heads, "heads", READY_CODES * HEAD_BYTES) && has_size(&head_bits, "head_bits", READY_CODES * 4) &&
+        is_aligned(&entries, "entries", 4) && is_aligned(&head_bits, "head_bits", 4) &&
+        is_aligned(&offsets, "offsets", 8)) {
         ReadyCodes codes = {entries.buf, heads.buf, head_bits.buf};
         image.head = head.buf;
-        result = encode(&pixels, count, &image, &codes, &out, &offsets);
+        if (!valid_codes(&codes))
+            PyErr_SetString(PyExc_ValueError, "a symbol or a head of the ready codes is too long");
+        else
+            result = encode(&pixels, count, &image, &codes, &out, &offsets);
     }
     PyBuffer_Release(&pixels), PyBuffer_Release(&head), PyBuffer_Release(&entries), PyBuffer_Release(&heads);
     PyBuffer_Release(&head_bits), PyBuffer_Release(&out), PyBuffer_Release(&offsets);

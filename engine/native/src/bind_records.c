@@ -56,11 +56,7 @@ static bool has_bytes(const Py_buffer *buffer, size_t count, size_t width, const
 static const int64_t *numbers_of(Arguments *arguments, PyObject *object, size_t count, const char *what) {
     const Py_buffer *buffer = buffer_of(arguments, object);
     if (buffer == NULL || !has_bytes(buffer, count, sizeof(int64_t), what)) return NULL;
-    if ((uintptr_t)buffer->buf % sizeof(int64_t) != 0) {
-        PyErr_Format(PyExc_ValueError, "%s: they are not aligned", what);
-        return NULL;
-    }
-    return buffer->buf;
+    return is_aligned(buffer, what, sizeof(int64_t)) ? buffer->buf : NULL;
 }
 
 static bool set_ragged(Arguments *arguments, PyObject *data, PyObject *offsets, Column *column) {
@@ -116,13 +112,16 @@ static bool set_numbers(Arguments *arguments, PyObject *numbers, ColumnKind kind
     return true;
 }
 
+static bool is_tuple(PyObject *object) {
+    if (PyTuple_Check(object)) return true;
+    PyErr_SetString(PyExc_TypeError, "a tuple is due");
+    return false;
+}
+
 static bool set_column(Arguments *arguments, PyObject *tuple, Column *column) {
     const char *kind;
     PyObject *first, *second = NULL;
-    if (!PyTuple_Check(tuple)) {
-        PyErr_SetString(PyExc_TypeError, "a column is a tuple");
-        return false;
-    }
+    if (!is_tuple(tuple)) return false;
     if (!PyArg_ParseTuple(tuple, "sO|O", &kind, &first, &second)) return false;
     if (second != NULL) {
         if (strcmp(kind, "ragged") == 0) return set_ragged(arguments, first, second, column);
@@ -159,8 +158,8 @@ static PyObject *bytes_of(size_t total) {
 
 static bool set_members(Arguments *arguments, PyObject *list, TarMember *members) {
     for (Py_ssize_t m = 0; m < PyList_Size(list); m++) {
-        PyObject *header, *column;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, m), "OO", &header, &column)) return false;
+        PyObject *header, *column, *member = PyList_GetItem(list, m);
+        if (!is_tuple(member) || !PyArg_ParseTuple(member, "OO", &header, &column)) return false;
         const Py_buffer *block = buffer_of(arguments, header);
         if (block == NULL || !has_bytes(block, 1, TAR_BLOCK, "a header")) return false;
         members[m].header = block->buf;
@@ -225,7 +224,8 @@ PyObject *mds_records(PyObject *self, PyObject *args) {
     Column *columns = items_for(list, sizeof *columns);
     if (columns != NULL && begin(&arguments, samples, PyList_Size(list))) {
         size_t count = (size_t)PyList_Size(list);
-        if (has_bytes(&sizes, arguments.samples, sizeof(int64_t), "sizes") && set_columns(&arguments, list, columns))
+        if (has_bytes(&sizes, arguments.samples, sizeof(int64_t), "sizes") &&
+            is_aligned(&sizes, "sizes", sizeof(int64_t)) && set_columns(&arguments, list, columns))
             made = bytes_of(mds_size(columns, count, arguments.samples));
         if (made != NULL) {
             uint8_t *out = (uint8_t *)PyBytes_AsString(made);
@@ -244,8 +244,8 @@ PyObject *mds_records(PyObject *self, PyObject *args) {
 
 static bool set_features(Arguments *arguments, PyObject *list, Feature *features) {
     for (Py_ssize_t f = 0; f < PyList_Size(list); f++) {
-        PyObject *name, *column;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, f), "OiO", &name, &features[f].list, &column)) return false;
+        PyObject *name, *column, *feature = PyList_GetItem(list, f);
+        if (!is_tuple(feature) || !PyArg_ParseTuple(feature, "OiO", &name, &features[f].list, &column)) return false;
         if (name != Py_None) {
             const Py_buffer *text = buffer_of(arguments, name);
             if (text == NULL) return false;

@@ -8,6 +8,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+/* Whether a buffer's numbers can be read in place; otherwise a ValueError is set. */
+int is_aligned(const Py_buffer *buffer, const char *name, size_t alignment);
+
 /* bind_latents.c */
 PyObject *py_draw_latents(PyObject *self, PyObject *args);
 PyObject *py_philox_words(PyObject *self, PyObject *args);

@@ -1,6 +1,5 @@
 #include "deflate.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "core.h"
@@ -83,6 +82,13 @@ TARGET_AVX2 static void put_symbols_bmi2(BitWriter *writer, const uint8_t *data,
 }
 #endif
 
+bool valid_codes(const ReadyCodes *codes) {
+    unsigned too_long = 0;
+    for (size_t i = 0; i < READY_CODES * SYMBOLS; i++) too_long |= (codes->entries[i] & 63) > LONGEST;
+    for (size_t i = 0; i < READY_CODES; i++) too_long |= codes->head_bits[i] > 8 * (HEAD_BYTES - 1);
+    return !too_long;
+}
+
 static size_t ready(const uint8_t *data, size_t size, uint32_t adler, const ReadyCodes *codes, int code, uint8_t *out) {
     const uint32_t *entries = codes->entries + (size_t)code * SYMBOLS;
     uint32_t head = codes->head_bits[code];
@@ -110,9 +116,14 @@ static size_t ready(const uint8_t *data, size_t size, uint32_t adler, const Read
 #define LENGTH_CODE_LONGEST 7
 
 typedef struct {
-    uint32_t weight[ALPHABET];
-    uint8_t length[ALPHABET];
-    uint16_t bits[ALPHABET];
+    uint32_t weight;
+    uint16_t bits;
+    uint8_t length;
+} Symbol;
+
+/* An array of structures: of arrays of several element sizes in one structure, GCC 12 loses stores on 64-bit Arm. */
+typedef struct {
+    Symbol of[ALPHABET];
     int symbols;
 } Code;
 
@@ -123,22 +134,22 @@ static void code_lengths(Code *code, int longest) {
     uint32_t before[2 * ALPHABET], merged[2 * ALPHABET];
     uint8_t from_leaf[OWN_LONGEST][2 * ALPHABET];
     int leaves = 0, packages = 0;
-    memset(code->length, 0, sizeof code->length);
+    for (int symbol = 0; symbol < code->symbols; symbol++) code->of[symbol].length = 0;
     for (int symbol = 0; symbol < code->symbols; symbol++) {
-        if (code->weight[symbol] == 0) continue;
+        if (code->of[symbol].weight == 0) continue;
         int at = leaves++; /* insertion: the alphabet is small, and most weights fall */
-        for (; at > 0 && code->weight[leaf[at - 1]] > code->weight[symbol]; at--) leaf[at] = leaf[at - 1];
+        for (; at > 0 && code->of[leaf[at - 1]].weight > code->of[symbol].weight; at--) leaf[at] = leaf[at - 1];
         leaf[at] = (uint16_t)symbol;
     }
-    if (leaves == 1) code->length[leaf[0]] = 1;
+    if (leaves == 1) code->of[leaf[0]].length = 1;
     if (leaves < 2) return;
     for (int level = 0; level < longest; level++) {
         int next_leaf = 0, next_package = 0, size = 0;
         while (next_leaf < leaves || next_package < packages) {
             bool take_leaf = next_leaf < leaves && (next_package == packages ||
-                                                    code->weight[leaf[next_leaf]] <= before[next_package]);
+                                                    code->of[leaf[next_leaf]].weight <= before[next_package]);
             from_leaf[level][size] = take_leaf;
-            merged[size++] = take_leaf ? code->weight[leaf[next_leaf++]] : before[next_package++];
+            merged[size++] = take_leaf ? code->of[leaf[next_leaf++]].weight : before[next_package++];
         }
         packages = size / 2;
         for (int i = 0; i < packages; i++) before[i] = merged[2 * i] + merged[2 * i + 1];
@@ -146,7 +157,7 @@ static void code_lengths(Code *code, int longest) {
     for (int level = longest - 1, take = 2 * (leaves - 1); level >= 0 && take > 0; level--) {
         int taken = 0;
         for (int i = 0; i < take; i++) taken += from_leaf[level][i];
-        for (int i = 0; i < taken; i++) code->length[leaf[i]]++;
+        for (int i = 0; i < taken; i++) code->of[leaf[i]].length++;
         take = 2 * (take - taken);
     }
 }
@@ -154,15 +165,14 @@ static void code_lengths(Code *code, int longest) {
 /* The canonical code of the lengths, RFC 1951, 3.2.2, with each symbol's bits reversed: lowest first. */
 static void canonical_bits(Code *code) {
     unsigned of_length[OWN_LONGEST + 1] = {0}, next[OWN_LONGEST + 2] = {0};
-    for (int symbol = 0; symbol < code->symbols; symbol++) of_length[code->length[symbol]]++;
+    for (int symbol = 0; symbol < code->symbols; symbol++) of_length[code->of[symbol].length]++;
     of_length[0] = 0;
     for (int length = 1; length <= OWN_LONGEST; length++) next[length + 1] = (next[length] + of_length[length]) << 1;
     for (int symbol = 0; symbol < code->symbols; symbol++) {
-        unsigned length = code->length[symbol], bits = 0;
+        unsigned length = code->of[symbol].length, bits = 0;
         if (length == 0) continue;
-        unsigned value = next[length]++;
-        for (unsigned i = 0; i < length; i++) bits |= (value >> i & 1) << (length - 1 - i);
-        code->bits[symbol] = (uint16_t)bits;
+        for (unsigned value = next[length]++; length > 0; length--, value >>= 1) bits = bits << 1 | (value & 1);
+        code->of[symbol].bits = (uint16_t)bits;
     }
 }
 
@@ -229,14 +239,14 @@ static void put_head(BitWriter *writer, const Code *code) {
     Sent sent[ALPHABET + 2];
     Code of_lengths = {.symbols = LENGTH_CODES};
     int symbols = code->symbols, shown = LENGTH_CODES;
-    while (symbols > END + 1 && code->length[symbols - 1] == 0) symbols--;
-    memcpy(lengths, code->length, (size_t)symbols);
+    while (symbols > END + 1 && code->of[symbols - 1].length == 0) symbols--;
+    for (int symbol = 0; symbol < symbols; symbol++) lengths[symbol] = code->of[symbol].length;
     lengths[symbols] = lengths[symbols + 1] = 1;
     int sents = run_lengths(lengths, symbols + 2, sent);
-    for (int i = 0; i < sents; i++) of_lengths.weight[sent[i].symbol]++;
+    for (int i = 0; i < sents; i++) of_lengths.of[sent[i].symbol].weight++;
     code_lengths(&of_lengths, LENGTH_CODE_LONGEST);
     canonical_bits(&of_lengths);
-    while (of_lengths.length[ORDER[shown - 1]] == 0) shown--;
+    while (of_lengths.of[ORDER[shown - 1]].length == 0) shown--;
     put(writer, ZLIB_HEADER, 16);
     put(writer, 1 | 2 << 1, 3); /* the final block, with a code of its own */
     put(writer, (uint32_t)(symbols - 257), 5);
@@ -244,42 +254,42 @@ static void put_head(BitWriter *writer, const Code *code) {
     put(writer, (uint32_t)(shown - 4), 4);
     flush(writer);
     for (int i = 0; i < shown; i++) {
-        put(writer, of_lengths.length[ORDER[i]], 3);
+        put(writer, of_lengths.of[ORDER[i]].length, 3);
         flush(writer);
     }
     for (int i = 0; i < sents; i++) {
-        put(writer, of_lengths.bits[sent[i].symbol], of_lengths.length[sent[i].symbol]);
+        put(writer, of_lengths.of[sent[i].symbol].bits, of_lengths.of[sent[i].symbol].length);
         put(writer, sent[i].extra, sent[i].extra_bits);
         flush(writer);
     }
 }
 
 static void count_tokens(const uint8_t *data, size_t size, Code *code) {
-    memset(code->weight, 0, sizeof code->weight);
+    for (int symbol = 0; symbol < code->symbols; symbol++) code->of[symbol].weight = 0;
     for (size_t at = 0; at < size;) {
         int run = run_at(data, size, at), symbol;
         unsigned extra, extra_bits;
         if (run == 0) {
-            code->weight[data[at++]]++;
+            code->of[data[at++]].weight++;
             continue;
         }
         length_symbol(run, &symbol, &extra, &extra_bits);
-        code->weight[symbol]++;
+        code->of[symbol].weight++;
         at += (size_t)run;
     }
-    code->weight[END] = 1;
+    code->of[END].weight = 1;
 }
 
 /* The bits of the tokens, without the header. */
 static uint64_t token_bits(const Code *code) {
     uint64_t bits = 0;
     for (int symbol = 0; symbol < code->symbols; symbol++) {
-        unsigned length = code->length[symbol];
+        unsigned length = code->of[symbol].length;
         if (symbol >= FIRST_LENGTH) {
             unsigned group = (unsigned)(symbol - FIRST_LENGTH) >> 2;
             length += 1 + (symbol == 285 || group < 2 ? 0 : group - 1); /* the distance, and the extra bits */
         }
-        bits += (uint64_t)code->weight[symbol] * length;
+        bits += (uint64_t)code->of[symbol].weight * length;
     }
     return bits;
 }
@@ -289,16 +299,16 @@ static void put_tokens(BitWriter *writer, const uint8_t *data, size_t size, cons
         int run = run_at(data, size, at), symbol;
         unsigned extra, extra_bits;
         if (run == 0) {
-            put(writer, code->bits[data[at]], code->length[data[at]]);
+            put(writer, code->of[data[at]].bits, code->of[data[at]].length);
             at++;
             continue;
         }
         length_symbol(run, &symbol, &extra, &extra_bits);
-        put(writer, code->bits[symbol], code->length[symbol]);
+        put(writer, code->of[symbol].bits, code->of[symbol].length);
         put(writer, extra, extra_bits + 1); /* and the distance 1, whose code is a zero bit */
         at += (size_t)run;
     }
-    put(writer, code->bits[END], code->length[END]);
+    put(writer, code->of[END].bits, code->of[END].length);
 }
 
 static size_t stored_size(size_t size) {

@@ -2,6 +2,7 @@
 #ifndef GEN_ENGINE_DEFLATE_H
 #define GEN_ENGINE_DEFLATE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,6 +18,9 @@ typedef struct {
     const uint8_t *heads;    /* [READY_CODES][HEAD_BYTES]: zlib's and the block's header */
     const uint32_t *head_bits; /* [READY_CODES] */
 } ReadyCodes;
+
+/* Whether no symbol and no head is longer than the encoder reserves room for. */
+bool valid_codes(const ReadyCodes *codes);
 
 /* The most bytes that a stream of `size` bytes takes. */
 size_t deflate_bound(size_t size);

@@ -35,6 +35,12 @@ static PyObject *features(PyObject *self, PyObject *unused) {
     return names;
 }
 
+int is_aligned(const Py_buffer *buffer, const char *name, size_t alignment) {
+    if ((uintptr_t)buffer->buf % alignment == 0) return 1;
+    PyErr_Format(PyExc_ValueError, "%s is not aligned to %zu bytes", name, alignment);
+    return 0;
+}
+
 static PyMethodDef methods[] = {
     {"features", features, METH_NOARGS, "Return the names of the processor's features that are used."},
     {"lock_wait", lock_wait, METH_O,

@@ -199,6 +199,13 @@ def test_a_large_image_is_the_same_in_c(kind: str) -> None:
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(compiled[0]))), images[0])
 
 
+@pytest.mark.parametrize("name", ["png", "png-zlib"])
+def test_an_image_that_no_chunk_holds_is_refused_before_it_is_read(name: str) -> None:
+    images = np.broadcast_to(np.zeros(1, np.uint8), (1, 2**14, 2**14, 4))
+    with pytest.raises(RequestError, match=r"up to 1,073,741,824 bytes here.*use --codec raw"):
+        open_codec(name).encode(images)
+
+
 def test_every_filter_of_other_programs_that_is_known_is_undone() -> None:
     image = pictures(1, 31, 17, 3, "smooth")[0]
     file = io.BytesIO()
@@ -278,12 +285,15 @@ class TestCompiledPngArguments:
             ("entries", np.zeros((24, 256), np.uint32)),
             ("heads", np.zeros((24, 63), np.uint8)),
             ("head_bits", np.zeros(23, np.uint32)),
+            ("head_bits", np.full(24, 505, np.uint32)),
+            ("entries", np.full((24, 257), 14, np.uint32)),
+            ("offsets", np.empty(25, np.uint8)[1:]),
             ("out", np.empty(100, np.uint8)),
             ("offsets", np.empty(2, np.int64)),
         ],
     )
     def test_sizes(self, name: str, value: Any) -> None:
-        with pytest.raises(ValueError, match=r"bytes, .* are due|an image of|images"):
+        with pytest.raises(ValueError, match=r"bytes, .* are due|an image of|images|too long|aligned"):
             self.call(**{name: value})
 
     @pytest.mark.parametrize("name", ["pixels", "out"])
