@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# What the compiled core is made of: it is optional, so an installation without a compiler succeeds.
+NATIVE := $(wildcard engine/native/src/*)
 # A room is a top-level folder of the package; each is marked as typed.
 ROOMS := $(patsubst %/py.typed,%,$(wildcard */py.typed))
 
@@ -33,8 +35,8 @@ test: lint docs ## Run all that CI runs: linters, types, import rules, documenta
 test-fast: $(DEV) ## Run the tests that take seconds
 	$(BIN)/pytest --numprocesses auto --dist worksteal -m "not slow"
 
-fuzz: $(DEV) ## Damage every kind of file that is read, 10,000 times each: hours
-	FUZZ_CASES=10000 $(BIN)/pytest --numprocesses auto --dist worksteal tests/fuzz
+fuzz: $(DEV) ## Damage every kind of file 10,000 times, and a million calls of the compiled core: hours
+	FUZZ_CASES=10000 FUZZ_CALLS=1000000 $(BIN)/pytest --numprocesses auto --dist worksteal tests/fuzz tests/native
 
 coverage: $(DEV) ## Run every test and list the lines that none of them reaches
 	$(BIN)/pytest --numprocesses auto --dist worksteal --cov --cov-report=term-missing:skip-covered
@@ -71,7 +73,7 @@ hooks: $(DEV) ## Run the linters before every commit
 	$(BIN)/pre-commit install
 
 clean: ## Remove the environment, caches and build outputs (out/ and runs/ stay)
-	rm -rf $(VENV) .typing build dist *.egg-info .coverage .coverage.*
+	rm -rf $(VENV) .typing build dist *.egg-info .coverage .coverage.* engine/native/*.so
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -81,7 +83,7 @@ $(BIN)/pip:
 		|| { echo "gen-engine needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(BASE): pyproject.toml | $(BIN)/pip
+$(BASE): pyproject.toml $(NATIVE) | $(BIN)/pip
 	@echo "Installing gen-engine into $(VENV)"
 	@$(PIP) install --quiet --editable .
 	@touch $@
@@ -89,7 +91,7 @@ $(BASE): pyproject.toml | $(BIN)/pip
 # Everything is locked and nothing is resolved: pip alone tries versions of the S3 clients for more than ten minutes. torch
 # comes last and with its dependencies: a CPU build needs no more than the lock has, a CUDA build brings its own libraries.
 # Type checkers cannot follow an editable install, so they get a folder of links.
-$(DEV): pyproject.toml $(LOCK) | $(BIN)/pip
+$(DEV): pyproject.toml $(LOCK) $(NATIVE) | $(BIN)/pip
 	@echo "Installing gen-engine and its development tools into $(VENV): minutes, the first time"
 	@$(PIP) install --quiet --no-deps --requirement $(LOCK)
 	@$(PIP) install --quiet "$$(sed -n 's/^torch==/&/p' constraints.txt)" --constraint $(LOCK)
