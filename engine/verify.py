@@ -96,6 +96,7 @@ def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progres
             first_batch = np.arange(min(plan.compute.batch, plan.count))  # for the fingerprint
             labels = _StoredLabels(_stored_labels(out, dataset, np.union1d(chosen, first_batch)))
         job = open_plan(plan, bundle, labels)
+        _check_claims(out, job, bundle)
         excuse = _excuse(job)
         with contextlib.closing(job.renderer()) as renderer:
             for stored in dataset.records(np.sort(chosen).tolist()):
@@ -104,6 +105,17 @@ def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progres
                     raise VerifyError(f"{out}: {_difference(dataset, stored, again, names)}{excuse}")
                 on_progress(1)
     return len(chosen)
+
+
+def _check_claims(out: str | Path, job: Job, bundle: Bundle) -> None:
+    """Raise VerifyError for what a plan says of its bundle and runtime that these disprove."""
+    plan = job.plan
+    claims = [("precision", plan.compute.precision, job.backend.precision)]
+    if plan.bundle_digest == bundle.digest:
+        claims.append(("bundle", plan.bundle_name, bundle.name))
+    for what, stated, true in claims:
+        if stated != true:
+            raise VerifyError(f"{out}: its plan says {what} {stated!r}, and its generator has {true!r}: it was changed")
 
 
 def _stored_labels(out: str | Path, dataset: Dataset, indices: NDArray[np.int64]) -> dict[int, int]:

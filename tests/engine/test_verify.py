@@ -242,6 +242,16 @@ def test_another_generator_is_not_blamed_on_the_data(tiny: Bundle, out: Path, tm
         regenerate_samples(out, other, 1, silent)
 
 
+@pytest.mark.parametrize(
+    ("part", "field", "value"), [("compute", "precision", "circle"), ("bundle", "name", "data/../../x")]
+)
+def test_a_plan_that_its_generator_disproves(tiny: Bundle, out: Path, part: str, field: str, value: str) -> None:
+    plan = read_manifest(out)["plan"]
+    reseal(out / "dataset.json", {"plan": plan | {part: plan[part] | {field: value}}})
+    with pytest.raises(VerifyError, match=f"its plan says .*{value}.*it was changed"):
+        regenerate_samples(out, tiny, 1, silent)
+
+
 def test_other_latents_and_backends_are_said(tiny: Bundle, out: Path) -> None:
     plan = read_manifest(out)["plan"]
     reseal(out / "dataset.json", {"plan": plan | {"latents": plan["latents"] | {"algorithm": "old"}}})

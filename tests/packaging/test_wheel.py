@@ -144,7 +144,11 @@ def other_pythons() -> list[str]:
     names = [f"python3.{minor}" for minor in range(12, 20)]
     folders = [*os.environ["PATH"].split(os.pathsep), *map(str, Path(sys.base_prefix).parent.glob("*/bin"))]
     found = {name: shutil.which(name, path=os.pathsep.join(reversed(folders))) for name in names}
-    works = {path: subprocess.run([path, "--version"], capture_output=True).returncode == 0 for path in found.values() if path}
+    works = {
+        path: subprocess.run([path, "--version"], capture_output=True).returncode == 0
+        for path in found.values()
+        if path
+    }
     return [path for path, answers in works.items() if answers]
 
 
