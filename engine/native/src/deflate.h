@@ -10,6 +10,7 @@
 #define READY_CODES 24
 #define SYMBOLS 257 /* the bytes, and the end of the block */
 #define HEAD_BYTES 64
+#define READY_LONGEST 13 /* bits of a symbol: four of them and seven waiting bits fit a word */
 
 /* The codes that are known beforehand, in the order of huffman.py: made by Python, once. */
 typedef struct {
