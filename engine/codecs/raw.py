@@ -32,10 +32,9 @@ class RawCodec:
         count, size = len(values_B), len(header) + math.prod(values_B.shape[1:]) * little.itemsize
         files_BN = np.empty((count, size), np.uint8)
         files_BN[:, : len(header)] = np.frombuffer(header, np.uint8)
-        files_BN[:, len(header) :] = (
-            np.ascontiguousarray(values_B, little).view(np.uint8).reshape(count, size - len(header))
-        )
-        return Ragged(files_BN.reshape(-1), np.arange(count + 1) * size)
+        values_BN = np.ascontiguousarray(values_B, little).view(np.uint8)
+        files_BN[:, len(header) :] = values_BN.reshape(count, size - len(header))
+        return Ragged(files_BN.reshape(-1), np.arange(count + 1, dtype=np.int64) * size)
 
     def decode(self, data: bytes, field: Field) -> NDArray[Any]:
         """Return the array of a ``.npy`` file that :meth:`encode` made.

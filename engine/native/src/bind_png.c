@@ -3,11 +3,11 @@
 #include "bindings.h"
 #include "png.h"
 
-#define MAX_IMAGE_BYTES ((Py_ssize_t)1 << 30) /* filtered: a chunk's length has 31 bits */
+#define MAX_FILTERED ((Py_ssize_t)1 << 30) /* a chunk's length has 31 bits, and a file may be larger than its image */
 
 static bool set_image(PngImage *image, Py_ssize_t rows, Py_ssize_t row_bytes, Py_ssize_t pixel_bytes) {
-    if (rows < 1 || pixel_bytes < 1 || row_bytes < pixel_bytes || row_bytes >= MAX_IMAGE_BYTES ||
-        row_bytes % pixel_bytes != 0 || rows > MAX_IMAGE_BYTES / (row_bytes + 1)) {
+    if (rows < 1 || pixel_bytes < 1 || pixel_bytes > MAX_PIXEL_BYTES || row_bytes < pixel_bytes ||
+        row_bytes % pixel_bytes != 0 || row_bytes >= MAX_FILTERED || rows > MAX_FILTERED / (row_bytes + 1)) {
         PyErr_Format(PyExc_ValueError, "an image of %zd rows of %zd bytes with %zd bytes per pixel", rows, row_bytes,
                      pixel_bytes);
         return false;
@@ -19,6 +19,18 @@ static bool set_image(PngImage *image, Py_ssize_t rows, Py_ssize_t row_bytes, Py
 static bool has_size(const Py_buffer *buffer, const char *name, Py_ssize_t due) {
     if (buffer->len >= due) return true;
     PyErr_Format(PyExc_ValueError, "%s has %zd bytes, %zd are due", name, buffer->len, due);
+    return false;
+}
+
+/* Longer symbols than these, or a head that ends elsewhere, would be written past the bound of a file. */
+static bool are_within_bounds(const ReadyCodes *codes) {
+    uint32_t longest = 0, longest_head = 0;
+    for (int i = 0; i < READY_CODES * SYMBOLS; i++)
+        longest = (codes->entries[i] & 63) > longest ? codes->entries[i] & 63 : longest;
+    for (int i = 0; i < READY_CODES; i++)
+        longest_head = codes->head_bits[i] > longest_head ? codes->head_bits[i] : longest_head;
+    if (longest <= READY_LONGEST && longest_head < 8 * HEAD_BYTES) return true;
+    PyErr_Format(PyExc_ValueError, "ready codes of up to %u bits with heads of up to %u", longest, longest_head);
     return false;
 }
 
@@ -66,10 +78,7 @@ PyObject *encode_png(PyObject *self, PyObject *args) {
         is_aligned(&offsets, "offsets", 8)) {
         ReadyCodes codes = {entries.buf, heads.buf, head_bits.buf};
         image.head = head.buf;
-        if (!valid_codes(&codes))
-            PyErr_SetString(PyExc_ValueError, "a symbol or a head of the ready codes is too long");
-        else
-            result = encode(&pixels, count, &image, &codes, &out, &offsets);
+        if (are_within_bounds(&codes)) result = encode(&pixels, count, &image, &codes, &out, &offsets);
     }
     PyBuffer_Release(&pixels), PyBuffer_Release(&head), PyBuffer_Release(&entries), PyBuffer_Release(&heads);
     PyBuffer_Release(&head_bits), PyBuffer_Release(&out), PyBuffer_Release(&offsets);

@@ -5,8 +5,7 @@
 #include "core.h"
 #include "cpu.h"
 
-#define LONGEST 13         /* bits of a ready code's symbol: four of them and seven waiting bits fit a word */
-#define MAX_STORED 65535u  /* bytes of a stored block */
+#define MAX_STORED 65535u /* bytes of a stored block */
 #define ADLER_BYTES 4
 #define ZLIB_HEADER 0x0178u
 
@@ -82,13 +81,6 @@ TARGET_AVX2 static void put_symbols_bmi2(BitWriter *writer, const uint8_t *data,
 }
 #endif
 
-bool valid_codes(const ReadyCodes *codes) {
-    unsigned too_long = 0;
-    for (size_t i = 0; i < READY_CODES * SYMBOLS; i++) too_long |= (codes->entries[i] & 63) > LONGEST;
-    for (size_t i = 0; i < READY_CODES; i++) too_long |= codes->head_bits[i] > 8 * (HEAD_BYTES - 1);
-    return !too_long;
-}
-
 static size_t ready(const uint8_t *data, size_t size, uint32_t adler, const ReadyCodes *codes, int code, uint8_t *out) {
     const uint32_t *entries = codes->entries + (size_t)code * SYMBOLS;
     uint32_t head = codes->head_bits[code];
@@ -131,7 +123,7 @@ typedef struct {
  * weights leaves come first, and leaves in the order of their symbols. */
 static void code_lengths(Code *code, int longest) {
     uint16_t leaf[ALPHABET];
-    uint32_t before[2 * ALPHABET], merged[2 * ALPHABET];
+    uint64_t before[2 * ALPHABET], merged[2 * ALPHABET]; /* a package may weigh several times the row */
     uint8_t from_leaf[OWN_LONGEST][2 * ALPHABET];
     int leaves = 0, packages = 0;
     for (int symbol = 0; symbol < code->symbols; symbol++) code->of[symbol].length = 0;
@@ -356,7 +348,7 @@ static const double ZEROS_BETWEEN[] = {0.125, 0.325, 0.575}, MAGNITUDES_BETWEEN[
 #define SHORT 1100
 
 size_t deflate_bound(size_t size) {
-    size_t ready_bound = HEAD_BYTES + (size * LONGEST + LONGEST) / 8 + 16;
+    size_t ready_bound = HEAD_BYTES + (size / 8 + 1) * READY_LONGEST + 16;
     /* A code of its own is written if its tokens are smaller than the row stored; its header is at most 2 KiB. */
     size_t own_bound = stored_size(size) + 2048 + 16;
     return ready_bound > own_bound ? ready_bound : own_bound;

@@ -2,7 +2,6 @@
 #ifndef GEN_ENGINE_DEFLATE_H
 #define GEN_ENGINE_DEFLATE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +10,7 @@
 #define READY_CODES 24
 #define SYMBOLS 257 /* the bytes, and the end of the block */
 #define HEAD_BYTES 64
+#define READY_LONGEST 13 /* bits of a symbol: four of them and seven waiting bits fit a word */
 
 /* The codes that are known beforehand, in the order of huffman.py: made by Python, once. */
 typedef struct {
@@ -18,9 +18,6 @@ typedef struct {
     const uint8_t *heads;    /* [READY_CODES][HEAD_BYTES]: zlib's and the block's header */
     const uint32_t *head_bits; /* [READY_CODES] */
 } ReadyCodes;
-
-/* Whether no symbol and no head is longer than the encoder reserves room for. */
-bool valid_codes(const ReadyCodes *codes);
 
 /* The most bytes that a stream of `size` bytes takes. */
 size_t deflate_bound(size_t size);
