@@ -12,6 +12,7 @@ from typing import Final
 
 from gen_engine.engine.errors import EngineError
 from gen_engine.engine.native.contract import Core
+from gen_engine.engine.native.rounding import draws_wrongly
 
 BUILD: Final = "0.2.0+1"
 """Package version, and a number that is incremented whenever a function's arguments or bytes change."""
@@ -21,7 +22,7 @@ SWITCH: Final = "GEN_ENGINE_NATIVE"
 
 
 class NativeMismatch(EngineError):
-    """The compiled core beside the package was built from another version of it."""
+    """The compiled core beside the package was built from another version of it, or so that it makes other bytes."""
 
     exit_code = 4
 
@@ -36,13 +37,17 @@ def _load() -> Core | None:
         return None
     loaded: Core = module
     if loaded.BUILD != BUILD:
-        if _switched_off:
-            return None
-        raise NativeMismatch(
-            f"the compiled core {module.__file__} is of build {loaded.BUILD}, and this package needs {BUILD}: install "
-            f"gen-engine again (pip install --force-reinstall gen-engine), or set {SWITCH}=0 to do without"
-        )
-    return loaded
+        fault = f"is of build {loaded.BUILD}, and this package needs {BUILD}"
+    elif draws_wrongly(loaded):
+        fault = "draws other latents than it must: it was built without -ffp-contract=off"
+    else:
+        return loaded
+    if _switched_off:
+        return None
+    raise NativeMismatch(
+        f"the compiled core {module.__file__} {fault}: install gen-engine again "
+        f"(pip install --force-reinstall gen-engine), or set {SWITCH}=0 to do without"
+    )
 
 
 _loaded = _load()

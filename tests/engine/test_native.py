@@ -8,10 +8,12 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from gen_engine import __version__
 from gen_engine.engine import native
+from gen_engine.engine.identity.latents import philox_words
 from gen_engine.engine.native import BUILD, SWITCH, NativeMismatch, core
 
 
@@ -49,4 +51,17 @@ def test_one_of_another_build_is_refused_with_the_fix(monkeypatch):
     other = SimpleNamespace(BUILD="0.1.0+7", __file__="/somewhere/_core.abi3.so")
     monkeypatch.setattr(importlib, "import_module", lambda name: other)
     with pytest.raises(NativeMismatch, match=r"_core.abi3.so is of build 0.1.0\+7.*--force-reinstall gen-engine.*=0"):
+        native._load()
+
+
+def test_one_that_rounds_once_is_refused(monkeypatch):
+    def fused(seed, stream, first, samples, dim, lines, out):
+        halves = philox_words(seed, stream, first, samples).astype("<u8").view("<i4") | 1
+        x = halves.astype(np.float32)
+        intercept, slope = lines[x.view(np.uint32) >> 15].astype(np.float64).T  # exact for a product of two float32
+        out[:] = slope * x + intercept
+
+    other = SimpleNamespace(BUILD=BUILD, __file__="/somewhere/_core.abi3.so", draw_latents=fused)
+    monkeypatch.setattr(importlib, "import_module", lambda name: other)
+    with pytest.raises(NativeMismatch, match=r"_core.abi3.so draws other latents.*-ffp-contract=off.*=0"):
         native._load()
