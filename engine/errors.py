@@ -76,7 +76,7 @@ class EngineBuildError(BackendError):
 
 
 class NativeMismatch(EngineError):
-    """The compiled core beside the package was built from another version of it."""
+    """The compiled core beside the package was built from another version of it, or so that it makes other bytes."""
 
     exit_code = 4
 

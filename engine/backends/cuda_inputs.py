@@ -35,9 +35,8 @@ class DeviceLatents:
         self.latents = latents
         self._core = core
         self._kernel = compile_kernel(architecture).get_kernel(KERNEL)
-        self._tables = [
-            _copied(core, ordinal, stream, table) for table in (latents.table.intercept, latents.table.slope)
-        ]
+        tables = latents.table.intercept, latents.table.slope
+        self._tables = [_copied(core, ordinal, stream, table) for table in tables]
 
     def launch(self, stream: Any, inputs: DeviceInputs) -> None:
         """Enqueue the kernel: latents of the samples from ``inputs.first`` on, into the memory of the inputs."""

@@ -41,6 +41,7 @@ MAX_SEED = 2**64 - 1
 
 _WORDS_A_BLOCK = 4
 _LATENTS_A_BLOCK = 8
+_MAX_BLOCKS = MAX_SEED  # of the compiled core, whose counter has one word of Philox's four
 _CHUNK = 1 << 15  # latents per pass: scratch arrays stay in the L2 cache
 
 _MANTISSA_BITS = 8  # 256 segments per octave
@@ -75,7 +76,7 @@ class PhiloxWords:
     def draw(self, first_block: int, blocks: int) -> NDArray[np.uint64]:
         """Return the words of blocks ``[first_block, first_block + blocks)``: uint64 [4 * blocks], new."""
         compiled = core()
-        if compiled is not None and first_block + blocks <= 1 << 64:
+        if compiled is not None and 0 <= first_block <= _MAX_BLOCKS - blocks:
             words = np.empty(blocks * _WORDS_A_BLOCK, np.uint64)
             compiled.philox_words(*self._key, first_block, words)
             return words
@@ -119,13 +120,14 @@ class Latents:
         self.dim, self.seed = dim, seed
         self.table = quantile_table(distribution, truncation)
         """With :attr:`seed` and :attr:`dim`, everything that a kernel needs to draw the same latents on a GPU."""
+        self._max_stop = _MAX_BLOCKS // -(-dim // _LATENTS_A_BLOCK)
         self._numpy: _NumPyLatents | None = None
 
     def draw(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the latents of samples ``[start, stop)``: float32 [stop - start, dim], C-contiguous and new."""
         z_BZ = np.empty((stop - start, self.dim), np.float32)
         compiled = core()
-        if compiled is not None:
+        if compiled is not None and start >= 0 and stop <= self._max_stop:
             compiled.draw_latents(self.seed, LATENT_STREAM, start, stop - start, self.dim, self.table.lines, z_BZ)
             return z_BZ
         if self._numpy is None:

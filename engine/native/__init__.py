@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from gen_engine.engine.errors import NativeMismatch
 from gen_engine.engine.native.contract import Core
+from gen_engine.engine.native.rounding import draws_wrongly
 
 BUILD: Final = "0.2.0+1"
 """Package version, and a number that is incremented whenever a function's arguments or bytes change."""
@@ -47,13 +48,13 @@ def _load() -> Found:
         return Found(None, f"it does not load: {error}")
     loaded: Core = module
     if loaded.BUILD != BUILD:
-        return Found(
-            None,
-            f"the compiled core {module.__file__} is of build {loaded.BUILD}, and this package needs {BUILD}: install "
-            f"gen-engine again (pip install --force-reinstall gen-engine), or set {SWITCH}=0 to do without",
-            mismatch=True,
-        )
-    return Found(loaded)
+        fault = f"is of build {loaded.BUILD}, and this package needs {BUILD}"
+    elif draws_wrongly(loaded):
+        fault = "draws other latents than it must: it was built without -ffp-contract=off"
+    else:
+        return Found(loaded)
+    fix = f"install gen-engine again (pip install --force-reinstall gen-engine), or set {SWITCH}=0 to do without"
+    return Found(None, f"the compiled core {module.__file__} {fault}: {fix}", mismatch=True)
 
 
 found = cache(_load)

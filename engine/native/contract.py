@@ -118,7 +118,7 @@ class Core(Protocol):
         """Fill ``out``, of whole blocks, with the words of Philox4x64-10 blocks from ``first_block`` on.
 
         Raises:
-            ValueError: ``out`` is not of whole blocks, or a block is 2**64 or above.
+            ValueError: ``out`` is not of whole blocks of uint64, or a number is not in [0, 2**64).
         """
         ...
 
@@ -145,6 +145,8 @@ class Core(Protocol):
             out: receives them.
 
         Raises:
-            ValueError: a size is out of range, or a buffer too small.
+            ValueError: a size or a number is out of range, the samples' blocks reach 2**64, or a buffer is too small or
+                has items of another size.
+            TypeError: ``out`` is read-only or not C-contiguous.
         """
         ...

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from gen_engine import __version__
 from gen_engine.cli.main import main
 from gen_engine.engine import native
+from gen_engine.engine.identity.latents import philox_words
 from gen_engine.engine.native import BUILD, SWITCH, NativeMismatch, core
 
 
@@ -127,3 +130,17 @@ def test_a_job_begun_by_one_is_resumed_by_the_other(tmp_path):
     run_sample(tmp_path / "parts", "--shard-size", "50", "--part", "2/2", **{SWITCH: "0"})
     for path in (tmp_path / "whole" / "data").iterdir():
         assert (tmp_path / "parts" / "data" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_one_that_rounds_once_is_refused(monkeypatch):
+    def fused(seed, stream, first, samples, dim, lines, out):
+        halves = philox_words(seed, stream, first, samples).astype("<u8").view("<i4") | 1
+        x = halves.astype(np.float32)
+        intercept, slope = lines[x.view(np.uint32) >> 15].astype(np.float64).T  # exact for a product of two float32
+        out[:] = slope * x + intercept
+
+    other = SimpleNamespace(BUILD=BUILD, __file__="/somewhere/_core.abi3.so", draw_latents=fused)
+    monkeypatch.setitem(sys.modules, native.MODULE, other)
+    found = native._load()
+    assert found.mismatch
+    assert re.search(r"_core.abi3.so draws other latents.*-ffp-contract=off.*=0", found.fault)

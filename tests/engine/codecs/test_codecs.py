@@ -292,7 +292,7 @@ class TestCompiledPngArguments:
             ("entries", np.full((24, 257), 1 << 6 | 14, np.uint32)),
             ("heads", np.zeros((24, 63), np.uint8)),
             ("head_bits", np.zeros(23, np.uint32)),
-            ("head_bits", np.full(24, 505, np.uint32)),
+            ("head_bits", np.full(24, 8 * 64, np.uint32)),
             ("entries", np.full((24, 257), 14, np.uint32)),
             ("offsets", np.empty(25, np.uint8)[1:]),
             ("out", np.empty(100, np.uint8)),
