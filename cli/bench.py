@@ -234,7 +234,7 @@ class _Run:
         if self._options.json_:
             document: dict[str, Any] = {"timed": record.timed.to_json(), "speeds": report.speeds_json(rounds)}
             document |= {"rounds": len(rounds), "record": None if save is None else str(save)}
-            click.echo(json.dumps(document, ensure_ascii=False))
+            _echo_record(document)
             return
         click.echo("\n".join([str(target), *report.speeds(rounds)]))
         if save is not None:
@@ -259,7 +259,7 @@ class _Run:
         if options.markdown is not None:
             _write(options.markdown, "\n".join([f"### {title}", "", "Milliseconds.", "", *table, ""]))
         if options.json_:
-            click.echo(json.dumps({"bundle": str(self._bundle.path), "latency": report.latency_json(series)}))
+            _echo_record({"bundle": str(self._bundle.path), "latency": report.latency_json(series)})
         else:
             click.echo("\n".join([f"{title}, in milliseconds", *table]))
 
@@ -295,10 +295,17 @@ class _Run:
         if self._options.json_:
             timed = {"timed": target.configuration().to_json()}
             document = timed | report.comparison_json(comparison, series, notes)
-            click.echo(json.dumps(document, ensure_ascii=False))
+            _echo_record(document)
         else:
             click.echo("\n".join([title, *report.lines(comparison, series, notes)]))
         return EXIT_CODES[comparison.outcome]
+
+
+def _echo_record(document: dict[str, Any]) -> None:
+    """Print a record for scripts, with the code that drew the latents."""
+    from gen_engine.engine.native import implementation
+
+    click.echo(json.dumps({"implementation": implementation(), **document}, ensure_ascii=False))
 
 
 def _write(path: Path, text: str) -> None:

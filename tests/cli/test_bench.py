@@ -88,6 +88,7 @@ def test_outcomes_and_exit_codes(
     assert output.count("\n") == 1
     record = json.loads(output)
     assert (record["outcome"], record["threshold"]) == (outcome, 0.95)
+    assert record["implementation"] == "native"
     assert record["processor"]["low"] <= record["processor"]["ratio"] <= record["processor"]["high"]
     assert bench(tiny.path, *words) == code
     output = capsys.readouterr().out
@@ -99,7 +100,8 @@ def test_outcomes_and_exit_codes(
 def test_a_baseline(tiny: Bundle, tmp_path: Path, speeds: Speeds, capsys: pytest.CaptureFixture[str]) -> None:
     base = tmp_path / "base.json"
     assert bench(tiny.path, "--save", base, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["record"] == str(base)
+    record = json.loads(capsys.readouterr().out)
+    assert (record["record"], record["implementation"]) == (str(base), "native")
     assert bench(tiny.path, "--compare", base) == 0
     speeds.ratio = 0.85
     assert bench(tiny.path, "--compare", base) == 6
@@ -196,6 +198,7 @@ def test_latency(tiny: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str
     record = json.loads(capsys.readouterr().out)
     assert [one["batch"] for one in record["latency"]] == [3, 3]
     assert record["latency"][0]["p50"] > 0
+    assert record["implementation"] == "native"
     assert bench(*words, "--chart", tmp_path / "no" / "folder.svg") == 5
 
 

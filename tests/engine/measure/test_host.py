@@ -133,13 +133,23 @@ def test_latents_are_drawn_only_if_requested(tmp_path: Path, monkeypatch: pytest
     assert len(drawn) >= 4
 
 
-def test_seconds_divide_into_jobs_that_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "_JOB_BYTES", 1 << 13)
-    speed = make(tmp_path, count=None, seconds=1.0)
-    assert speed.plan.count % 20 == 0
-    assert speed.costs.samples == speed.jobs * speed.plan.count
-    assert speed.jobs > 1
-    assert speed.plan.count * speed.costs.bytes / speed.costs.samples <= (1 << 13) + 20 * 200
+@pytest.mark.parametrize(
+    ("seconds", "free", "jobs", "count"),
+    [
+        (3.0, 1 << 40, 1, 12_000),
+        (500.0, 1 << 40, 4, 500_000),
+        (500.0, 40_000_000, 10, 200_000),
+        (0.001, 1 << 40, 1, 20),
+    ],
+)
+def test_seconds_divide_into_jobs_that_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, free: int, jobs: int, count: int
+) -> None:
+    monkeypatch.setattr(host.shutil, "disk_usage", lambda path: Usage(0, 0, free))
+    monkeypatch.setattr(host, "_JOB_BYTES", 50_000_000)
+    first = free_jobs.Costs()
+    first.samples, first.bytes, first.seconds = 40, 4000, 0.01
+    assert host._divide(HostRequest(seconds=seconds), first, 20, tmp_path) == (jobs, count)
 
 
 def test_the_ram_disk_is_used_if_it_has_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
