@@ -57,10 +57,12 @@ class PngCodec:
         """Return one PNG file per image.
 
         Raises:
-            RequestError: PNG has no colour type for this number of channels, or an image has more than
+            RequestError: PNG holds no images of this dtype or number of channels, or one has more than
             :data:`MAX_BYTES`.
         """
         _, height, width, channels = values_B.shape
+        if values_B.dtype.kind != "u" or values_B.dtype.itemsize > 2:
+            raise RequestError(f"png holds uint8 and uint16, and these samples are {values_B.dtype}: use --codec raw")
         if channels not in COLOUR_TYPES:
             raise RequestError(f"png holds 1 to 4 channels, and these samples have {channels}: use --codec raw")
         if values_B[:1].nbytes + height > MAX_BYTES:

@@ -6,8 +6,9 @@
 #define MAX_IMAGE_BYTES ((Py_ssize_t)1 << 30) /* filtered: a chunk's length has 31 bits */
 
 static bool set_image(PngImage *image, Py_ssize_t rows, Py_ssize_t row_bytes, Py_ssize_t pixel_bytes) {
-    if (rows < 1 || pixel_bytes < 1 || row_bytes < pixel_bytes || row_bytes >= MAX_IMAGE_BYTES ||
-        row_bytes % pixel_bytes != 0 || rows > MAX_IMAGE_BYTES / (row_bytes + 1)) {
+    if (rows < 1 || pixel_bytes < 1 || pixel_bytes > MAX_PIXEL_BYTES || row_bytes < pixel_bytes ||
+        row_bytes >= MAX_IMAGE_BYTES || row_bytes % pixel_bytes != 0 ||
+        rows > MAX_IMAGE_BYTES / (row_bytes + 1)) {
         PyErr_Format(PyExc_ValueError, "an image of %zd rows of %zd bytes with %zd bytes per pixel", rows, row_bytes,
                      pixel_bytes);
         return false;

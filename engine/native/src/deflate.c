@@ -131,7 +131,7 @@ typedef struct {
  * weights leaves come first, and leaves in the order of their symbols. */
 static void code_lengths(Code *code, int longest) {
     uint16_t leaf[ALPHABET];
-    uint32_t before[2 * ALPHABET], merged[2 * ALPHABET];
+    uint64_t before[2 * ALPHABET], merged[2 * ALPHABET]; /* a package may weigh several times the row */
     uint8_t from_leaf[OWN_LONGEST][2 * ALPHABET];
     int leaves = 0, packages = 0;
     for (int symbol = 0; symbol < code->symbols; symbol++) code->of[symbol].length = 0;
@@ -356,7 +356,7 @@ static const double ZEROS_BETWEEN[] = {0.125, 0.325, 0.575}, MAGNITUDES_BETWEEN[
 #define SHORT 1100
 
 size_t deflate_bound(size_t size) {
-    size_t ready_bound = HEAD_BYTES + (size * LONGEST + LONGEST) / 8 + 16;
+    size_t ready_bound = HEAD_BYTES + (size / 8 + 1) * LONGEST + 16;
     /* A code of its own is written if its tokens are smaller than the row stored; its header is at most 2 KiB. */
     size_t own_bound = stored_size(size) + 2048 + 16;
     return ready_bound > own_bound ? ready_bound : own_bound;

@@ -8,11 +8,12 @@
 #include "deflate.h"
 
 #define PNG_HEAD_BYTES 33 /* the signature and the chunk IHDR */
+#define MAX_PIXEL_BYTES 8 /* four channels of 16 bits */
 
 typedef struct {
     size_t rows;
     size_t row_bytes;
-    size_t pixel_bytes; /* the distance to the same channel of the pixel to the left */
+    size_t pixel_bytes; /* the distance to the same channel of the pixel to the left, at most MAX_PIXEL_BYTES */
     const uint8_t *head; /* [PNG_HEAD_BYTES] */
 } PngImage;
 

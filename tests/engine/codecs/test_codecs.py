@@ -94,6 +94,11 @@ class PngContract(ImageCodec):
         ours = sum(map(len, self.codec().encode(pixels).pieces()))
         assert ours <= ratio * sum(len(pillow_png(picture)) for picture in pixels)
 
+    @pytest.mark.parametrize("dtype", ["int8", "int16", "bool", "float32", "uint32"])
+    def test_other_types_are_refused_with_the_fix(self, dtype: str) -> None:
+        with pytest.raises(RequestError, match=f"uint8 and uint16, and these samples are {dtype}: use --codec raw"):
+            self.codec().encode(np.zeros((1, 4, 4, 1), dtype))
+
     def test_a_large_picture_is_one_too(self) -> None:
         (pixels,) = pictures(1, 700, 900, 3, "smooth")
         (file,) = self.codec().encode(pixels[None]).pieces()
@@ -278,6 +283,7 @@ class TestCompiledPngArguments:
             ("row_bytes", 0),
             ("row_bytes", 7),
             ("row_bytes", 2**62),
+            ("row_bytes", 2**63 - 1),
             ("pixel_bytes", 0),
             ("pixel_bytes", -3),
             ("pixel_bytes", 12),
@@ -295,6 +301,10 @@ class TestCompiledPngArguments:
     def test_sizes(self, name: str, value: Any) -> None:
         with pytest.raises(ValueError, match=r"bytes, .* are due|an image of|images|too long|aligned"):
             self.call(**{name: value})
+
+    def test_more_bytes_per_pixel_than_png_has(self) -> None:
+        with pytest.raises(ValueError, match="with 9 bytes per pixel"):
+            self.call(rows=1, row_bytes=9, pixel_bytes=9)
 
     @pytest.mark.parametrize("name", ["pixels", "out"])
     def test_buffers_with_gaps(self, name: str) -> None:
