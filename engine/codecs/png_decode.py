@@ -1,7 +1,7 @@
 """Decoding the PNG files that this package writes: deflate and row filters.
 
 The format is W3C's PNG Specification (third edition), https://www.w3.org/TR/png-3/. Files of other programs may use
-features that are refused here: palettes, interlacing, transparency chunks, the filters "Average" and "Paeth".
+features that are refused here: palettes, interlacing, fewer than 8 bits per channel.
 
 Shape suffixes: H height, W width, C channels, S bytes of a scanline.
 """

@@ -31,13 +31,15 @@ ALWAYS_INLINE void filter_up(const uint8_t *pixels, const PngImage *image, uint8
     }
 }
 
-ALWAYS_INLINE int distance(int a, int b) { return a > b ? a - b : b - a; }
-
-ALWAYS_INLINE uint8_t predicted(uint8_t left, uint8_t above, uint8_t corner) {
-    int to_left = distance(above, corner), to_above = distance(left, corner);
-    int to_corner = distance(left + above, 2 * corner);
-    if (to_left <= to_above && to_left <= to_corner) return left;
-    return to_above <= to_corner ? above : corner;
+/* Paeth's prediction: whichever is nearest to left + above - corner, the first of equals. Without branches, since which
+ * one it is cannot be foreseen, and in 16 bits, so that compilers make it of vectors. */
+ALWAYS_INLINE int16_t predicted(int16_t left, int16_t above, int16_t corner) {
+    int16_t to_left = above - corner, to_above = left - corner, to_corner = to_left + to_above;
+    to_left = to_left < 0 ? -to_left : to_left;
+    to_above = to_above < 0 ? -to_above : to_above;
+    to_corner = to_corner < 0 ? -to_corner : to_corner;
+    int16_t guess = to_above <= to_corner ? above : corner, nearest = to_above <= to_corner ? to_above : to_corner;
+    return to_left <= nearest ? left : guess;
 }
 
 #if defined(__x86_64__)
@@ -80,6 +82,12 @@ TARGET_AVX2 static void filter_up_avx2(const uint8_t *pixels, const PngImage *im
 
 #endif
 
+/* `size` bytes, each with its three neighbours. A function of its own, since GCC forgets `restrict` where it inlines one. */
+__attribute__((noinline)) static void paeth(const uint8_t *here, const uint8_t *left, const uint8_t *above,
+                                            const uint8_t *corner, size_t size, uint8_t *restrict out) {
+    for (size_t j = 0; j < size; j++) out[j] = (uint8_t)(here[j] - predicted(left[j], above[j], corner[j]));
+}
+
 static void filter_paeth(const uint8_t *pixels, const PngImage *image, uint8_t *out) {
     size_t width = image->row_bytes, step = image->pixel_bytes;
     *out++ = PAETH; /* without a row above, the prediction is the byte to the left */
@@ -95,8 +103,7 @@ static void filter_paeth(const uint8_t *pixels, const PngImage *image, uint8_t *
 #if defined(__x86_64__)
         if (cpu.avx2) at = paeth_avx2(pixels, above, at, width, step, out);
 #endif
-        for (; at < width; at++)
-            out[at] = (uint8_t)(pixels[at] - predicted(pixels[at - step], above[at], above[at - step]));
+        paeth(pixels + at, pixels + at - step, above + at, above + at - step, width - at, out + at);
     }
 }
 
@@ -111,22 +118,51 @@ static void filter(const uint8_t *pixels, const PngImage *image, uint8_t *out) {
         filter_up(pixels, image, out);
 }
 
+/* Undo a row's filter. `above` is the row above, or NULL: it is then taken as zeros. With a constant `step`, the pixel to
+ * the left is held in registers. */
+ALWAYS_INLINE void unfilter_row(uint8_t kind, const uint8_t *in, const uint8_t *above, size_t width, size_t step,
+                                uint8_t *row) {
+    int left[MAX_PIXEL_BYTES] = {0}, corner[MAX_PIXEL_BYTES] = {0};
+    if (above == NULL) /* what the filters do below zeros */
+        kind = kind == UP ? NONE : kind == PAETH ? SUB : kind;
+    if (kind == NONE) {
+        memcpy(row, in, width);
+    } else if (kind == UP) {
+        for (size_t j = 0; j < width; j++) row[j] = (uint8_t)(in[j] + above[j]);
+    } else if (kind == SUB) {
+        for (size_t j = 0; j < width; j += step)
+            for (size_t c = 0; c < step; c++) row[j + c] = (uint8_t)(left[c] = (in[j + c] + left[c]) & 0xFF);
+    } else if (kind == AVERAGE) {
+        for (size_t j = 0; j < width; j += step)
+            for (size_t c = 0; c < step; c++) {
+                int guess = (left[c] + (above == NULL ? 0 : above[j + c])) / 2;
+                row[j + c] = (uint8_t)(left[c] = (in[j + c] + guess) & 0xFF);
+            }
+    } else {
+        for (size_t j = 0; j < width; j += step)
+            for (size_t c = 0; c < step; c++) {
+                int guess = predicted(left[c], above[j + c], corner[c]);
+                row[j + c] = (uint8_t)(left[c] = (in[j + c] + guess) & 0xFF);
+                corner[c] = above[j + c];
+            }
+    }
+}
+
 int64_t png_unfilter(const uint8_t *filtered, const PngImage *image, uint8_t *pixels) {
     size_t width = image->row_bytes, step = image->pixel_bytes;
-    for (size_t row = 0; row < image->rows; row++, filtered += 1 + width, pixels += width) {
+    const uint8_t *above = NULL;
+    for (size_t row = 0; row < image->rows; row++, filtered += 1 + width, above = pixels, pixels += width) {
         const uint8_t *in = filtered + 1;
         uint8_t kind = filtered[0];
         if (kind > PAETH) return (int64_t)row;
-        for (size_t j = 0; j < width; j++) {
-            uint8_t left = j < step ? 0 : pixels[j - step];
-            uint8_t above = row == 0 ? 0 : pixels[(ptrdiff_t)j - (ptrdiff_t)width];
-            uint8_t corner = row == 0 || j < step ? 0 : pixels[(ptrdiff_t)(j - step) - (ptrdiff_t)width];
-            uint8_t guess = kind == NONE  ? 0
-                            : kind == SUB ? left
-                            : kind == UP  ? above
-                            : kind == AVERAGE ? (uint8_t)((left + above) / 2)
-                                              : predicted(left, above, corner);
-            pixels[j] = (uint8_t)(in[j] + guess);
+        switch (step) {
+            case 1: unfilter_row(kind, in, above, width, 1, pixels); break;
+            case 2: unfilter_row(kind, in, above, width, 2, pixels); break;
+            case 3: unfilter_row(kind, in, above, width, 3, pixels); break;
+            case 4: unfilter_row(kind, in, above, width, 4, pixels); break;
+            case 6: unfilter_row(kind, in, above, width, 6, pixels); break;
+            case 8: unfilter_row(kind, in, above, width, 8, pixels); break;
+            default: unfilter_row(kind, in, above, width, step, pixels);
         }
     }
     return -1;
