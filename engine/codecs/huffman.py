@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.codecs.ready_codes import LENGTH_CODE_LENGTHS, SYMBOL_LENGTHS
+from gen_engine.engine.codecs.ready_codes import HEADS, SYMBOL_LENGTHS
 
 VERSION: Final = 2
 """Increment whenever the encoded bytes of a row change."""
@@ -79,14 +79,10 @@ class ReadyCodes(NamedTuple):
 @lru_cache(maxsize=1)
 def ready_codes() -> ReadyCodes:
     """Return the codes that :mod:`gen_engine.engine.codecs.ready_codes` defines."""
-    entries = np.empty((len(SYMBOL_LENGTHS), _END + 1), np.uint32)
-    heads, head_bits = np.zeros((len(SYMBOL_LENGTHS), 64), np.uint8), np.empty(len(SYMBOL_LENGTHS), np.uint32)
-    for code, (symbols, sizes) in enumerate(zip(SYMBOL_LENGTHS, LENGTH_CODE_LENGTHS, strict=True)):
-        lengths = [int(digit, 16) for digit in symbols]
-        entries[code] = [bits << 6 | size for bits, size in zip(_canonical(lengths), lengths, strict=True)]
-        bits, head_bits[code] = _head(lengths, [int(digit, 16) for digit in sizes])
-        heads[code] = np.frombuffer(bits.to_bytes(64, "little"), np.uint8)
-    return ReadyCodes(entries, heads, head_bits)
+    lengths = np.array([[int(digit, 16) for digit in symbols] for symbols in SYMBOL_LENGTHS], np.uint32)
+    heads = np.array([list(bytes.fromhex(head).ljust(64, b"\0")) for _, head in HEADS], np.uint8)
+    head_bits = np.array([bits for bits, _ in HEADS], np.uint32)
+    return ReadyCodes(_canonical(lengths) << _LENGTH_BITS | lengths, heads, head_bits)
 
 
 def deflate_rows(rows_RN: NDArray[np.uint8]) -> list[bytes]:
@@ -195,20 +191,19 @@ def _own(row_N: NDArray[np.uint8]) -> bytes:
     symbol_T, extra_T, extra_bits_T = _tokens(row_N)
     counts = np.bincount(symbol_T, minlength=286)
     lengths = code_lengths(counts.tolist(), _OWN_LONGEST)
-    length_T = np.array(lengths, np.uint64)[symbol_T] + extra_bits_T
+    length_T = np.array(lengths, np.uint64)[symbol_T]
+    size_T = length_T + extra_bits_T
     stored_bytes = len(_stored(row_N))
-    if int(length_T.sum()) // 8 >= stored_bytes:
+    if int(size_T.sum()) // 8 >= stored_bytes:
         return _stored(row_N)
     last = max(symbol for symbol, length in enumerate(lengths) if length)
-    head, head_bits = _head(lengths[: last + 1])
-    bits_T = np.array(_canonical(lengths), np.uint64)[symbol_T]
-    bits_T |= extra_T << np.array(lengths, np.uint64)[symbol_T]
-    stop_T = np.cumsum(length_T, dtype=np.uint64) + _U64(head_bits)
+    head, head_bits = _head(lengths[: last + 1], _length_code(lengths[: last + 1]))
+    bits_T = _canonical(np.array(lengths, np.uint32)).astype(np.uint64)[symbol_T]
+    bits_T |= extra_T << length_T
+    stop_T = np.cumsum(size_T, dtype=np.uint64) + _U64(head_bits)
     words = np.zeros((1, int(stop_T[-1]) // 64 + 2), np.uint64)
     words[0, : head_bits // 64 + 1] = np.frombuffer(head.to_bytes(8 * (head_bits // 64 + 1), "little"), "<u8")
-    np.bitwise_or.at(words[0], (stop_T - length_T >> _6).astype(np.intp), bits_T << (stop_T - length_T & _63))
-    carry_T = (bits_T >> _U64(1)) >> (_63 - (stop_T - length_T & _63))
-    np.bitwise_or.at(words[0], (stop_T - length_T >> _6).astype(np.intp) + 1, carry_T)
+    _put(words, bits_T[None], (stop_T - size_T)[None])
     (stream,) = _cut(words, stop_T[-1:], row_N[None])
     return stream if len(stream) < stored_bytes else _stored(row_N)
 
@@ -292,13 +287,17 @@ def code_lengths(weights: Sequence[int], longest: int) -> list[int]:
     return lengths
 
 
-def _canonical(lengths: Sequence[int]) -> list[int]:
-    """Return the code of each symbol, lowest bit first, as RFC 1951, 3.2.2, derives them from the lengths."""
-    codes, code, before = [0] * len(lengths), 0, 0
-    for length, symbol in sorted((length, symbol) for symbol, length in enumerate(lengths) if length):
-        code <<= length - before
-        codes[symbol] = int(f"{code:0{length}b}"[::-1], 2)
-        code, before = code + 1, length
+def _canonical(lengths: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Return each symbol's code, lowest bit first, as RFC 1951, 3.2.2, derives it from the lengths [..., symbol]."""
+    order = np.argsort(lengths, axis=-1, kind="stable")
+    ascending = np.take_along_axis(lengths, order, axis=-1)
+    # A code is a binary fraction: the sum of 2**-length over the symbols before it. Here in 16 bits, then mirrored.
+    share = np.where(ascending > 0, np.uint32(1 << 16) >> ascending, np.uint32(0))
+    bits = np.cumsum(share, axis=-1, dtype=np.uint32) - share
+    for width, mask in ((1, 0x5555), (2, 0x3333), (4, 0x0F0F), (8, 0x00FF)):
+        bits = bits >> np.uint32(width) & np.uint32(mask) | (bits & np.uint32(mask)) << np.uint32(width)
+    codes = np.empty_like(lengths)
+    np.put_along_axis(codes, order, bits, axis=-1)
     return codes
 
 
@@ -306,25 +305,28 @@ _ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
 """The order in which the lengths of the code-length code are sent."""
 
 
-def _head(lengths: Sequence[int], sizes: Sequence[int] | None = None) -> tuple[int, int]:
+def _length_code(lengths: Sequence[int]) -> list[int]:
+    """Return the lengths of the best code in which a block's header sends the lengths of its symbols."""
+    counts = [0] * len(_ORDER)
+    for symbol, _, _ in _run_lengths([*lengths, 1, 1]):
+        counts[symbol] += 1
+    return code_lengths(counts, 7)
+
+
+def _head(lengths: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
     """Return zlib's header and that of a final block with this code, as bits, lowest first, and their number.
 
     As in zlib, two distance codes are defined though at most one is used: some readers refuse fewer.
 
     Args:
         lengths: of the symbols, up to the last that is used.
-        sizes: lengths of the code in which they are sent; the best ones by default.
+        sizes: lengths of the code in which they are sent.
     """
-    sent = list(_run_lengths([*lengths, 1, 1]))
-    counts = [0] * len(_ORDER)
-    for symbol, _, _ in sent:
-        counts[symbol] += 1
-    sizes = sizes or code_lengths(counts, 7)
-    codes = _canonical(sizes)
+    codes = _canonical(np.array(sizes, np.uint32)).tolist()
     shown = max(place for place, symbol in enumerate(_ORDER) if sizes[symbol]) + 1
     fields = [(int.from_bytes(_ZLIB_HEADER, "little"), 16), (1, 1), (2, 2), (len(lengths) - 257, 5), (1, 5)]
     fields += [(shown - 4, 4), *((sizes[symbol], 3) for symbol in _ORDER[:shown])]
-    for symbol, extra, extra_bits in sent:
+    for symbol, extra, extra_bits in _run_lengths([*lengths, 1, 1]):
         fields += [(codes[symbol], sizes[symbol]), (extra, extra_bits)]
     bits = size = 0
     for value, width in fields:
