@@ -354,7 +354,7 @@ size_t deflate_bound(size_t size) {
     return ready_bound > own_bound ? ready_bound : own_bound;
 }
 
-size_t deflate(const uint8_t *data, size_t size, const ReadyCodes *codes, uint8_t *out) {
+size_t deflate_row(const uint8_t *data, size_t size, const ReadyCodes *codes, uint8_t *out) {
     Survey found = survey(data, size);
     double zeros = 1 - (double)found.others / (double)size;
     double magnitude = (double)found.magnitude / (double)(found.others > 0 ? found.others : 1);

@@ -23,6 +23,6 @@ typedef struct {
 size_t deflate_bound(size_t size);
 
 /* Write the zlib stream of `data`, its checksum included, and return its size. */
-size_t deflate(const uint8_t *data, size_t size, const ReadyCodes *codes, uint8_t *out);
+size_t deflate_row(const uint8_t *data, size_t size, const ReadyCodes *codes, uint8_t *out);
 
 #endif

@@ -188,7 +188,7 @@ static size_t encode_one(const uint8_t *filtered, const PngImage *image, const R
     uint8_t *kind = out + PNG_HEAD_BYTES + 4;
     memcpy(out, image->head, PNG_HEAD_BYTES);
     memcpy(kind, "IDAT", 4);
-    size_t size = deflate(filtered, png_filtered(image), codes, kind + 4);
+    size_t size = deflate_row(filtered, png_filtered(image), codes, kind + 4);
     put_big_endian(kind - 4, (uint32_t)size);
     uint8_t *at = put_big_endian(kind + 4 + size, crc32_update(0, kind, 4 + size));
     memcpy(at, END_CHUNK, sizeof END_CHUNK);
