@@ -25,6 +25,7 @@ from gen_engine.engine.errors import BackendUnavailable, EngineError
 from gen_engine.engine.identity.bundle import SHIPPED, Bundle, read_bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels
 from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.runtime import Runtime
 from gen_engine.engine.identity.variants import Graph, canonical_graph
 from gpu_parts.contract import Findings, Missing
 
@@ -107,9 +108,8 @@ def _subject(name: str, bundle: Bundle, backend: str, precision: str | None, fol
     options = Options(target=backend, precision=precision, device="cuda", max_batch=BATCHES[-2], budget=BUDGET)
     compiled = compile_bundle(bundle, options, out=folder / f"{bundle.name}-{backend}-{precision}.gen").bundle
     found.figure(f"{name}: compiling it", time.perf_counter() - began, "s")
-    _, graph = choose(
-        compiled, backend=backend, device="cuda", precision=precision, batch=BATCHES[0], on_message=lambda _: None
-    )
+    runtime = Runtime(backend=backend, device="cuda", precision=precision, batch=BATCHES[0])
+    _, graph = choose(compiled, runtime, lambda _: None)
     return Subject(name, compiled, graph, backend)
 
 
@@ -127,7 +127,7 @@ def _compare(found: Findings, subject: Subject, name: str, precision: str) -> No
         for first in (0, 10**6, 10**12)[:COMPARED]:
             z_BZ, labels_B = latents.draw(first, first + batch), subject.labels(first, batch)
             processor.submit(z_BZ, labels_B)
-            expected = processor.collect().astype(np.int16)
+            expected = _pixels(processor).astype(np.int16)
             made = _made(lambda lane, z=z_BZ, y=labels_B: lane.submit(z, y), lanes[0])
             apart = np.abs(made.astype(np.int16) - expected)
             most, share = max(most, int(apart.max())), max(share, float((apart > 0).mean()))
@@ -154,18 +154,24 @@ def _in_flight(subject: Subject, latents: Latents, lane: Any, other: Any, batch:
     made: list[NDArray[np.uint8]] = []
     for number, first in enumerate(firsts):
         if number >= lane.depth:
-            made.append(lane.collect().copy())
+            made.append(_pixels(lane))
         lane.submit_samples(first, latents, subject.labels(first, batch))
     while len(made) < len(alone):
-        made.append(lane.collect().copy())
+        made.append(_pixels(lane))
     pairs = zip(firsts, alone, made, strict=True)
     return [f"{first} in flight" for first, one, two in pairs if not np.array_equal(one, two)]
 
 
 def _made(submit: Callable[[Any], None], lane: Any) -> NDArray[np.uint8]:
     submit(lane)
-    made: NDArray[np.uint8] = lane.collect().copy()
-    return made
+    return _pixels(lane)
+
+
+def _pixels(lane: Any) -> NDArray[np.uint8]:
+    """Return the oldest batch of a generator with one output, copied."""
+    (pixels,) = lane.collect().values()
+    copied: NDArray[np.uint8] = pixels.copy()
+    return copied
 
 
 def _speeds(found: Findings, subject: Subject, name: str) -> None:
@@ -179,7 +185,7 @@ def _speeds(found: Findings, subject: Subject, name: str) -> None:
     backend = subject.open(best)
     for lanes in LANES[1:]:
         found.figure(f"{name}: batch {best}, {lanes} lanes", lane_rate(subject, backend, lanes), "samples/s")
-    size = int(np.prod(subject.bundle.output.shape))
+    size = int(np.prod(subject.bundle.outputs[0].shape))
     found.figure(f"{name}: pixels at batch {best}, 1 lane", rates[best] * size / 1e9, "GB/s")
 
 

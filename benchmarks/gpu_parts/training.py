@@ -172,7 +172,7 @@ def _whole_run(found: Findings, model: object) -> None:
     from gen_engine.train.errors import TrainingInterrupted
     from gen_engine.train.runs.checkpoint import load_generator
     from gen_engine.train.runs.events import EpochDone
-    from gen_engine.train.runs.loop import train
+    from gen_engine.train.runs.loop import run_training
 
     images = np.random.default_rng(0).integers(0, 256, (64 * BATCH, 64, 64, 3), np.uint8)
     data = make_image_data(images, None, None, "noise")
@@ -184,13 +184,13 @@ def _whole_run(found: Findings, model: object) -> None:
             rates.append(event.metrics["samples_per_s"])
 
     with tempfile.TemporaryDirectory() as folder:
-        train(config, data, Path(folder, "whole"), on_event=heard)
+        run_training(config, data, Path(folder, "whole"), on_event=heard)
         found.figure("gen-engine train: DCGAN 64×64×3, bf16, an epoch with its data", max(rates), "images/s")
         asked = iter(range(10**6))
         try:
-            train(config, data, Path(folder, "cut"), stop=lambda: 2 if next(asked) == 77 else None)
+            run_training(config, data, Path(folder, "cut"), stop=lambda: 2 if next(asked) == 77 else None)
         except TrainingInterrupted:
-            train(config, data, Path(folder, "cut"))
+            run_training(config, data, Path(folder, "cut"))
         nets = [load_generator(Path(folder, one))[0].state_dict() for one in ("whole", "cut")]
     equal = all(nets[0][key].equal(nets[1][key]) for key in nets[0])
     found.check("interrupted and resumed: the same weights", equal, "bf16, 192 steps, stopped after 78")
