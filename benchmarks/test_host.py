@@ -65,7 +65,7 @@ def folder() -> Iterator[Path]:
 def test_two_workers_over_one(against, folder: Path, case: Case) -> None:
     """Unit: a dataset. Peer: the same by one worker. Rounds in which other processes used the machine do not count."""
     samples = case.samples if against.real else 400
-    job = FreeJobs(HostRequest(format=case.form, shard_size=samples // 20), DEFAULT_HOST_BATCH).open(samples)
+    job = FreeJobs(HostRequest(format=case.form, shard_size=samples // 20), DEFAULT_HOST_BATCH).job(samples)
     busy: list[float] = []
 
     def write(workers: int) -> Callable[[], None]:
