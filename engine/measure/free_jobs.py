@@ -42,7 +42,7 @@ class FreeJobs:
             raise RequestError(str(error)) from error
         self._backend = FreeBackend(self.bundle.output, batch, draws=request.latents is None)
 
-    def open(self, count: int) -> Job:
+    def job(self, count: int) -> Job:
         """Open a job, as :func:`gen_engine.engine.run.job.open_job` does, but for the generator and its checks.
 
         Raises:

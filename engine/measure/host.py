@@ -116,7 +116,7 @@ def measure_host(request: HostRequest, batch: int, on_message: Callable[[str], N
         OutputError: a file cannot be written.
     """
     free_jobs = FreeJobs(request, batch)
-    shard_size = free_jobs.open(1 if request.count is None else request.count).plan.shard_size
+    shard_size = free_jobs.job(1 if request.count is None else request.count).plan.shard_size
     workers = worker_count(request.workers, MAX_WORKERS)
     at_once = workers * shard_size
     if request.count is not None and request.count <= (workers - 1) * shard_size:
@@ -126,12 +126,12 @@ def measure_host(request: HostRequest, batch: int, on_message: Callable[[str], N
         )
     value_bytes = free_jobs.bundle.output.field.value_bytes
     with _directory(request.out, at_once * (value_bytes + _OVERHEAD_BYTES), on_message) as out:
-        small = free_jobs.open(min(at_once, request.count or at_once))
+        small = free_jobs.job(min(at_once, request.count or at_once))
         Costs().run(small, out, workers)  # imports what the format needs
         first = Costs()
         first.run(small, out, workers)
         jobs, count = _divide(request, first, at_once, out)
-        job, costs = free_jobs.open(count), Costs()
+        job, costs = free_jobs.job(count), Costs()
         Costs().run(job, out, workers)  # gets the memory
         load = BackgroundLoad()
         for _ in range(jobs):
