@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tfrecord.writer import TFRecordWriter
 
 from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.sample.schema import Batch, Field, Layout, Schema
+from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Schema
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers import open_format
 
@@ -39,9 +39,9 @@ class Encoded:
     def __init__(self, files: list[bytes]) -> None:
         self._rest = iter(files)
 
-    def encode(self, values_B: NDArray[np.uint8]) -> list[bytes]:
+    def encode(self, values_B: NDArray[np.uint8]) -> Ragged:
         """Return as many files as there are images."""
-        return list(islice(self._rest, len(values_B)))
+        return Ragged.of_pieces(list(islice(self._rest, len(values_B))))
 
 
 class Job:

@@ -100,7 +100,7 @@ def smooth_images(shape: Sequence[int]) -> NDArray[np.uint8]:
     images = min(max(_MIN_IMAGES, _IMAGE_BYTES // (height * width * channels)), _MAX_IMAGES)
     down, across = _interpolation(height), _interpolation(width)
     coarse = _CONTRAST * rng.standard_normal((images, channels, down.shape[1], across.shape[1]), np.float32)
-    levels = 127.5 + down @ coarse @ across.T
+    levels = 128 + down @ coarse @ across.T
     levels += _NOISE * rng.standard_normal(levels.shape, np.float32)
     return np.ascontiguousarray(np.moveaxis(levels.clip(0, 255).astype(np.uint8), 1, -1))
 
