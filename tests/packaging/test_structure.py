@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = ("train", "export", "engine", "cli")
+PACKAGES = ("train", "export", "evaluate", "engine", "cli")
 MAX_ENGINE_EDGES = 90
 MAX_FUNCTION_LINES = 50
 """Without the docstring: that of ``write_dataset`` describes twenty parameters."""

@@ -17,7 +17,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOMS = ("train", "export", "engine", "cli")
+ROOMS = ("train", "export", "evaluate", "engine", "cli")
 CORE = "gen_engine/engine/native/_core.abi3.so"
 CODE_AND_DATA = ("*.py", "*.cu", "py.typed", "shipped/*.gen/**/*", "recipes/*.toml")
 
@@ -107,7 +107,7 @@ def environment(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 IMPORT_ALL = """
 import importlib, json, pkgutil
 found = {}
-for room in ("cli", "engine", "train", "export"):
+for room in ("cli", "engine", "train", "export", "evaluate"):
     package = importlib.import_module(f"gen_engine.{room}")
     for name in [package.__name__, *(m.name for m in pkgutil.walk_packages(package.__path__, package.__name__ + "."))]:
         found[name] = importlib.import_module(name).__file__
