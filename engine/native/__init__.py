@@ -34,7 +34,7 @@ class Found(NamedTuple):
     """Why there is none, for the user; None if it is used or switched off."""
 
     mismatch: bool = False
-    """Whether what was found is of another build, with which nothing may be sampled."""
+    """Whether what was found is of another build or makes other bytes: nothing may be sampled with it."""
 
 
 def _load() -> Found:
@@ -65,7 +65,7 @@ def core() -> Core | None:
     """Return the compiled core, or None: the caller then uses its NumPy code.
 
     Raises:
-        NativeMismatch: it was built from another version of this package.
+        NativeMismatch: it was built from another version of this package, or makes other bytes.
     """
     if _switched_off:
         return None

@@ -15,7 +15,7 @@ static bool is_uint64(PyObject *object, const char *name, uint64_t *value) {
     return valid;
 }
 
-/* What a buffer tells of its dtype without a format, which costs more to ask for than a latent to draw. */
+/* What a buffer tells of its dtype without its format. */
 static bool has_items(const Py_buffer *buffer, const char *name, size_t size) {
     if (buffer->itemsize == (Py_ssize_t)size && (uintptr_t)buffer->buf % size == 0) return true;
     PyErr_Format(PyExc_ValueError, "%s has items of %zd bytes: %zu are due, aligned to as many", name, buffer->itemsize,
