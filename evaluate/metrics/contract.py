@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.evaluate.exhibit import Exhibit
 from gen_engine.evaluate.figures import Figure, Question
 from gen_engine.evaluate.split import Role, Split
 
@@ -60,6 +61,9 @@ class Evaluation:
     extractor: Extractor
     budget: Budget = field(default_factory=Budget)
     seed: int = 0
+    exhibits: list[Exhibit] = field(default_factory=list, repr=False)
+    """Rows that the report shows: metrics append to it."""
+
     _features: dict[Role, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     _made: dict[str, Any] = field(default_factory=dict, repr=False)
 

@@ -1,0 +1,1 @@
+"""What an evaluation found: sealed JSON, one HTML page, and Markdown."""
