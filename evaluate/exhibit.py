@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.sample.schema import Field
+from gen_engine.engine.sample.schema import Field, Ragged
 from gen_engine.evaluate.split import Split
 
 
@@ -45,11 +45,11 @@ def show_row(split: Split, row: int, caption: str) -> ShownRow:
     """Return a row as a report shows it: images as 8 bits of 1 or 3 channels, other fields as text."""
     image = split.image
     values = {
-        one.name: _text(one, split[one.name][row])
-        for one in split.schema
+        one.name: _text(one, column[row] if not isinstance(column, Ragged) else column[row : row + 1].pieces()[0])
+        for one, column in ((one, split[one.name]) for one in split.schema)
         if one is not image and not one.shape and one.kind not in ("index", "seed")
     }
-    picture = None if image is None else _picture(np.asarray(split[image.name][row]))
+    picture = None if image is None else _picture(np.asarray(split[image.name])[row])
     return ShownRow(caption=caption, image=picture, values=values)
 
 

@@ -5,10 +5,11 @@ Shape suffixes: N rows.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,13 @@ from numpy.typing import NDArray
 from gen_engine.engine.sample.schema import Column, Field, Ragged, Schema
 
 Role: TypeAlias = Literal["synthetic", "train", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedField(Field):
+    """A field of someone else's data, whose name may be any text: it is never written to a file."""
+
+    NAME: ClassVar[re.Pattern[str]] = re.compile(r"(?s).{1,1000}")
 
 
 @dataclass(frozen=True, eq=False)

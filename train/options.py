@@ -6,6 +6,7 @@ The command line makes its flags from these fields and shows the docstring under
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import NoneType
 from typing import get_type_hints
@@ -35,8 +36,13 @@ class ReadOptions:
     max_data_size: int = 2 * 2**30
     """Most bytes that the data may take in memory, which archives can exceed a thousandfold on disk."""
 
+    def sizes(self) -> Collection[int]:
+        """The heights and widths that whoever reads the data can use."""
+        return IMAGE_SIZES
+
     def __post_init__(self) -> None:
-        check_image_size(self.image_size)
+        if self.image_size is not None and self.image_size not in self.sizes():
+            check_image_size(self.image_size)
         if not 0.0 <= self.max_bad_share <= 1.0:
             raise ConfigError(f"max-bad-share is {self.max_bad_share}: it must be 0 to 1")
         for name in ("max_image_pixels", "max_data_size"):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,6 @@ MAX_VALUE_BYTES = 1 << 31
 
 RESERVED_NAMES = frozenset({"label", "labels", "index", "latents", "seed", "images", "samples", "shape"})
 """Names that the fields of a generator cannot have: formats use them for other columns and files."""
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -101,8 +99,11 @@ class Field:
     categories: tuple[str, ...] | None = None
     """Names of the classes or categories in order of their ids."""
 
+    NAME: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
+    """What a field's name may be, so that every format can store it."""
+
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not self.NAME.fullmatch(self.name):
             raise ValueError(
                 f"field name {self.name!r}: it must have 1 to 63 ASCII letters, digits, '_' or '-', and begin with a "
                 "letter or '_'"

@@ -18,7 +18,7 @@ from gen_engine.train.data.npz import read_members
 from gen_engine.train.data.resize import resized
 from gen_engine.train.data.values import Span, range_notes, resolve_range
 from gen_engine.train.errors import DataError
-from gen_engine.train.options import IMAGE_SIZES, ReadOptions
+from gen_engine.train.options import ReadOptions
 
 IMAGES, LABELS, NAMES = ("images", "x"), ("labels", "y"), ("class_names",)
 
@@ -34,8 +34,8 @@ def read_arrays(path: Path, options: ReadOptions | None = None) -> ImageData:
         raise DataError(f"{shown(path)} has the arrays {listed}: name one of them images or x")
     images_NHWC, notes = as_uint8_nhwc(images, name, options)
     side = images_NHWC.shape[1]
-    if options.image_size is None and side not in IMAGE_SIZES:
-        allowed = ", ".join(map(str, IMAGE_SIZES))
+    if options.image_size is None and side not in options.sizes():
+        allowed = ", ".join(map(str, options.sizes()))
         raise DataError(f"{name} has images of {side}×{side}: resize them with --image-size {allowed}")
     count, channels = len(images_NHWC), images_NHWC.shape[3]
     new_side = options.image_size or side

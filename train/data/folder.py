@@ -7,7 +7,9 @@ Legend: N images, H height, W width, C channels, S side.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.train.data.image_data import ImageData, check_memory, make_image_data
-from gen_engine.train.data.image_file import Header, read_header, read_values
+from gen_engine.train.data.image_file import Header, ImageBytes, read_header, read_values
 from gen_engine.train.data.names import file_name, shown
 from gen_engine.train.data.pillow import pillow_image
 from gen_engine.train.data.tree import Tree, list_tree
 from gen_engine.train.data.values import Span, ValueRange, infer_range, range_notes, resolve_range
 from gen_engine.train.errors import DataError
-from gen_engine.train.options import IMAGE_SIZES, ReadOptions
+from gen_engine.train.options import ReadOptions
 
 DEFAULT_SIZE = 64
 NAMED = 20
@@ -38,8 +40,8 @@ class Survey:
     headers: dict[int, Header] = field(default_factory=dict)
     """By the file's place in the list; a file that turns out to be bad is removed."""
 
-    bad: dict[Path, str] = field(default_factory=dict)
-    warned: dict[Path, str] = field(default_factory=dict)
+    bad: dict[Path | ImageBytes, str] = field(default_factory=dict)
+    warned: dict[Path | ImageBytes, str] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
     """The least and greatest value by kind."""
 
@@ -56,34 +58,48 @@ def read_folder(folder: Path, options: ReadOptions | None = None) -> ImageData:
     """
     options = options or ReadOptions()
     tree = list_tree(folder)
-    survey = survey_headers(tree.files, options)
-    check_bad(survey.bad, len(tree.files), options.max_bad_share, folder)
-    side = options.image_size or _own_size(survey) or DEFAULT_SIZE
+    images = read_images(tree.files, options, folder)
+    labels_N = _labels_of(folder, tree, images.kept)
+    counts = _counts(tree, len(images.kept))
+    notes = (counts, *images.bad_notes, *tree.notes(), *images.notes)
+    return make_image_data(images.images_NSSC, labels_N, tree.class_names, file_name(folder), notes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Encoded images, decoded to one size."""
+
+    images_NSSC: NDArray[np.uint8]
+    kept: list[int]
+    """Which of the encoded images these are, ascending: the others cannot be read."""
+
+    bad_notes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_images(files: Sequence[Path | ImageBytes], options: ReadOptions, where: str | os.PathLike[str]) -> Images:
+    """Decode images, grey if every one is, else RGB; sizes and errors as :func:`read_folder` says."""
+    survey = survey_headers(files, options)
+    check_bad(survey.bad, len(files), options.max_bad_share, where)
+    side = options.image_size or _own_size(survey, options) or DEFAULT_SIZE
     channels = 1 if all(header.grey for header in survey.headers.values()) else 3
-    check_memory(len(survey.headers) * side * side * channels, options.max_data_size, shown(folder))
-    _measure(tree.files, survey, options, folder)
-    images_NSSC = np.empty((len(tree.files), side, side, channels), np.uint8)
-    _read_all(tree.files, survey, images_NSSC)
+    check_memory(len(survey.headers) * side * side * channels, options.max_data_size, shown(where))
+    _measure(files, survey, options, where)
+    images_NSSC = np.empty((len(files), side, side, channels), np.uint8)
+    _read_all(files, survey, images_NSSC)
     if _only_zeros_and_ones(survey, options):
-        survey.ranges["uint8"] = infer_range(survey.spans["uint8"], "uint8", shown(folder))
-        _read_all(tree.files, survey, images_NSSC, kind="uint8")
-    bad_notes = check_bad(survey.bad, len(tree.files), options.max_bad_share, folder)
+        survey.ranges["uint8"] = infer_range(survey.spans["uint8"], "uint8", shown(where))
+        _read_all(files, survey, images_NSSC, kind="uint8")
+    bad_notes = check_bad(survey.bad, len(files), options.max_bad_share, where)
     kept = sorted(survey.headers)
-    labels_N = _labels_of(folder, tree, kept)
-    notes = (
-        _counts(tree, survey),
-        *bad_notes,
-        *tree.notes(),
-        *_header_notes(survey, side, channels),
-        *_value_notes(survey, options),
-    )
     for to, at in enumerate(kept):  # in place: a copy would double the memory
         if to != at:
             images_NSSC[to] = images_NSSC[at]
-    return make_image_data(images_NSSC[: len(kept)], labels_N, tree.class_names, file_name(folder), notes)
+    notes = (*_header_notes(survey, side, channels), *_value_notes(survey, options))
+    return Images(images_NSSC=images_NSSC[: len(kept)], kept=kept, bad_notes=bad_notes, notes=notes)
 
 
-def survey_headers(files: list[Path], options: ReadOptions) -> Survey:
+def survey_headers(files: Sequence[Path | ImageBytes], options: ReadOptions) -> Survey:
     """Size, mode and kind of every file, without decoding it."""
     survey = Survey()
     pillow_image()  # if it is missing, the files are not the cause
@@ -114,7 +130,9 @@ def fit(pixels: NDArray[np.uint8], side: int, channels: int) -> NDArray[np.uint8
     return fitted
 
 
-def check_bad(bad: dict[Path, str], total: int, max_bad_share: float, folder: Path) -> tuple[str, ...]:
+def check_bad(
+    bad: Mapping[Path | ImageBytes, str], total: int, max_bad_share: float, folder: str | os.PathLike[str]
+) -> tuple[str, ...]:
     """A note that names the files left out; DataError when they are more than the share allowed, or all."""
     if not bad:
         return ()
@@ -132,7 +150,9 @@ def check_bad(bad: dict[Path, str], total: int, max_bad_share: float, folder: Pa
     return (f"{len(bad)} of {total} files were left out, they cannot be read:{named}{more}",)
 
 
-def _measure(files: list[Path], survey: Survey, options: ReadOptions, folder: Path) -> None:
+def _measure(
+    files: Sequence[Path | ImageBytes], survey: Survey, options: ReadOptions, folder: str | os.PathLike[str]
+) -> None:
     """Decide the range of each kind of value, by reading those files whose kind does not fix it."""
     for at, header in list(survey.headers.items()):
         if header.kind not in ("uint8", "1-bit"):
@@ -147,7 +167,9 @@ def _measure(files: list[Path], survey: Survey, options: ReadOptions, folder: Pa
             survey.ranges[kind] = EIGHT_BITS if kind == "uint8" else ValueRange(low=0, high=1)
 
 
-def _read_all(files: list[Path], survey: Survey, images_NSSC: NDArray[np.uint8], kind: str | None = None) -> None:
+def _read_all(
+    files: Sequence[Path | ImageBytes], survey: Survey, images_NSSC: NDArray[np.uint8], kind: str | None = None
+) -> None:
     """Fill the images of the good files, or of those of one kind."""
     side, channels = images_NSSC.shape[2:]
     for at, header in list(survey.headers.items()):
@@ -162,7 +184,7 @@ def _read_all(files: list[Path], survey: Survey, images_NSSC: NDArray[np.uint8],
         _try(files, survey, at, keep)
 
 
-def _try(files: list[Path], survey: Survey, at: int, use: Any) -> None:
+def _try(files: Sequence[Path | ImageBytes], survey: Survey, at: int, use: Any) -> None:
     """Give the values of a file to a function; a file that cannot be read joins the bad ones."""
     try:
         values = read_values(files[at], survey.headers[at])
@@ -184,12 +206,12 @@ def _only_zeros_and_ones(survey: Survey, options: ReadOptions) -> bool:
     return options.bounds() is None and span is not None and span.high <= 1
 
 
-def _own_size(survey: Survey) -> int | None:
+def _own_size(survey: Survey, options: ReadOptions) -> int | None:
     sizes = {header.size for header in survey.headers.values()}
     if len(sizes) != 1:
         return None
     ((width, height),) = sizes
-    return width if width == height and width in IMAGE_SIZES else None
+    return width if width == height and width in options.sizes() else None
 
 
 def _labels_of(folder: Path, tree: Tree, kept: list[int]) -> NDArray[np.int64] | None:
@@ -202,9 +224,9 @@ def _labels_of(folder: Path, tree: Tree, kept: list[int]) -> NDArray[np.int64] |
     return labels_N
 
 
-def _counts(tree: Tree, survey: Survey) -> str:
+def _counts(tree: Tree, read: int) -> str:
     seen = len(tree.files) + tree.passed_over.total()
-    return f"{seen} files seen, {len(survey.headers)} images read, {seen - len(survey.headers)} not read"
+    return f"{seen} files seen, {read} images read, {seen - read} not read"
 
 
 def _header_notes(survey: Survey, side: int, channels: int) -> tuple[str, ...]:

@@ -18,12 +18,14 @@ Any other mode is refused with its name.
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,19 @@ GREY_8 = frozenset({"L", "LA", "La"})
 COLOUR_8 = frozenset({"P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"})
 _ORIENTATION, _PHOTOMETRIC, _SAMPLE_FORMAT = 0x0112, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBytes(os.PathLike[str]):
+    """An encoded image that a file of another format holds, such as a member of a tar."""
+
+    name: str
+    """Where it is, for messages."""
+
+    data: bytes
+
+    def __fspath__(self) -> str:
+        return self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +73,7 @@ class Header:
     """Whether the file holds more images (frames, pages), of which the first is read."""
 
 
-def read_header(path: Path, max_pixels: int) -> tuple[Header, tuple[str, ...]]:
+def read_header(path: Path | ImageBytes, max_pixels: int) -> tuple[Header, tuple[str, ...]]:
     """The header and Pillow's warnings; DataError saying why the file is not an image that can be read."""
     with _opened(path) as (image, warned):
         width, height = image.size
@@ -73,7 +88,7 @@ def read_header(path: Path, max_pixels: int) -> tuple[Header, tuple[str, ...]]:
         return header, tuple(str(one.message).strip() for one in warned)
 
 
-def read_values(path: Path, header: Header) -> NDArray[Any]:
+def read_values(path: Path | ImageBytes, header: Header) -> NDArray[Any]:
     """The values of the (first) image, upright, in the dtype of their kind: [H, W], or [H, W, 3] for colour.
 
     DataError when the file is damaged or has changed since its header was read.
@@ -86,7 +101,7 @@ def read_values(path: Path, header: Header) -> NDArray[Any]:
     return values
 
 
-def _decode(path: Path, header: Header, *, low_bytes: bool = False) -> NDArray[Any]:
+def _decode(path: Path | ImageBytes, header: Header, *, low_bytes: bool = False) -> NDArray[Any]:
     with _opened(path) as (image, _):
         if (image.size, image.mode, _kind(image)) != (header.size, header.mode, header.kind):
             raise DataError("it changed while it was read")
@@ -96,11 +111,11 @@ def _decode(path: Path, header: Header, *, low_bytes: bool = False) -> NDArray[A
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, list[Any]]]:
+def _opened(path: Path | ImageBytes) -> Iterator[tuple[Any, list[Any]]]:
     """An open image and the warnings so far; whatever Pillow raises on a damaged file becomes DataError."""
     image_module = pillow_image()
     try:
-        with own_limits() as warned, open_regular(path, IMAGE) as file:
+        with own_limits() as warned, _open(path) as file:
             with lenient_metadata():
                 image = image_module.open(file, formats=readable_formats())
             with image:
@@ -109,6 +124,10 @@ def _opened(path: Path) -> Iterator[tuple[Any, list[Any]]]:
         raise
     except Exception as error:  # plugins raise OSError, SyntaxError, struct.error, IndexError, … on damaged files
         raise DataError(_reason(error)) from error
+
+
+def _open(path: Path | ImageBytes) -> BinaryIO:
+    return open_regular(path, IMAGE) if isinstance(path, Path) else io.BytesIO(path.data)
 
 
 def _kind(image: Any) -> str:

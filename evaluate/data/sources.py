@@ -1,0 +1,158 @@
+"""What a source is, and its rows: images as a split, or a table that has no types yet.
+
+The kinds of source, and who reads them:
+
+- a dataset that this package wrote, in a directory or under a URL: :mod:`gen_engine.engine.reader`;
+- ``fashion-mnist``, ``fashion-mnist/test``, ``digits``, a folder of images, npz and npy: the readers of training;
+- WebDataset tars and Parquet with images: :mod:`gen_engine.evaluate.data.encoded`;
+- other Parquet, and CSV: :mod:`gen_engine.evaluate.data.tables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gen_engine.engine.errors import DatasetError
+from gen_engine.engine.reader import Dataset, open_dataset
+from gen_engine.engine.sample.schema import Batch, Column, Field, Ragged, Schema, concatenate
+from gen_engine.engine.sinks import is_url
+from gen_engine.engine.sinks.names import MANIFEST, PLAN
+from gen_engine.evaluate.data.options import DataOptions, ImageOptions
+from gen_engine.evaluate.data.rows import Rows, chosen_rows, drawn_note, image_split
+from gen_engine.evaluate.split import Role, Split
+
+if TYPE_CHECKING:
+    from gen_engine.train.data import ImageData
+
+_BATCH = 1024
+BOOKKEEPING = ("index", "seed", "latents")
+
+
+def read_rows(source: str, role: Role, options: DataOptions) -> Rows:
+    """Return a side's rows.
+
+    Raises:
+        DatasetError: the source does not exist, cannot be read, or is nothing that can be evaluated.
+        DataError: images or arrays cannot be read, or what they mean is not clear.
+        VerifyError: a shard of a dataset is damaged.
+        RequestError: an option does not fit the source.
+        BackendUnavailable: a library that reads it is not installed.
+    """
+    return _reader(source)(source, role, options)
+
+
+def _reader(source: str) -> Callable[[str, Role, DataOptions], Rows]:
+    from gen_engine.evaluate.data import encoded, tables
+
+    if is_url(source):
+        return _read_dataset
+    if source in ("fashion-mnist", "fashion-mnist/test", "digits"):
+        return _read_named
+    path, suffix = Path(source), Path(source).suffix.lower()
+    if path.is_dir():
+        if (path / MANIFEST).exists() or (path / PLAN).exists():
+            return _read_dataset
+        names = {one.suffix.lower() for one in encoded.files_under(path)}
+        for found, reader in ((".parquet", encoded.read_parquet), (".tar", encoded.read_tars), (".csv", tables.read)):
+            if found in names:
+                return reader
+        return _read_folder
+    if not path.exists():
+        raise DatasetError(
+            f"{source} does not exist: give a dataset, a folder of images, npz, npy, Parquet, CSV or tar"
+        )
+    readers: dict[str, Callable[[str, Role, DataOptions], Rows]] = {
+        ".parquet": encoded.read_parquet,
+        ".tar": encoded.read_tars,
+        ".csv": tables.read,
+        ".npz": _read_arrays,
+        ".npy": _read_arrays,
+    }
+    if suffix not in readers:
+        known = ", ".join(readers)
+        raise DatasetError(f"{source} ends in {suffix or 'no suffix'}: files of {known} are read, and folders")
+    return readers[suffix]
+
+
+def _read_dataset(source: str, role: Role, options: DataOptions) -> Rows:
+    """Read a dataset of ours: random rows if there are more than requested or than fit into memory."""
+    from gen_engine.evaluate.data.tables import of_columns
+
+    with open_dataset(source) as dataset:
+        fields = [one for one in dataset.schema if one.kind not in BOOKKEEPING]
+        row_bytes = sum(one.value_bytes for one in fields)
+        rows = chosen_rows(len(dataset), row_bytes, role, options)
+        columns = _columns(dataset, fields, rows)
+    notes = drawn_note(len(dataset), len(rows))
+    if any(one.kind == "image" for one in fields):
+        return image_split(role, source, Schema(tuple(fields)), columns, notes)
+    return of_columns(source, role, fields, columns, notes)
+
+
+def _columns(dataset: Dataset, fields: list[Field], rows: Any) -> dict[str, Column]:
+    batches = []
+    names = [one.name for one in fields]
+    if len(rows) == len(dataset):
+        batches = list(dataset.iter_batches(_BATCH, columns=names))
+    else:
+        for start in range(0, len(rows), _BATCH):
+            batches += _gather(dataset, names, rows[start : start + _BATCH])
+    return dict(concatenate(batches).columns)
+
+
+def _gather(dataset: Dataset, names: list[str], rows: Any) -> list[Batch]:
+    """Return the rows asked for of the runs of samples that hold them, as few reads as are worth it."""
+    found = []
+    for piece in np.split(rows, np.flatnonzero(np.diff(rows) > 8) + 1):
+        first, last = int(piece[0]), int(piece[-1])
+        for batch in dataset.iter_batches(last - first + 1, start=first, stop=last + 1, columns=names):
+            columns = {name: _take(column, piece - first) for name, column in batch.columns.items()}
+            found.append(Batch(first, columns))
+    return found
+
+
+def _take(column: Column, rows: Any) -> Column:
+    if isinstance(column, Ragged):
+        pieces = column.pieces()
+        return Ragged.of_pieces([pieces[row] for row in rows.tolist()])
+    return np.asarray(column[rows])
+
+
+def _read_named(source: str, role: Role, options: DataOptions) -> Split:
+    from gen_engine.train.data import read_data, read_fashion_mnist
+
+    if source == "fashion-mnist/test":
+        return _of_images(read_fashion_mnist("test", options.resize), source, role)
+    side = 8 if source == "digits" else 28  # their own; training makes the digits larger
+    return _of_images(read_data(source, ImageOptions(image_size=options.resize or side)), source, role)
+
+
+def _read_folder(source: str, role: Role, options: DataOptions) -> Split:
+    from gen_engine.train.data.folder import read_folder
+
+    return _of_images(read_folder(Path(source), options.images()), source, role)
+
+
+def _read_arrays(source: str, role: Role, options: DataOptions) -> Rows:
+    from gen_engine.evaluate.data import tables
+    from gen_engine.train.data.arrays import read_arrays
+
+    table = tables.of_arrays(source, role, options)
+    if table is not None:
+        return table
+    return _of_images(read_arrays(Path(source), options.images()), source, role)
+
+
+def _of_images(data: ImageData, source: str, role: Role) -> Split:
+    """Return what a reader of training returned."""
+    shape = data.images_NHWC.shape[1:]
+    fields = [Field(name="image", kind="image", dtype="uint8", shape=shape)]
+    columns: dict[str, Column] = {"image": data.images_NHWC}
+    if data.labels is not None:
+        fields.append(Field(name="label", kind="label", dtype="int64", categories=data.class_names))
+        columns["label"] = data.labels
+    return image_split(role, source, Schema(tuple(fields)), columns, data.notes)
