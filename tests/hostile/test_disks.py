@@ -18,7 +18,7 @@ JOB = ["--count", "3000", "--shard-size", "500", "--workers", "2"]
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 400 KB, in which one job of ours fits, but not beside a filler of 300 KB."""
+    """A file system of 400 KB: a job of 240 KB fits, but not beside a filler of 200 KB."""
     place = tmp_path / "disk"
     place.mkdir()
     if os.geteuid() != 0:
@@ -36,7 +36,7 @@ def test_a_full_disk_stops_the_job_and_space_lets_it_go_on(
 ) -> None:
     run_job(tiny, tmp_path / "whole", count=3000, shard_size=500)
     filler = disk / "filler"
-    filler.write_bytes(bytes(300_000))
+    filler.write_bytes(bytes(200_000))  # room for five of the six shards: each worker has two at most that are open
     command = ["sample", str(tiny.path), "--out", str(disk / "out"), *JOB]
     assert main(command) == 5
     said = capsys.readouterr().err
