@@ -16,7 +16,7 @@ LOCK := requirements-dev.txt
 # clouds and for an older NumPy, which what is used of them does not need.
 UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0
 # What development installs of the package's extras.
-EXTRAS := train evaluate jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
+EXTRAS := train evaluate photographs jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
 
 .DEFAULT_GOAL := help
 .PHONY: help sample test test-fast fuzz coverage lint lock docs bench bench-vs peers gpu hooks clean

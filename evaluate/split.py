@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.sample.schema import Column, Field, Ragged, Schema
+from gen_engine.engine.sample.schema import Column, Field, Ragged, Schema, join_columns
 
 Role: TypeAlias = Literal["synthetic", "train", "test"]
 
@@ -63,6 +63,11 @@ class Split:
             else:
                 columns[name] = column[rows_N]
         return Split(self.role, self.source, self.schema, columns, self.target, self.notes)
+
+    def joined(self, other: Split) -> Split:
+        """Return these rows and then another split's of the same schema, copied, in this one's role."""
+        columns = {name: join_columns([column, other[name]]) for name, column in self.columns.items()}
+        return replace(self, columns=columns)
 
     @cached_property
     def inputs(self) -> tuple[Field, ...]:

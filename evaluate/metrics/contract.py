@@ -45,6 +45,15 @@ class Budget:
     seeds: int = 3
     """Trainings per usefulness figure."""
 
+    train_rows: int = 60_000
+    """Most rows of a training."""
+
+    steps: int = 2_340
+    """Optimiser steps of a training of a network."""
+
+    small_steps: int = 600
+    """The same where there are few real rows."""
+
     neighbours: int = 5
     """k of precision, recall, density and coverage."""
 

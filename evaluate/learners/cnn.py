@@ -1,0 +1,152 @@
+"""A small convolutional network, trained for the same number of steps however many rows there are.
+
+Shape suffixes: N rows, B batch, C channels, H height, W width, K classes, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gen_engine.evaluate.features.pixels import pixels_of
+from gen_engine.evaluate.split import Split
+
+BATCH: Final = 128
+STEPS: Final = 2_340
+"""Steps of a full training: five epochs of 60,000 rows."""
+
+SHIFT: Final = 2
+"""Most pixels that an augmented image of 28×28 is moved by; larger ones in proportion."""
+
+WIDTH: Final = 128
+"""Features before the last layer."""
+
+_SCORED: Final = 1_000
+
+Augmentation = Literal["none", "shift", "shift-and-flip"]
+
+
+@dataclass(frozen=True)
+class Cnn:
+    """Trains the network with Adam and a one-cycle schedule.
+
+    Args:
+        steps: optimiser steps, whatever the number of rows.
+        augmentation: ``shift`` moves every image at random; ``shift-and-flip`` also mirrors it, which digits and
+            letters do not allow.
+    """
+
+    steps: int = STEPS
+    augmentation: Augmentation = "none"
+    name: str = "cnn"
+
+    @property
+    def identity(self) -> str:
+        """The network and its training."""
+        augmented = "" if self.augmentation == "none" else f", {self.augmentation} augmentation"
+        return f"CNN of 2 convolutions, Adam, {self.steps:,} steps of {BATCH}{augmented}"
+
+    def fit(self, train: Split, seed: int) -> CnnModel:
+        """Train on a split's images and classes."""
+        classes, ids = train.classes, train.class_ids
+        assert classes is not None
+        assert ids is not None
+        pixels_NCHW = torch.from_numpy(np.array(pixels_of(train).transpose(0, 3, 1, 2), order="C"))
+        labels_N = torch.from_numpy(ids)
+        with _seeded(seed):
+            network = make_network(tuple(pixels_NCHW.shape[1:]), len(classes)).train()
+            optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=self.steps)
+            for rows_B in _batches(len(train), self.steps):
+                x_BCHW = self._augmented(_as_input(pixels_NCHW[rows_B]))
+                loss = functional.cross_entropy(network(x_BCHW), labels_N[rows_B])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+        return CnnModel(network.eval())
+
+    def _augmented(self, x_BCHW: Tensor) -> Tensor:
+        if self.augmentation == "none":
+            return x_BCHW
+        shift = max(1, round(SHIFT * x_BCHW.shape[2] / 28))
+        padded = functional.pad(x_BCHW, [shift] * 4, value=float(x_BCHW.min()))
+        height, width = x_BCHW.shape[2:]
+        down, right = torch.randint(0, 2 * shift + 1, (2, len(x_BCHW)))
+        rows = (down[:, None] + torch.arange(height))[:, :, None]
+        columns = (right[:, None] + torch.arange(width))[:, None, :]
+        moved = padded[torch.arange(len(x_BCHW))[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
+        if self.augmentation == "shift-and-flip":
+            mirrored = torch.rand(len(moved)) < 0.5
+            moved = torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
+        return moved
+
+
+@dataclass(frozen=True, eq=False)
+class CnnModel:
+    """A trained network."""
+
+    network: nn.Sequential
+
+    def scores(self, split: Split) -> NDArray[np.float64]:
+        """Return the probability of each class, float64 [N, K]."""
+        logits_NK = self._run(split, self.network)
+        return np.asarray(torch.softmax(torch.from_numpy(logits_NK).double(), 1).numpy())
+
+    def features(self, split: Split) -> NDArray[np.float32]:
+        """Return what the last layer sees, float32 [N, F]."""
+        return self._run(split, self.network[:-2])
+
+    @torch.inference_mode()
+    def _run(self, split: Split, layers: nn.Module) -> NDArray[np.float32]:
+        pixels_NHWC = pixels_of(split)
+        parts = [
+            layers(_as_input(torch.from_numpy(pixels_NHWC[at : at + _SCORED].transpose(0, 3, 1, 2).copy()))).numpy()
+            for at in range(0, len(split), _SCORED)
+        ]
+        return np.concatenate(parts)
+
+
+def make_network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Return the network for images of [C, H, W], which are halved until a side has 7 pixels at most, twice or more."""
+    channels, side = shape[0], min(shape[1:])
+    layers: list[nn.Module] = []
+    height, width, maps = shape[1], shape[2], 32
+    while len(layers) < 6 or min(height, width) > 7:
+        layers += [nn.Conv2d(channels, maps, 3, padding=1), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if side >= 8 else [nn.Identity()]
+        if side >= 8:
+            height, width, side = height // 2, width // 2, side // 2
+        channels, maps = maps, 64
+    layers += [nn.Flatten(), nn.Linear(channels * height * width, WIDTH), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Dropout(0.3), nn.Linear(WIDTH, classes))
+
+
+def _as_input(pixels_BCHW: Tensor) -> Tensor:
+    return pixels_BCHW.float() / 127.5 - 1.0
+
+
+def _batches(rows: int, steps: int) -> Iterator[Tensor]:
+    """Yield the rows of each step: epochs in random order, each row as often as any other, give or take one."""
+    left = torch.empty(0, dtype=torch.int64)
+    for _ in range(steps):
+        while len(left) < BATCH:
+            left = torch.cat([left, torch.randperm(rows)])
+        yield left[:BATCH]
+        left = left[BATCH:]
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[Any]:
+    """Seed torch's global generator, which layers draw from, and restore it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
