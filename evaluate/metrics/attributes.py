@@ -101,6 +101,7 @@ class Attributes:
             better="lower",
             value=value,
             interval=Interval(low=value - half, high=value + half, method="delta method"),
+            floor=Reference(value=1.0, interval=None, what="always right of training rows"),
             ceiling=Reference(
                 value=0.0, interval=Interval(low=0.0, high=0.0, method="exact"), what="no more than others"
             ),

@@ -112,6 +112,7 @@ class Copies:
             better="lower",
             value=found / total,
             interval=intervals.of_rare(found, total),
+            floor=Reference(value=1.0, interval=None, what="every row a copy"),
             ceiling=Reference(value=usual / total, interval=intervals.of_rare(usual, total), what=what),
             conditions=conditions | {"synthetic rows": total},
         )

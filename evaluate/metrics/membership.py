@@ -154,6 +154,7 @@ class Membership:
             better="lower",
             value=value,
             interval=interval,
+            floor=Reference(value=1.0, interval=None, what="every training row found"),
             ceiling=Reference(value=chance, interval=exact, what="chance"),
             group=group,
             conditions=conditions,
