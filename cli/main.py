@@ -29,6 +29,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
     "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest accurate variant on this machine."),
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
+    "evaluate": ("gen_engine.cli.evaluate:evaluate", "Evaluate a dataset: is it useful, faithful, private?"),
     "finish": ("gen_engine.cli.finish:finish", "Turn the finished shards of an array job into a dataset."),
     "verify": ("gen_engine.cli.verify:verify", "Check a dataset against its manifest and its generator."),
     "bench": ("gen_engine.cli.bench:bench", "Measure a bundle's speed, and fail if it has regressed."),
@@ -51,6 +52,8 @@ EXTRAS: Final[dict[str, str]] = {
     "google_crc32c": "tfrecord",
     "fsspec": "remote",
     "s3fs": "s3",
+    "lightgbm": "evaluate",
+    "jinja2": "evaluate",
     "tensorrt": "tensorrt",
     "openvino": "openvino",
 }
@@ -70,7 +73,7 @@ Exit codes:
   143  terminated (SIGTERM); the same command resumes
 """
 
-PRINTING: Final = frozenset({"inspect", "doctor", "bench"})
+PRINTING: Final = frozenset({"inspect", "doctor", "bench", "evaluate"})
 """Commands whose result is their output. The others have done their work when standard output fails."""
 
 UNAVAILABLE: Final = 4

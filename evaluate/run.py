@@ -13,6 +13,7 @@ import numpy as np
 from gen_engine.engine.errors import EngineError, RequestError
 from gen_engine.evaluate.data import DataOptions, Sides, read_sides
 from gen_engine.evaluate.data.overlap import split_digest
+from gen_engine.evaluate.data.rows import Rows
 from gen_engine.evaluate.features import open_extractor
 from gen_engine.evaluate.figures import Figure, not_computed
 from gen_engine.evaluate.metrics import METRICS
@@ -26,7 +27,7 @@ Log: TypeAlias = Callable[[str], None]
 
 
 def evaluate(
-    synthetic: str | Path,
+    synthetic: str | Path | Rows,
     train: str | Path,
     test: str | Path | None = None,
     *,
@@ -40,7 +41,8 @@ def evaluate(
     """Evaluate a synthetic dataset against real data.
 
     Args:
-        synthetic: a dataset of ours or its URL, a folder of images, npz, npy, Parquet, CSV, or WebDataset tars.
+        synthetic: a dataset of ours or its URL, a folder of images, npz, npy, Parquet, CSV, or WebDataset tars;
+            or rows in memory, as of :func:`~gen_engine.evaluate.data.sources.read_generated`.
         train: the real rows that the generator was trained on.
         test: real rows that it was not trained on; without them nothing is said of usefulness and privacy.
         data: what the data mean, and how they are made comparable.
@@ -59,7 +61,8 @@ def evaluate(
     options = data or DataOptions(seed=seed)
     log = log or _silent
     log("reading")
-    sides = read_sides(str(synthetic), str(train), None if test is None else str(test), options)
+    rows = str(synthetic) if isinstance(synthetic, (str, Path)) else synthetic
+    sides = read_sides(rows, str(train), None if test is None else str(test), options)
     return evaluate_sides(sides, features=features, metrics=chosen, budget=budget, seed=seed, log=log)
 
 

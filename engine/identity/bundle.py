@@ -308,21 +308,34 @@ def with_files(bundle: Bundle, *, drop: str, add: Mapping[str, bytes], out: Path
         OutputError: it cannot be written there, or ``out`` exists.
         BundleError: the bundle changed since it was read.
     """
-    document = _read_manifest(bundle.path / MANIFEST)
-    if document.pop("digest") != bundle.digest:
-        raise BundleError(f"bundle {bundle.path}: it changed after it was verified; run the command again")
     if out is not None:
         refuse_existing(out, overwrite=None)
     files = {name: bundle.load(name) for name in bundle.files if not name.startswith(drop)} | dict(add)
+    return _rewritten(bundle, out or bundle.path, files, bundle.quality)
+
+
+def _rewritten(bundle: Bundle, path: Path, files: Mapping[str, bytes], quality: Mapping[str, Any]) -> Bundle:
+    document = _read_manifest(bundle.path / MANIFEST)
+    if document.pop("digest") != bundle.digest:
+        raise BundleError(f"bundle {bundle.path}: it changed after it was verified; run the command again")
     document["files"] = {name: _file_json(data) for name, data in files.items()}
+    document["quality"] = dict(quality)
     try:
-        _put_directory(out or bundle.path, files | {MANIFEST: seal(document)})
+        _put_directory(path, {**files, MANIFEST: seal(document)})
     except OSError as error:
         raise OutputError(
-            f"bundle {out or bundle.path}: cannot be written ({error.strerror}: {error.filename}); "
+            f"bundle {path}: cannot be written ({error.strerror}: {error.filename}); "
             "write a copy elsewhere with --out COPY.gen"
         ) from error
-    return read_bundle(out or bundle.path)
+    return read_bundle(path)
+
+
+def with_quality(bundle: Bundle, quality: Mapping[str, Any]) -> Bundle:
+    """Record figures of the generator's samples in the bundle, atomically, and return it as read back.
+
+    Its generator's identity stays as it is; its digest does not. Errors as :func:`with_files`.
+    """
+    return _rewritten(bundle, bundle.path, {name: bundle.load(name) for name in bundle.files}, quality)
 
 
 def refuse_existing(path: Path, *, overwrite: bool | None) -> None:

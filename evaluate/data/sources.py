@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gen_engine.engine.errors import DatasetError
+from gen_engine.engine.errors import DatasetError, RequestError
+from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.reader import Dataset, open_dataset
 from gen_engine.engine.sample.schema import Batch, Column, Field, Ragged, Schema, concatenate
 from gen_engine.engine.sinks import is_url
@@ -79,15 +80,57 @@ def _reader(source: str) -> Callable[[str, Role, DataOptions], Rows]:
 
 
 def _read_dataset(source: str, role: Role, options: DataOptions) -> Rows:
-    """Read a dataset of ours: random rows if there are more than requested or than fit into memory."""
+    with open_dataset(source) as dataset:
+        return read_opened(dataset, source, role, options)
+
+
+def read_opened(dataset: Dataset, source: str, role: Role, options: DataOptions) -> Rows:
+    """Return the rows of a dataset of ours: random ones if there are more than requested or than fit into memory.
+
+    Raises:
+        VerifyError: a shard is damaged.
+    """
+    fields = _compared(dataset.schema)
+    rows = chosen_rows(len(dataset), sum(one.value_bytes for one in fields), role, options)
+    columns = _columns(dataset, fields, rows)
+    return _of_fields(source, role, fields, columns, drawn_note(len(dataset), len(rows)))
+
+
+def read_generated(bundle: str | Path | Bundle, count: int, options: DataOptions, **sampling: Any) -> Rows:
+    """Return samples of a bundle's generator, made in memory.
+
+    Args:
+        bundle: the directory NAME.gen, or one that was read.
+        count: number of samples.
+        options: how much memory they may take.
+        sampling: seed, labels and truncation, as :meth:`Generator.columns` takes them.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        RequestError: the request does not fit the bundle, or needs too much memory.
+        BackendUnavailable, BackendError: no runtime runs it.
+    """
+    from gen_engine.engine.generator import Generator
+
+    with Generator.open(bundle) as generator:
+        fields = _compared(generator.schema)
+        size = count * sum(one.value_bytes for one in fields)
+        if size > options.memory:
+            raise RequestError(f"--count {count:,}: the samples take {size:,} bytes, more than --memory allows")
+        batch = generator.columns(0, count, **sampling)
+        source = f"{count:,} samples of {generator.bundle.name}.gen, generator {generator.bundle.generator_id[:16]}"
+    return _of_fields(source, "synthetic", fields, {one.name: batch[one.name] for one in fields}, ())
+
+
+def _compared(schema: Schema) -> list[Field]:
+    return [one for one in schema if one.kind not in BOOKKEEPING]
+
+
+def _of_fields(
+    source: str, role: Role, fields: list[Field], columns: dict[str, Column], notes: tuple[str, ...]
+) -> Rows:
     from gen_engine.evaluate.data.tables import of_columns
 
-    with open_dataset(source) as dataset:
-        fields = [one for one in dataset.schema if one.kind not in BOOKKEEPING]
-        row_bytes = sum(one.value_bytes for one in fields)
-        rows = chosen_rows(len(dataset), row_bytes, role, options)
-        columns = _columns(dataset, fields, rows)
-    notes = drawn_note(len(dataset), len(rows))
     if any(one.kind == "image" for one in fields):
         return image_split(role, source, Schema(tuple(fields)), columns, notes)
     return of_columns(source, role, fields, columns, notes)
