@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from gen_engine.cli.fields import given
 from gen_engine.cli.options import json_option, quiet_option
 from gen_engine.cli.size import parse_size
 
 if TYPE_CHECKING:
     from gen_engine.evaluate.data import DataOptions
+    from gen_engine.evaluate.data.rows import Rows
+    from gen_engine.evaluate.gate import Gate
     from gen_engine.evaluate.report.report import Report
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -123,7 +127,10 @@ def evaluate(
     if bundle is None and (count is not None or card):
         raise click.UsageError(f"{'--count' if count is not None else '--card'} belongs to --bundle.")
     opened = None if gate is None else Gate.read(gate)
-    report = run(synthetic if bundle is None else (bundle, count or 10_000, seed), train, quiet=quiet, **real)
+    if opened is not None:
+        real |= {name: value for name, value in settings_of(opened).items() if not given(name)}
+    source = synthetic if bundle is None else partial(_generated, bundle, count or 10_000, seed)
+    report = run(source, train, quiet=quiet, **real)
     if out is not None:
         write(report, out)
     if card and bundle is not None:
@@ -138,21 +145,26 @@ def evaluate(
         opened.check(report)
 
 
-def run(synthetic: Any, train: str, *, quiet: bool, **real: Any) -> Report:
-    """Evaluate a dataset's path, a bundle with a count and a seed, or rows, with the values of the options."""
-    from gen_engine.evaluate.data.sources import read_generated
+def run(synthetic: str | Callable[[DataOptions], Rows] | None, train: str, *, quiet: bool, **real: Any) -> Report:
+    """Evaluate a dataset, or rows that are made or read when everything else is known to be right.
+
+    Args:
+        synthetic: the dataset's path or URL, or what returns its rows.
+        train: the real training rows.
+        quiet: whether nothing is said of what begins.
+        real: the values of :func:`real_data_options`.
+    """
     from gen_engine.evaluate.metrics.contract import Budget
     from gen_engine.evaluate.run import evaluate as run_evaluation
     from gen_engine.evaluate.run import open_metrics, timed
 
     names = None if real["metrics"] is None else [one.strip() for one in real["metrics"].split(",")]
-    open_metrics(names)  # before hours of sampling
+    open_metrics(names)
     options = data_options(**real)
-    if isinstance(synthetic, tuple):
-        bundle, count, seed = synthetic
-        synthetic = read_generated(bundle, count, options, seed=seed)
+    rows = synthetic(options) if callable(synthetic) else synthetic
+    assert rows is not None
     return run_evaluation(
-        synthetic,
+        rows,
         train,
         real["test"],
         data=options,
@@ -162,6 +174,30 @@ def run(synthetic: Any, train: str, *, quiet: bool, **real: Any) -> Report:
         seed=real["evaluation_seed"],
         log=None if quiet else timed(lambda message: click.echo(message, err=True)),
     )
+
+
+def _generated(bundle: Path, count: int, seed: int, options: DataOptions) -> Rows:
+    from gen_engine.evaluate.data.sources import read_generated
+
+    return read_generated(bundle, count, options, seed=seed)
+
+
+def default_settings() -> dict[str, Any]:
+    """Return the defaults of :func:`real_data_options`."""
+
+    @click.command()
+    @real_data_options
+    def command(**_: Any) -> None:
+        """Hold the options."""
+
+    return dict(command.make_context("evaluate", []).params)
+
+
+def settings_of(gate: Gate) -> dict[str, Any]:
+    """Return what a gate says of the evaluation, as values of this command's options."""
+    joined = {name: ",".join(value) for name, value in gate.settings.items() if name == "metrics"}
+    lists = {name: tuple(value) for name, value in gate.settings.items() if isinstance(value, list)}
+    return {**gate.settings, **lists, **joined}
 
 
 def data_options(**real: Any) -> DataOptions:
@@ -221,15 +257,15 @@ def _record(report: Report, out: Path | None) -> dict[str, Any]:
 
 
 def _print(report: Report, out: Path | None) -> None:
-    from gen_engine.evaluate.report.headline import headline
+    from gen_engine.evaluate.report.headline import rounded, value_text
 
     for note in report.notes:
         click.echo(note)
-    for one in headline(report):
-        beside = f"; {one.beside}" if one.beside else ""
-        click.echo(f"{one.title}: {one.value}{beside}")
-    missing = [figure for figure in report.figures if figure.value is None and figure.group is None]
-    for figure in missing:
-        click.echo(f"{figure.name}: not computed: {figure.not_computed}")
+    figures = [figure for figure in report.figures if figure.group is None]
+    width = max((len(figure.name) for figure in figures), default=0)
+    for figure in figures:
+        references = [("floor", figure.floor), ("ceiling", figure.ceiling)]
+        beside = "".join(f"  {name} {rounded(one.value)}" for name, one in references if one is not None)
+        click.echo(f"{figure.name:<{width}}  {value_text(figure)}{beside}")
     if out is not None:
         click.echo(f"report: {out}/report.html")

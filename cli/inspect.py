@@ -226,6 +226,8 @@ def _unfinished_dataset(path: str | Path) -> Findings:
     """Read the plan of a job that is running or was interrupted. Its shards are checked by the job itself."""
     from gen_engine.engine.base.strict_json import DocumentError
     from gen_engine.engine.commit.journal import read_line
+    from gen_engine.engine.commit.refusal import read_refusal
+    from gen_engine.engine.errors import GateFailed
     from gen_engine.engine.plan.parts import WHOLE
     from gen_engine.engine.plan.plan import parse_plan
     from gen_engine.engine.plan.shard_set import ShardSet
@@ -249,7 +251,13 @@ def _unfinished_dataset(path: str | Path) -> Findings:
         ("samples", f"{plan.count:,} wanted"),
         *_plan_lines(plan),
     ]
-    record = {"kind": "dataset", "finished": False, "shards_done": len(done), "shards": plan.shards}
+    try:
+        refused = read_refusal(sink)
+    except GateFailed as error:
+        refused = str(error)
+    if refused is not None:
+        shown.insert(1, ("refused", f"its evaluation failed: {refused}"))
+    record = {"kind": "dataset", "finished": False, "shards_done": len(done), "shards": plan.shards, "refused": refused}
     return record | {"plan": plan.to_json()}, shown
 
 

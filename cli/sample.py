@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +22,11 @@ from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.writers import FORMATS
 
 if TYPE_CHECKING:
+    from gen_engine.engine.plan.plan import Plan
     from gen_engine.engine.run.estimate import Estimate
     from gen_engine.engine.run.write import Outcome
+    from gen_engine.evaluate.data import DataOptions
+    from gen_engine.evaluate.data.rows import Rows
 
 FILE_OPTIONS = ("format", "codec", "shard_size", "shard_bytes", "with_latents")
 """Fields of a request that concern files."""
@@ -101,6 +106,16 @@ Examples:
     help="Make only part K of N, for array jobs; the last one finishes the dataset.  [default: all]",
 )
 @click.option(
+    "--gate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Evaluate the samples before the dataset is finished, and refuse it if a threshold in this TOML is missed.",
+)
+@click.option(
+    "--train", metavar="REAL", help="The real data that --gate compares with: what the generator learnt from."
+)
+@click.option("--test", metavar="REAL", help="Real data for --gate that nothing was trained on.")
+@click.option(
     "--dry-run", is_flag=True, help="Print the plan, with its size and time estimated by a short probe; write nothing."
 )
 @json_option
@@ -111,6 +126,9 @@ def sample(
     request: SampleRequest,
     workers: int | None,
     part: str | None,
+    gate: Path | None,
+    train: str | None,
+    test: str | None,
     dry_run: bool,
     json_: bool,
     quiet: bool,
@@ -127,6 +145,7 @@ def sample(
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out' / '-o': the directory to write the dataset to.")
     share = WHOLE if part is None else parse_part(part)
+    judge = _open_gate(gate, train, test, part, out, quiet)
     devices = parse_devices(request.runtime.device)
     request = replace(request, runtime=replace(request.runtime, device=devices[0]))
     if out == PIPE:
@@ -146,11 +165,49 @@ def sample(
             _print_estimate(estimate(job, workers=workers), json_)
             return
         assert out is not None
-        outcome = write_dataset(job, out, workers=workers, part=share, monitor=screen, devices=devices)
+        accept = None if judge is None else partial(judge, job.plan)
+        outcome = write_dataset(job, out, workers=workers, part=share, monitor=screen, devices=devices, accept=accept)
     if json_:
         click.echo(json.dumps(_record(outcome)))
     elif not quiet:
         _print_outcome(outcome)
+
+
+def _open_gate(
+    gate: Path | None, train: str | None, test: str | None, part: str | None, out: str | None, quiet: bool
+) -> Callable[[Plan], str] | None:
+    """Return what evaluates the shards of a plan before they become a dataset; None without a gate."""
+    if gate is None:
+        if train is not None or test is not None:
+            raise click.UsageError("--train and --test belong to --gate.")
+        return None
+    if train is None:
+        raise click.UsageError("--gate needs --train, the real data to compare with.")
+    if part is not None or out in (None, PIPE):
+        raise click.UsageError("--gate judges a whole dataset in files: leave out --part, --dry-run and --out -.")
+    from gen_engine.cli.evaluate import default_settings, run, settings_of
+    from gen_engine.evaluate.card import section
+    from gen_engine.evaluate.gate import Gate
+
+    opened = Gate.read(gate)
+    settings = {**default_settings(), **settings_of(opened), "test": test}
+
+    def judge(plan: Plan) -> str:
+        report = run(partial(_read_shards, out, plan), train, quiet=quiet, **settings)
+        opened.check(report)
+        return section(report)
+
+    return judge
+
+
+def _read_shards(out: str, plan: Plan, options: DataOptions) -> Rows:
+    """Read the samples of a job that is not finished yet."""
+    from gen_engine.engine.reader import Dataset
+    from gen_engine.engine.sinks import open_reader
+    from gen_engine.evaluate.data.sources import read_opened
+
+    with Dataset(open_reader(out), plan) as dataset:
+        return read_opened(dataset, out, "synthetic", options)
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:

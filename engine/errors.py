@@ -19,6 +19,7 @@
     │   └── WriterError       a shard could not be written                       exit 5
     │       └── WriterUnavailable  the format's library is not installed         exit 4
     ├── VerifyError           a dataset is not what its manifest says            exit 6
+    ├── GateFailed            an evaluation does not meet its gate               exit 6
     └── WrongSamples          the benchmark's target makes wrong samples         exit 6
 
 Every message says what was wrong, with the value, and what to do about it.
@@ -117,6 +118,12 @@ class WriterUnavailable(WriterError):
 
 class VerifyError(EngineError):
     """A dataset differs from its manifest, or from what its generator makes."""
+
+    exit_code = 6
+
+
+class GateFailed(EngineError):
+    """An evaluation does not meet the thresholds of its gate."""
 
     exit_code = 6
 

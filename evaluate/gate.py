@@ -15,6 +15,10 @@
     figure = "membership.worst.auc"
     at_most = 0.55
 
+    [evaluation]                    # how ``sample --gate`` evaluates: options of ``evaluate``
+    metrics = ["manifold", "copies", "membership"]
+    features = "pca"
+
 What is compared is the bound of the interval that claims least: the lower one for ``at_least``, the upper one for
 ``at_most``. A figure that is missing or was not computed fails.
 """
@@ -23,30 +27,19 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gen_engine.engine.base.files import read_text
-from gen_engine.engine.errors import EngineError, RequestError
+from gen_engine.engine.errors import GateFailed, RequestError
 from gen_engine.evaluate.figures import Figure
 from gen_engine.evaluate.report.headline import rounded, value_text
 from gen_engine.evaluate.report.report import Report
 
 _KEYS = ("figure", "group", "at_least", "at_most")
-
-
-class GateFailed(EngineError):
-    """An evaluation does not meet its gate."""
-
-    exit_code = 6
-
-    def __init__(self, failures: tuple[str, ...]) -> None:
-        count = f"{len(failures)} requirement{'s' * (len(failures) != 1)} of the gate failed"
-        super().__init__("\n  ".join([f"{count}:", *failures]))
-        self.failures = failures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +78,8 @@ class Gate:
     """Requirements of a report."""
 
     requirements: tuple[Requirement, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Option of ``gen-engine evaluate``, with underscores → its value."""
 
     @classmethod
     def read(cls, path: Path) -> Gate:
@@ -102,13 +97,16 @@ class Gate:
             document = tomllib.loads(read_text(path))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RequestError(f"gate {path} is no TOML file: {error}") from error
-        unknown = sorted(set(document) - {"require"})
+        unknown = sorted(set(document) - {"require", "evaluation"})
         if unknown:
-            raise RequestError(f"gate {path}: unknown key {unknown[0]!r}: it holds [[require]] tables alone")
+            raise RequestError(
+                f"gate {path}: unknown key {unknown[0]!r}: it holds [[require]] tables, and a table [evaluation]"
+            )
         tables = document.get("require")
         if not isinstance(tables, list) or not tables:
             raise RequestError(f"gate {path} requires nothing: add a [[require]] table with figure and at_least")
-        return cls(tuple(_requirement(one, f"gate {path}, [[require]] {at + 1}") for at, one in enumerate(tables)))
+        requirements = tuple(_requirement(one, f"gate {path}, [[require]] {at + 1}") for at, one in enumerate(tables))
+        return cls(requirements, _settings(document.get("evaluation", {}), f"gate {path}, [evaluation]"))
 
     def check(self, report: Report) -> None:
         """Compare a report.
@@ -118,7 +116,8 @@ class Gate:
         """
         failures = tuple(text for one in self.requirements for text in one.failures(report))
         if failures:
-            raise GateFailed(failures)
+            count = f"{len(failures)} requirement{'s' * (len(failures) != 1)} of the gate failed"
+            raise GateFailed("\n  ".join([f"{count}:", *failures]))
 
 
 def _requirement(value: Any, where: str) -> Requirement:
@@ -137,6 +136,49 @@ def _requirement(value: Any, where: str) -> Requirement:
     if all(one is None for one in bounds.values()):
         raise RequestError(f"{where}: {figure} has neither at_least nor at_most")
     return Requirement(figure=figure, group=group, **bounds)
+
+
+def _settings(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestError(f"{where}: it is {value!r}, not a table")
+    found = {}
+    for name, one in value.items():
+        key = name.replace("-", "_")
+        if key not in SETTINGS:
+            near = get_close_matches(key, SETTINGS, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise RequestError(f"{where}: unknown key {name!r}: {hint}the keys are {', '.join(SETTINGS)}")
+        check, what = SETTINGS[key]
+        if not check(one):
+            raise RequestError(f"{where}: {name} is {one!r}: it must be {what}")
+        found[key] = one
+    return found
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
+    "metrics": (_texts, "a list of names"),
+    "features": (lambda value: isinstance(value, str), "text"),
+    "target": (lambda value: isinstance(value, str), "the name of a column"),
+    "task": (lambda value: value in ("classify", "regress"), "classify or regress"),
+    "resize": (_whole, "a number of pixels"),
+    "channels": (lambda value: value in ("grey", "rgb"), "grey or rgb"),
+    "match_classes": (lambda value: value in ("name", "id"), "name or id"),
+    "rename_class": (_texts, 'a list of "SYNTHETIC=REAL"'),
+    "rename_column": (_texts, 'a list of "SYNTHETIC=REAL"'),
+    "drop": (_texts, "a list of columns"),
+    "value_range": (lambda value: isinstance(value, str), "LOW..HIGH"),
+    "rows": (_whole, "a number of rows"),
+    "seeds": (_whole, "a number of trainings"),
+}
+"""What ``[evaluation]`` may set: each key's check, and what it must be."""
 
 
 def _threshold(value: Any, where: str) -> float | None:

@@ -18,6 +18,7 @@ from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.commit.draft import TOTAL_BYTES, Draft, read_draft, restore_preview
 from gen_engine.engine.commit.manifest import Manifest, seal_manifest, shard_line, write_shard_list
 from gen_engine.engine.commit.records import FileRecord, ShardRecord
+from gen_engine.engine.commit.refusal import check_accepted
 from gen_engine.engine.commit.scan import has_shard_list, read_manifest, scan_shards, side_damage
 from gen_engine.engine.errors import DatasetError, OutputError
 from gen_engine.engine.plan.parts import WHOLE
@@ -67,8 +68,11 @@ def finish(sink: Sink) -> MissingShards | None:
 
     Raises:
         OutputError: the output cannot be written, or the draft is lost.
+        GateFailed: an evaluation refused it.
     """
     with output_errors(sink.uri), sink.lock():
+        if not _another_has(sink):
+            check_accepted(sink)
         try:
             missing = None if _another_has(sink) else _finish(sink)
         except (FileNotFoundError, OutputError):

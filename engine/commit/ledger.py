@@ -42,9 +42,10 @@ from gen_engine.engine.commit.draft import read_draft, write_draft
 from gen_engine.engine.commit.finish import finish, read_plan
 from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.records import FileRecord
+from gen_engine.engine.commit.refusal import write_refusal
 from gen_engine.engine.commit.scan import Damage
 from gen_engine.engine.commit.state import Phase, State, check_plan, read_phase, read_state
-from gen_engine.engine.errors import JobUnfinished, RequestError, WriterError
+from gen_engine.engine.errors import GateFailed, JobUnfinished, RequestError, WriterError
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Plan, parse_plan
 from gen_engine.engine.plan.shard_set import MissingShards, ShardSet
@@ -52,7 +53,7 @@ from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks import open_sink
 from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.errors import output_errors
-from gen_engine.engine.sinks.names import PLAN
+from gen_engine.engine.sinks.names import PLAN, PREVIEW_COPY
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,32 @@ class Ledger:
             draft = read_draft(self._sink, self.plan)
             if draft is None or draft.card != card or canonical_json(draft.index) != canonical_json(index):
                 write_draft(self._sink, self.plan, card, draw(), index)
+
+    def judge(self, accept: Callable[[], str] | None) -> None:
+        """Let an evaluation of the shards decide whether the job may be finished; without one, it may.
+
+        Args:
+            accept: raises GateFailed to refuse the job; returns a section for its card, in Markdown.
+
+        Raises:
+            GateFailed: it was refused. The reason is recorded, and no process finishes the job until it is lifted.
+        """
+        with output_errors(self._sink.uri):
+            if accept is None:
+                write_refusal(self._sink, None)
+                return
+            # Until it has ended, and if it is killed or fails, nobody may finish the job.
+            write_refusal(self._sink, "it was not completed; run the same command again")
+            try:
+                section = accept()
+            except GateFailed as error:
+                write_refusal(self._sink, str(error))
+                raise
+            draft = read_draft(self._sink, self.plan)
+            if draft is not None:
+                card, preview = f"{draft.card}\n{section}", self._sink.read(PREVIEW_COPY)
+                write_draft(self._sink, self.plan, card, preview, draft.index)
+            write_refusal(self._sink, None)
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:
         """Publish a shard's finished files, then record it. Threads may commit different shards concurrently.

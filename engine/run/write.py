@@ -97,6 +97,7 @@ def write_dataset(
     part: Part = WHOLE,
     monitor: Monitor,
     devices: Sequence[str] = (),
+    accept: Callable[[], str] | None = None,
 ) -> Outcome:
     """Run a job, or one part of it, into an output, or resume it there.
 
@@ -109,6 +110,8 @@ def write_dataset(
         monitor: receives progress and messages.
         devices: where to run, if several: one worker process per device, with the threads divided among them. They
             must be of the job's kind and do not affect the bytes: a device that would is refused.
+        accept: is called when all shards exist, and decides whether they become a dataset: it returns a section for
+            the card, or raises GateFailed.
 
     Raises:
         OutputError: the output is refused, or a write failed; finished shards are kept.
@@ -125,6 +128,7 @@ def write_dataset(
         workers=worker_count(workers, len(part.shards(job.plan.layout.shards))),
         part=part,
         monitor=monitor,
+        accept=accept,
     )
 
 
@@ -138,6 +142,7 @@ def run_task(
     workers: int,
     part: Part,
     monitor: Monitor,
+    accept: Callable[[], str] | None = None,
 ) -> Outcome:
     """Run a task's shards by any executor. Needs neither the device nor its runtime in this process.
 
@@ -150,6 +155,7 @@ def run_task(
         workers: maximum number that run.
         part: which shards to make.
         monitor: receives progress and messages.
+        accept: decides whether the complete job may be finished; see :meth:`Ledger.judge`.
 
     Raises:
         EngineError: as :func:`write_dataset`.
@@ -169,7 +175,14 @@ def run_task(
             if ledger.left:
                 run = executor(min(workers, ledger.left)).run
                 run(task, ledger.committer, ledger.todo(), _Progress(ledger, monitor))
-        unfinished = None if ledger.complete else ledger.finish()
+        unfinished = None
+        if not ledger.complete:
+            ledger.judge(accept)
+            unfinished = ledger.finish()
+        elif accept is not None:
+            monitor.message(
+                "the dataset was finished already, so the gate did not judge it; 'gen-engine evaluate' does"
+            )
         return Outcome(  # whose seconds include the finish
             out=out,
             samples=total,

@@ -15,6 +15,9 @@ STATE = ".gen-engine"
 
 PLAN = f"{STATE}/plan.json"
 
+REFUSAL = f"{STATE}/refused.json"
+"""Why a job whose shards all exist was not finished."""
+
 DRAFT = f"{STATE}/draft.json"
 
 PREVIEW_COPY = f"{STATE}/preview.png"
