@@ -69,6 +69,8 @@ def _read_csv(path: Path) -> Any:
     except OSError as error:
         raise DatasetError(f"{path} cannot be read ({error.strerror or error})") from error
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if bytes_ := [one.name for one in table.schema if pa.types.is_binary(one.type)]:
+        raise DatasetError(f"{path}: column {bytes_[0]!r} is not UTF-8: convert the file, for example with iconv")
     if twice:
         raise DatasetError(f"{path} has {twice[0]!r} twice in its header: give each column a name of its own")
     return table

@@ -63,6 +63,7 @@ class Cnn:
         labels_N = torch.from_numpy(ids)
         with _seeded(seed):
             network = make_network(tuple(pixels_NCHW.shape[1:]), len(classes)).train()
+            network = network.to(memory_format=torch.channels_last)  # a third faster
             optimizer = torch.optim.Adam(network.parameters(), 1e-3)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=self.steps)
             for rows_B in _batches(len(train), self.steps):
@@ -131,7 +132,7 @@ def make_network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
 
 
 def _as_input(pixels_BCHW: Tensor) -> Tensor:
-    return pixels_BCHW.float() / 127.5 - 1.0
+    return (pixels_BCHW.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
 
 
 def _batches(rows: int, steps: int) -> Iterator[Tensor]:

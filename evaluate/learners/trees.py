@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.evaluate.metrics.scalars import categories, is_category, numbers, scalar_fields
+from gen_engine.evaluate.metrics.two_sample import THREADED_VALUES
 from gen_engine.evaluate.split import Split
 
 ROUNDS: Final = 150
@@ -50,7 +51,7 @@ class Trees:
             "feature_pre_filter": False,
             "deterministic": True,
             "force_col_wise": True,
-            "num_threads": usable_cpus(),
+            "num_threads": 1 if matrix_ND.size < THREADED_VALUES else usable_cpus(),
             "bagging_fraction": 0.9,
             "bagging_freq": 1,
             "feature_fraction": 0.9,

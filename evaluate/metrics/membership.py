@@ -192,7 +192,8 @@ def run_attacks(population: Population, evaluation: Evaluation) -> dict[str, Can
     kept = min(_NEIGHBOURS, len(synthetic))
     near = [nearest(one, synthetic, kept)[0] for one in (members, others)]
     real = [nearest(one, reference, 1)[0][:, 0] for one in (members, others)]
-    radius = float(np.median(nearest(reference, synthetic, min(_NEIGHBOURS // 2, kept))[0][:, -1]))
+    # Hilprecht's median heuristic: half of the candidates, whichever, have a synthetic row within it.
+    radius = float(np.median(np.concatenate([one[:, 0] for one in near])))
     tiny = np.finfo(np.float64).tiny
     found = {
         "distance": [-one[:, 0] for one in near],

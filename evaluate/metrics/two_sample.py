@@ -36,7 +36,7 @@ MOST_ROWS: Final = 20_000
 LEAST_ROWS: Final = 100
 """Fewest rows of each set: below, a model sees less than it needs for an interval narrower than the whole scale."""
 
-_THREADED_VALUES: Final = 1 << 19
+THREADED_VALUES: Final = 1 << 19
 """Values of a matrix from which on several threads are faster than one; trees do not depend on their number."""
 
 Matrix: TypeAlias = NDArray[np.floating[Any]]
@@ -84,7 +84,7 @@ class Trees:
             "feature_pre_filter": False,
             "deterministic": True,
             "force_col_wise": True,
-            "num_threads": 1 if train_ND.size < _THREADED_VALUES else usable_cpus(),
+            "num_threads": 1 if train_ND.size < THREADED_VALUES else usable_cpus(),
             "seed": seed,
             "verbosity": -1,
         }

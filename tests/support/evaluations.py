@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.sample.schema import Field, Schema
+from gen_engine.evaluate.data import Sides
 from gen_engine.evaluate.figures import Figure
 from gen_engine.evaluate.metrics import METRICS
 from gen_engine.evaluate.metrics.contract import Budget, Evaluation
@@ -99,3 +100,36 @@ def figures_of(metric: str, evaluation: Evaluation) -> list[Figure]:
 def by_name(metric: str, evaluation: Evaluation, group: str | None = None) -> dict[str, Figure]:
     """Return a metric's figures of one group by name."""
     return {one.name: one for one in figures_of(metric, evaluation) if one.group == group}
+
+
+def glyphs(count: int, seed: int, classes: int = 4, side: int = 8) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return images of as many kinds of strokes, uint8 [N, S, S, 1], with noise: any number of fresh rows."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, count)
+    images = rng.normal(60, 25, (count, side, side))
+    rows, columns = rng.integers(1, side - 1, (2, count))
+    at = np.arange(count)
+    for step in range(-2, 3):
+        down = np.where(labels == 0, step, np.where(labels == 1, 0, step))
+        right = np.where(labels == 0, 0, np.where(labels == 1, step, np.where(labels == 2, step, -step)))
+        images[at, np.clip(rows + down, 0, side - 1), np.clip(columns + right, 0, side - 1)] += 150
+    return np.clip(images, 0, 255).astype(np.uint8)[..., None], labels
+
+
+def image_split(role: Role, images: NDArray[np.uint8], labels: NDArray[np.int64] | None, classes: int = 4) -> Split:
+    fields = [Field(name="image", kind="image", dtype="uint8", shape=images.shape[1:])]
+    columns: dict[str, NDArray[Any]] = {"image": images}
+    if labels is not None:
+        names = tuple(f"stroke {one}" for one in range(classes))
+        fields.append(Field(name="label", kind="label", dtype="int64", categories=names))
+        columns["label"] = labels
+    return Split(role, f"{role}.npz", Schema(tuple(fields)), columns, None if labels is None else "label")
+
+
+def image_sides(synthetic: Split, train: int = 1500, test: int = 1500) -> Sides:
+    """Return synthetic images with fresh real ones beside them."""
+    return Sides(
+        synthetic=synthetic,
+        train=image_split("train", *glyphs(train, 1)),
+        test=image_split("test", *glyphs(test, 2)),
+    )

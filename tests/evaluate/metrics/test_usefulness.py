@@ -1,0 +1,128 @@
+"""Usefulness on data whose answer is known: fresh real rows, shuffled labels, a missing class, regressions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from evaluations import by_name, figures_of, glyphs, image_sides, image_split, tables
+
+from gen_engine.evaluate.features import open_extractor
+from gen_engine.evaluate.metrics.contract import Budget, Evaluation
+
+SMALL = Budget(seeds=3, resamples=100, steps=80, small_steps=40)
+
+
+def images(synthetic, budget=SMALL, **more):
+    sides = replace(image_sides(synthetic), **more)
+    extractor = open_extractor("pca:16", sides, 0)
+    return Evaluation(synthetic=sides.synthetic, train=sides.train, test=sides.test, extractor=extractor, budget=budget)
+
+
+def fresh(count=1500, seed=9):
+    return glyphs(count, seed)
+
+
+def test_fresh_real_rows_are_level_with_the_real_ones():
+    found = by_name("usefulness", images(image_split("synthetic", *fresh())))
+    figure = found["tstr.cnn.accuracy"]
+    assert figure.against_ceiling == "level with"
+    assert figure.value > 0.8
+    assert figure.floor.what == "majority class"
+    assert figure.floor.value == pytest.approx(0.25, abs=0.03)
+    assert 1 in found["tstr_over_trtr.cnn.accuracy"].interval
+    assert {"tstr.probe.accuracy", "tstr.cnn.auc", "both.cnn.accuracy", "tstr.cnn.balanced_accuracy"} <= set(found)
+    assert found["rare.cnn.balanced_accuracy"].not_computed.startswith("no class has less than 0.5")
+
+
+def test_shuffled_labels_fall_to_the_floor():
+    pixels, labels = fresh()
+    shuffled = np.random.default_rng(0).permutation(labels)
+    figure = by_name("usefulness", images(image_split("synthetic", pixels, shuffled)))["tstr.cnn.accuracy"]
+    assert figure.against_ceiling == "short of"
+    assert figure.value < 0.4
+
+
+def test_a_missing_class_has_no_recall_and_is_named():
+    pixels, labels = fresh()
+    kept = labels != 2
+    evaluation = images(image_split("synthetic", pixels[kept], labels[kept]))
+    figures = {one.group: one for one in figures_of("usefulness", evaluation) if one.name == "tstr.cnn.recall"}
+    assert figures["stroke 2"].interval.high < 0.05
+    assert figures["stroke 1"].value > 0.7
+    assert figures["stroke 1"].conditions["classes without synthetic rows"] == "stroke 2"
+
+
+def test_the_same_seed_gives_the_same_figures():
+    one, two = (by_name("usefulness", images(image_split("synthetic", *fresh(300)))) for _ in range(2))
+    assert one == two
+
+
+def test_what_cannot_be_trained_says_why():
+    pixels, labels = fresh(300)
+    synthetic = image_split("synthetic", pixels, labels)
+    reasons = [
+        (images(synthetic, test=None), "--test"),
+        (images(synthetic, test=image_split("test", *glyphs(10, 2))), "10 rows of --test have a target"),
+        (images(synthetic, train=image_split("train", pixels, np.zeros(300, np.int64))), "has one class"),
+        (images(image_split("synthetic", pixels, None), train=image_split("train", pixels, None)), "--target"),
+    ]
+    for evaluation, reason in reasons:
+        for metric in ("usefulness", "budgets"):
+            (figure,) = figures_of(metric, evaluation)
+            assert reason in figure.not_computed
+
+
+def test_gains_at_small_budgets_are_paired_and_what_lacks_rows_says_so():
+    figures = by_name("budgets", images(image_split("synthetic", *fresh())))
+    assert figures["gain.cnn.10.accuracy"].interval.low > 0  # forty real rows against fifteen hundred more
+    assert figures["gain_over_augmentation.cnn.10.accuracy"].conditions["rows"] == 40
+    assert "gain_beside_augmentation.cnn.100.accuracy" in figures
+    assert "500 real rows per class are needed" in figures["gain.cnn.500.accuracy"].not_computed
+
+
+def census(count, seed, *, slope=2.0):
+    rng = np.random.default_rng(seed)
+    code, x = rng.integers(0, 3, count), rng.normal(size=count)
+    y = slope * x + code + 0.3 * rng.normal(size=count)
+    gap = np.where(rng.random(count) < 0.2, np.nan, x)
+    return {"code": np.where(rng.random(count) < 0.1, -1, code), "x": x, "gap": gap, "y": y}
+
+
+def table(synthetic, target="y", classes=None):
+    rows = [census(900, 1), synthetic, census(900, 2)]
+    categories = {"code": ("a", "b", "c")}
+    if classes:
+        for one in rows:
+            one["y"] = (one["y"] > 1).astype(np.int64)
+        categories["y"] = classes
+    return tables(*rows, categories=categories, target=target)
+
+
+def test_a_regression_on_a_table():
+    found = by_name("usefulness", table(census(900, 3)))
+    figure = found["tstr.trees.r2"]
+    assert figure.value > 0.9
+    assert figure.floor.what == "trained on independent marginals"
+    assert figure.floor.value < 0.1
+    assert found["tstr.trees.rmse"].better == "lower"
+    wrong = by_name("usefulness", table(census(900, 3, slope=-2)))["tstr.trees.r2"]
+    assert wrong.against_ceiling == "short of"
+
+
+def test_a_classification_on_a_table():
+    found = by_name("usefulness", table(census(900, 3), classes=("low", "high")))
+    assert found["tstr.trees.auc"].against_ceiling == "level with"
+    assert found["tstr.trees.average_precision"].value > 0.8
+    assert 0.4 < found["tstr.trees.auc"].conditions["accuracy of the majority class"] < 0.7
+    gains = by_name("budgets", table(census(900, 3), classes=("low", "high")))
+    assert gains["gain.trees.10.accuracy"].value > 0
+
+
+def test_targets_that_are_missing_are_left_out():
+    synthetic = census(900, 3)
+    synthetic["y"][:300] = np.nan
+    assert by_name("usefulness", table(synthetic))["tstr.trees.r2"].conditions["rows"] == 600
+    synthetic["y"][:] = np.nan
+    assert "finite y" in by_name("usefulness", table(synthetic))["tstr"].not_computed
