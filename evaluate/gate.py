@@ -86,8 +86,7 @@ class Gate:
         """Read a gate.
 
         Raises:
-            RequestError: it is no TOML, or a requirement is malformed, with what is wrong and where.
-            OSError: it cannot be read.
+            RequestError: it cannot be read, is no TOML, or is malformed, with what is wrong and where.
         """
         if sys.version_info >= (3, 11):
             import tomllib
@@ -95,7 +94,9 @@ class Gate:
             import tomli as tomllib
         try:
             document = tomllib.loads(read_text(path))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise RequestError(f"gate {path} cannot be read: {error.strerror}") from error
+        except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
             raise RequestError(f"gate {path} is no TOML file: {error}") from error
         unknown = sorted(set(document) - {"require", "evaluation"})
         if unknown:

@@ -18,7 +18,7 @@ from gen_engine.engine.sample.shard import WrittenFile
 from gen_engine.engine.sinks.confined import children, confined, make_directory, regular_stat, remove_tree, walk
 from gen_engine.engine.sinks.contract import FileStat
 from gen_engine.engine.sinks.locks import holder_of, take, wait_for
-from gen_engine.engine.sinks.names import DRAFT, MANIFEST, PLAN, PREVIEW_COPY, STATE
+from gen_engine.engine.sinks.names import DRAFT, MANIFEST, PLAN, PREVIEW_COPY, REFUSAL, STATE
 
 _PARTS = f"{STATE}/parts"
 
@@ -213,7 +213,7 @@ class LocalSink(LocalReader):
     def clear(self) -> None:
         """Remove the parts' directories, then the plan; the lock removes the rest."""
         remove_tree(self._root, _PARTS)
-        for name in (PREVIEW_COPY, DRAFT, PLAN):
+        for name in (PREVIEW_COPY, REFUSAL, DRAFT, PLAN):
             confined(self._root, name).unlink(missing_ok=True)
         fsync_directory(confined(self._root, STATE))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +39,7 @@ from gen_engine.evaluate.metrics.contract import Budget
 from gen_engine.evaluate.report.report import Report, Side
 
 SCHEMA: Final = 1
-_LARGEST: Final = 1e308
+_LARGEST: Final = sys.float_info.max
 _ROWS: Final = 1 << 62
 
 _real = number(-_LARGEST, _LARGEST)
