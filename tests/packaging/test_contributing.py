@@ -37,4 +37,4 @@ def test_every_name_of_a_recipe_is_in_the_file_that_it_gives(root: Path, text: s
 
 def test_every_registry_has_a_recipe(text: str) -> None:
     recipes = re.findall(r"^### Add an? (\w+)", text, re.M)
-    assert recipes == ["format", "codec", "backend", "lowering", "model", "kind", "executor"]
+    assert recipes == ["format", "codec", "backend", "lowering", "model", "metric", "extractor", "kind", "executor"]

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 ROOMS = ("train", "export", "evaluate", "engine", "cli")
 CORE = "gen_engine/engine/native/_core.abi3.so"
-CODE_AND_DATA = ("*.py", "*.cu", "py.typed", "shipped/*.gen/**/*", "recipes/*.toml")
+CODE_AND_DATA = ("*.py", "*.cu", "py.typed", "shipped/*.gen/**/*", "recipes/*.toml", "*.jinja")
 
 
 def run(*command: str | Path, cwd: Path) -> str:
