@@ -9,7 +9,7 @@ Shape suffixes: N rows, D features, C channels, H height, W width.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class EfficientNetFeatures:
     identity: str
     network: Any
     """A torch module in evaluation mode."""
+
+    fitted_to_train: ClassVar[bool] = False
 
     def features(self, split: Split) -> NDArray[np.float32]:
         """Return float32 [N, 1280]."""

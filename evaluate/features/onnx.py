@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,9 @@ class OnnxFeatures:
     """What the model takes; None for any, as of the next."""
 
     side: int | None
+
+    fitted_to_train: ClassVar[bool] = False
+    """Not here; whose weights they are is the user's to know."""
 
     def features(self, split: Split) -> NDArray[np.float32]:
         """Return float32 [N, D]: the first output, its axes behind the first two averaged."""

@@ -6,7 +6,7 @@ Shape suffixes: N rows, D features, H height, W width, C channels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,8 @@ class Pixels:
     """Every pixel is a feature, from 0 to 1."""
 
     identity: str = "pixels"
+
+    fitted_to_train: ClassVar[bool] = False
 
     def features(self, split: Split) -> NDArray[np.float32]:
         """Return float32 [N, HWC]."""

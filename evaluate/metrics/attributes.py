@@ -49,7 +49,7 @@ class Attributes:
             why = "there is only one column"
         drawn = None if why else holdout.equal_rows(evaluation, _MOST_ROWS)
         if drawn is not None and drawn.rows < LEAST:
-            why = f"{drawn.rows} held-out rows are not also training rows: at least {LEAST} are needed"
+            why = f"{drawn.rows} rows of each side occur once in the real data: at least {LEAST} are needed"
         if drawn is None or why is not None or evaluation.test is None:
             yield not_computed(self.name, "attributes.risk", self.question, "lower", why or "")
             return

@@ -28,7 +28,11 @@ class Extractor(Protocol):
         ...
 
     def features(self, split: Split) -> NDArray[np.float32]:
-        """Return float32 [N, D]."""
+        """Return float32 [N, D].
+
+        An extractor whose ``fitted_to_train`` is False was not fitted to the training rows here; only such features
+        are attacked for membership. Without the attribute it counts as fitted.
+        """
         ...
 
 

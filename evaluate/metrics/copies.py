@@ -64,9 +64,9 @@ class Copies:
         assert evaluation.test is not None
         rows_N = holdout.synthetic_rows(evaluation, holdout.MOST_ROWS)
         synthetic, train, test = prepare(
-            holdout.space(evaluation, evaluation.synthetic)[rows_N],
-            holdout.space(evaluation, evaluation.train)[drawn.train_N],
-            holdout.space(evaluation, evaluation.test)[drawn.test_N],
+            holdout.space(evaluation, evaluation.synthetic, rows_N),
+            holdout.space(evaluation, evaluation.train, drawn.train_N),
+            holdout.space(evaluation, evaluation.test, drawn.test_N),
         )
         (to_train, train_at), (to_test, test_at) = (nearest(synthetic, one, 1) for one in (train, test))
         usual = nearest(test, train, 1)[0][:, 0]

@@ -39,16 +39,16 @@ class Nearest:
         why = holdout.refusal(evaluation, LEAST)
         drawn = None if why else holdout.equal_rows(evaluation)
         if drawn is not None and drawn.rows < LEAST:
-            why = f"{drawn.rows} held-out rows are not also training rows: at least {LEAST} are needed"
+            why = f"{drawn.rows} rows of each side occur once in the real data: at least {LEAST} are needed"
         if drawn is None or why is not None:
             yield not_computed(self.name, "nearest", self.question, "higher", why or "")
             return
         assert evaluation.test is not None
         rows_N = holdout.synthetic_rows(evaluation, holdout.MOST_ROWS)
         synthetic, train, test = prepare(
-            holdout.space(evaluation, evaluation.synthetic)[rows_N],
-            holdout.space(evaluation, evaluation.train)[drawn.train_N],
-            holdout.space(evaluation, evaluation.test)[drawn.test_N],
+            holdout.space(evaluation, evaluation.synthetic, rows_N),
+            holdout.space(evaluation, evaluation.train, drawn.train_N),
+            holdout.space(evaluation, evaluation.test, drawn.test_N),
         )
         conditions: dict[str, Condition] = {
             "synthetic rows": len(rows_N),
