@@ -1,6 +1,6 @@
 """Rows that sides share, found by their contents.
 
-Shape suffix: N rows.
+Shape suffixes: N rows, D columns.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import blake3
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.sample.schema import Ragged
-from gen_engine.evaluate.metrics.scalars import is_table, table_matrix
+from gen_engine.engine.sample.schema import Column, Ragged
+from gen_engine.evaluate.metrics.scalars import BOOKKEEPING, is_table, scalar_fields, table_matrix
 from gen_engine.evaluate.split import Split
 
 _DIGEST = 16
@@ -21,18 +21,35 @@ _CHUNK = 8192
 
 
 def row_digests(split: Split) -> NDArray[np.void]:
-    """Return a digest of each row's contents, 16 bytes [N]: of the image alone, or of all columns of a table."""
+    """Return a digest of each row's contents, 16 bytes [N]: of the image alone, or of all fields of other rows."""
     image = split.image
     if image is not None:
         column: Any = split[image.name]
-        rows_N = column.reshape(len(split), -1)
-    else:
-        rows_N = table_matrix(split, np.arange(len(split))) + 0.0  # -0 is 0
+        return _digests(column.reshape(len(split), -1), ())
+    scalars = scalar_fields(split)
+    others = [one for one in split.schema if one not in scalars and one.kind not in BOOKKEEPING]
+    matrix_ND = table_matrix(split, np.arange(len(split))) + 0.0  # -0 is 0
+    return _digests(matrix_ND, [split[one.name] for one in others])
+
+
+def _digests(rows_ND: NDArray[Any], others: Sequence[Column]) -> NDArray[np.void]:
     found = bytearray()
-    for start in range(0, len(rows_N), _CHUNK):
-        for row in np.ascontiguousarray(rows_N[start : start + _CHUNK]):
-            found += blake3.blake3(row.tobytes()).digest(_DIGEST)
+    for start in range(0, len(rows_ND), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        pieces = [_pieces(one[chunk]) for one in others]
+        for place, row in enumerate(np.ascontiguousarray(rows_ND[chunk])):
+            digest = blake3.blake3(row.tobytes())
+            for one in pieces:
+                # Its length first: no two rows are the same bytes cut at other places.
+                digest.update(len(one[place]).to_bytes(8, "little") + one[place])
+            found += digest.digest(_DIGEST)
     return np.frombuffer(bytes(found), f"V{_DIGEST}")
+
+
+def _pieces(column: Column) -> list[bytes]:
+    if isinstance(column, Ragged):
+        return column.pieces()
+    return [row.tobytes() for row in np.ascontiguousarray(column)]
 
 
 def split_digest(split: Split) -> str:

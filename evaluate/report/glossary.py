@@ -31,6 +31,8 @@ MEANINGS: Final = {
     "membership": "Can an attacker tell training rows from rows that the generator never saw? 0.5 is chance for an "
     "area (auc); for a true-positive rate (tpr), the false-positive rate that it is at.",
     "copies.exact": "Share of synthetic rows that equal a training row; the ceiling is that of held-out rows.",
+    "copies.any": "Share of synthetic rows that equal any training row, of all there are. It has no ceiling: compare "
+    "copies.exact, which counts as many training rows as held-out ones.",
     "copies.near": "Share of synthetic rows nearer to a training row than real rows usually are.",
     "copies.duplicates": "Share of synthetic rows that repeat another one.",
     "attributes": "What can be learnt of a training row's column beyond what is learnt of anybody's. 0 is nothing.",
