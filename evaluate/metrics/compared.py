@@ -32,8 +32,8 @@ class FeatureMetric(ABC):
     better: ClassVar[Mapping[str, Better]]
     """Name of each figure → which way it is better."""
 
-    most_rows: ClassVar[int | None] = None
-    """Most rows of each set, if fewer than the budget's."""
+    most_rows: ClassVar[int | None] = 200_000
+    """Most rows of each set, if fewer than the budget's: a million rows of three hundred features take gigabytes."""
 
     @abstractmethod
     def refusal(self, rows: int, width: int, budget: Budget) -> str | None:

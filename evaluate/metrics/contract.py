@@ -86,6 +86,16 @@ class Evaluation:
             self._features[split.role] = self.extractor.features(split)
         return self._features[split.role]
 
+    def features_of(self, split: Split, rows_N: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return the extractor's float32 [N, D] of some rows.
+
+        Images are extracted once, all of them. The columns of a table cost little and are wider as features: only the
+        rows that are asked for are in memory.
+        """
+        if split.image is None:
+            return self.extractor.features(split.take(rows_N))
+        return self.features(split)[rows_N]
+
     def once(self, what: str, make: Callable[[], _Result]) -> _Result:
         """Return what several metrics share, made when the first of them asks for it by this name."""
         if what not in self._made:

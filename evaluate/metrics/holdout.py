@@ -134,11 +134,8 @@ def spaces(evaluation: Evaluation) -> tuple[Space, ...]:
     """Return where membership is attacked: images by their features and by their pixels, other rows by features."""
     extractor = evaluation.extractor
 
-    def features(split: Split, rows_N: Ids) -> Features:
-        return evaluation.features(split)[rows_N]
-
     if evaluation.train.image is None:
-        return (Space("", extractor.identity, features),)
+        return (Space("", extractor.identity, evaluation.features_of),)
     pixels = Space(".pixels", "pixels", _pixels)
     if extractor.identity == pixels.name:
         return (pixels,)
@@ -149,7 +146,7 @@ def spaces(evaluation: Evaluation) -> tuple[Space, ...]:
             "apart by itself: use --features efficientnet-lite0, or read the figures of pixels"
         )
     name = f"{extractor.identity}, taken as not trained on --train"
-    return Space("", name, features, why_not), pixels
+    return Space("", name, evaluation.features_of, why_not), pixels
 
 
 def space(evaluation: Evaluation, split: Split, rows_N: Ids) -> Features:

@@ -37,6 +37,9 @@ THREAT_MODEL: Final = (
 MOST_CANDIDATES: Final = 5_000
 """Most candidates of each half, and most reference rows."""
 
+MOST_SYNTHETIC: Final = 100_000
+"""Most synthetic rows that the attacker searches."""
+
 LEAST: Final = 100
 """Fewest candidates of each half."""
 
@@ -191,7 +194,7 @@ def _draw(evaluation: Evaluation) -> Drawn:
         members_N=rng.permutation(train_N)[:count],
         others_N=others_N,
         reference_N=rng.permutation(rest_N)[:MOST_CANDIDATES],
-        synthetic_N=holdout.synthetic_rows(evaluation, evaluation.budget.rows),
+        synthetic_N=holdout.synthetic_rows(evaluation, MOST_SYNTHETIC),
     )
 
 

@@ -25,6 +25,9 @@ PROBE_ROWS = 20_000
 
 LEAST_TEST_ROWS = 20
 
+MOST_TEST_ROWS = 50_000
+"""Most test rows: their error is below that of few seeds, and each is resampled for every score."""
+
 
 @dataclass(frozen=True, eq=False)
 class Arena:
@@ -119,7 +122,8 @@ def refusal(evaluation: Evaluation) -> str | None:
 def arenas(evaluation: Evaluation) -> list[Arena]:
     """Return the learners for these data with their rows; there is a target and a test split."""
     assert evaluation.test is not None
-    test = _limited(evaluation.test.take(_known_rows(evaluation.test)), evaluation, "test rows")
+    known_N = evaluation.random("test rows").permutation(_known_rows(evaluation.test))
+    test = evaluation.test.take(np.sort(known_N[: min(MOST_TEST_ROWS, evaluation.budget.rows)]))
     weights = scores.resampled(len(test), evaluation.budget.resamples, evaluation.random("test resamples"))
     if is_table(evaluation.train):
         from gen_engine.evaluate.learners.trees import Trees
@@ -167,12 +171,6 @@ def _known_rows(split: Split) -> NDArray[np.intp]:
         return np.flatnonzero(split.class_ids >= 0)
     values = split.target_values
     return np.arange(len(split)) if values is None else np.flatnonzero(np.isfinite(values))
-
-
-def _limited(split: Split, evaluation: Evaluation, purpose: str) -> Split:
-    if len(split) <= evaluation.budget.rows:
-        return split
-    return split.take(np.sort(evaluation.random(purpose).permutation(len(split))[: evaluation.budget.rows]))
 
 
 def reference(results: Results, name: str, what: str) -> Reference | None:

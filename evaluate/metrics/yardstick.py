@@ -66,9 +66,9 @@ class Comparison:
 
     def features(self, evaluation: Evaluation) -> tuple[Features, Features, Features]:
         """Return the features of the real, the synthetic and the other real rows, float32 [N, D] each."""
-        real_ND = evaluation.features(evaluation.train)[self.real_N]
-        synthetic_ND = evaluation.features(evaluation.synthetic)[self.synthetic_N]
-        return real_ND, synthetic_ND, evaluation.features(self.other)[self.other_N]
+        real_ND = evaluation.features_of(evaluation.train, self.real_N)
+        synthetic_ND = evaluation.features_of(evaluation.synthetic, self.synthetic_N)
+        return real_ND, synthetic_ND, evaluation.features_of(self.other, self.other_N)
 
     def noise(self, evaluation: Evaluation) -> Features:
         """Return features of shuffled real rows, the floor of every metric of features, float32 [N, D]."""
