@@ -36,10 +36,7 @@ _DENSITY_WIDTH: Final = 8
 
 _DENSITY_ROWS: Final = 20_000
 _RADIUS_ROWS: Final = 1_000
-"""Reference rows that decide the radius."""
-
-_RADIUS_SHARE: Final = 0.05
-"""Share of them that have a synthetic row within it."""
+"""Reference rows whose median decides the radius."""
 
 _BLOCK: Final = 256
 
@@ -84,8 +81,8 @@ def run_attacks(population: Population, rng: np.random.Generator) -> dict[str, C
     kept = min(_NEIGHBOURS, len(synthetic))
     near = [nearest(one, synthetic, kept)[0] for one in (members, others)]
     real = [nearest(one, reference, 1)[0][:, 0] for one in (members, others)]
-    # Few rows that were never seen have a synthetic row as near: Hilprecht's percentile heuristic, on reference rows.
-    radius = float(np.quantile(nearest(asked, synthetic, 1)[0][:, 0], _RADIUS_SHARE))
+    # The median of nearest distances, as in the paper, but of reference rows: it must not depend on the candidates.
+    radius = float(np.median(nearest(asked, synthetic, 1)[0]))
     tiny = np.finfo(np.float64).tiny
     found = {
         "distance": [-one[:, 0] for one in near],
