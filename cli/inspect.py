@@ -215,6 +215,7 @@ def _dataset(path: str | Path) -> Findings:
         *(("sample", _field(field)) for field in plan.layout.schema.outputs),
         ("classes", "none" if classes is None else _classes(classes)),
         *_plan_lines(plan),
+        *(("measured", f"{name} {_value(value)}") for name, value in (manifest.figures or {}).items()),
         ("digest", manifest.digest),
         ("check it", f"gen-engine verify {path}"),
     ]
@@ -278,6 +279,9 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("shard size", f"{plan.shard_size:,}"),
         ("computed by", computed_by),
     ]
+    if plan.derived is not None:
+        lines.append(("derived from", f"dataset {plan.derived.dataset}"))
+        lines.append((plan.derived.process, _figures(plan.derived.settings)))
     if plan.labels is not None:
         lines.insert(3, ("labels", ", ".join(f"{name} {value}" for name, value in plan.labels.to_json().items())))
     return lines

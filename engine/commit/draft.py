@@ -11,6 +11,7 @@ from gen_engine.engine.base.parse import Fields, Reader, digest, integer, mappin
 from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.commit.manifest import file_fault
 from gen_engine.engine.commit.records import FileRecord
+from gen_engine.engine.plan.derived import Value, values
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sinks.contract import Sink
 from gen_engine.engine.sinks.names import DRAFT, PREVIEW, PREVIEW_COPY
@@ -36,15 +37,19 @@ class Draft:
     index: Mapping[str, Any] | None
     """The content of the format's index besides the shards; None if it has none."""
 
+    figures: Mapping[str, Value] | None = None
+    """What was measured of the samples, for the manifest."""
+
     def to_json(self) -> dict[str, Any]:
-        """Return its fields."""
-        return {
+        """Return its fields; ``figures`` only if there are some."""
+        document = {
             "schema": SCHEMA,
             "plan": self.plan,
             "card": self.card,
             "preview": self.preview.to_json(),
             "index": None if self.index is None else dict(self.index),
         }
+        return document if self.figures is None else document | {"figures": dict(self.figures)}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Draft:
@@ -56,6 +61,7 @@ class Draft:
                 card=fields.take("card", prose),
                 preview=fields.take("preview", _read_preview),
                 index=fields.take("index", nullable(_read_index)),
+                figures=fields.take_optional("figures", values),
             )
 
 
@@ -72,10 +78,17 @@ def plan_digest(plan: Plan) -> str:
     return sha256_bytes(plan.seal())
 
 
-def write_draft(sink: Sink, plan: Plan, card: str, preview: bytes, index: Mapping[str, Any] | None) -> None:
+def write_draft(
+    sink: Sink,
+    plan: Plan,
+    card: str,
+    preview: bytes,
+    index: Mapping[str, Any] | None,
+    figures: Mapping[str, Value] | None = None,
+) -> None:
     """Write the preview, a copy to restore it from, and then the draft; see :class:`Draft`."""
     record = FileRecord(PREVIEW, len(preview), blake3_bytes(preview))
-    draft = Draft(plan=plan_digest(plan), card=card, preview=record, index=index)
+    draft = Draft(plan=plan_digest(plan), card=card, preview=record, index=index, figures=figures)
     sink.write(PREVIEW, preview)
     sink.write(PREVIEW_COPY, preview)
     sink.write(DRAFT, seal(draft.to_json()))

@@ -121,7 +121,7 @@ def _finish(sink: Sink) -> MissingShards | None:
         restore_preview(sink, draft)
         files += _put_index(sink, plan, draft, spool)
         shards = _put_shard_list(sink, spool)
-        manifest = Manifest(plan=plan, bytes=size, shards=shards, files=tuple(files))
+        manifest = Manifest(plan=plan, bytes=size, shards=shards, files=tuple(files), figures=draft.figures)
         sink.write(MANIFEST, seal_manifest(manifest))
     return None
 

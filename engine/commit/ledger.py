@@ -46,6 +46,7 @@ from gen_engine.engine.commit.refusal import write_refusal
 from gen_engine.engine.commit.scan import Damage
 from gen_engine.engine.commit.state import Phase, State, check_plan, read_phase, read_state
 from gen_engine.engine.errors import GateFailed, JobUnfinished, RequestError, WriterError
+from gen_engine.engine.plan.derived import Value
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Plan, parse_plan
 from gen_engine.engine.plan.shard_set import MissingShards, ShardSet
@@ -163,18 +164,26 @@ class Ledger:
         """Bytes of the finished shards of this part."""
         return self._bytes
 
-    def prepare(self, card: str, index: Mapping[str, Any] | None, draw: Callable[[], bytes]) -> None:
+    def prepare(
+        self,
+        card: str,
+        index: Mapping[str, Any] | None,
+        draw: Callable[[], bytes],
+        figures: Mapping[str, Value] | None = None,
+    ) -> None:
         """Write the draft, so that any process can finish the job; does nothing if it exists.
 
         Args:
             card: the dataset card, with :data:`gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the size.
             index: the content of the format's index besides the shards; None if there is none.
             draw: returns the preview, a PNG.
+            figures: what was measured of the samples, for the manifest: then prepare once all shards are finished.
         """
         with output_errors(self._sink.uri):
-            draft = read_draft(self._sink, self.plan)
-            if draft is None or draft.card != card or canonical_json(draft.index) != canonical_json(index):
-                write_draft(self._sink, self.plan, card, draw(), index)
+            draft, measured = read_draft(self._sink, self.plan), None if figures is None else dict(figures)
+            there = None if draft is None else (draft.card, canonical_json(draft.index), draft.figures)
+            if there != (card, canonical_json(index), measured):
+                write_draft(self._sink, self.plan, card, draw(), index, measured)
 
     def judge(self, accept: Callable[[], str] | None) -> None:
         """Let an evaluation of the shards decide whether the job may be finished; without one, it may.
@@ -199,7 +208,7 @@ class Ledger:
             draft = read_draft(self._sink, self.plan)
             if draft is not None:
                 card, preview = f"{draft.card}\n{section}", self._sink.read(PREVIEW_COPY)
-                write_draft(self._sink, self.plan, card, preview, draft.index)
+                write_draft(self._sink, self.plan, card, preview, draft.index, draft.figures)
             write_refusal(self._sink, None)
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from gen_engine.engine.base.parse import Fields, Reader, digest, integer, list_o
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.commit.records import MAX_BYTES, MAX_FILES, FileRecord, ShardRecord, data_file
 from gen_engine.engine.errors import DatasetError, RequestError
+from gen_engine.engine.plan.derived import Value, values
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sinks.contract import DatasetReader
 from gen_engine.engine.sinks.names import CARD, MANIFEST, PREVIEW, SHARDS
@@ -48,6 +49,9 @@ class Manifest:
     files: tuple[FileRecord, ...]
     """The other files beside the shards: the card, the preview, and the format's index."""
 
+    figures: Mapping[str, Value] | None = None
+    """What was measured of the finished samples; None if nothing was."""
+
     digest: str = ""
     """SHA-256 of ``dataset.json`` without this field; empty before it is sealed."""
 
@@ -57,14 +61,15 @@ class Manifest:
         return self.plan.count
 
     def to_json(self) -> dict[str, Any]:
-        """Return its fields, without ``digest``."""
-        return {
+        """Return its fields, without ``digest``; ``figures`` only if there are some."""
+        document = {
             "schema": SCHEMA,
             "plan": self.plan.to_json(),
             "bytes": self.bytes,
             "shards": self.shards.to_json(),
             "files": [file.to_json() for file in self.files],
         }
+        return document if self.figures is None else document | {"figures": dict(self.figures)}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Manifest:
@@ -83,6 +88,7 @@ class Manifest:
                 bytes=fields.take("bytes", integer(0, MAX_BYTES)),
                 shards=fields.take("shards", _record_of(one_of(SHARDS))),
                 files=files,
+                figures=fields.take_optional("figures", values),
                 digest=fields.take("digest", digest),
             )
 

@@ -15,6 +15,7 @@ from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.labels import LabelPlan
 from gen_engine.engine.identity.latents import ALGORITHM, DISTRIBUTIONS, check_truncation
 from gen_engine.engine.identity.runtime import MAX_BATCH
+from gen_engine.engine.plan.derived import Derived
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.request import MAX_COUNT, MAX_SHARD_BYTES
 from gen_engine.engine.plan.shard_set import ShardSet
@@ -113,6 +114,10 @@ class Plan:
     shard_bytes: int | None = None
     """The requested bytes that :attr:`shard_size` was computed from, if any."""
 
+    derived: Derived | None = None
+    """For samples of another dataset that were changed: its generator, seed, latents and labels are this plan's, and
+    :attr:`compute` is what changed them. None for samples as the generator made them."""
+
     @property
     def encoding(self) -> str:
         """The format and, if it uses one, the codec, in human-readable form."""
@@ -140,8 +145,8 @@ class Plan:
         return shards * self.shard_size - (self.shards * self.shard_size - self.count if last else 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON: equal for equal plans."""
-        return {
+        """Return the plan as JSON: equal for equal plans. ``derived`` is present only if it is."""
+        document: dict[str, Any] = {
             "schema": PLAN_SCHEMA,
             "bundle": {"name": self.bundle_name, "digest": self.bundle_digest, "generator": self.generator_id},
             "count": self.count,
@@ -158,6 +163,7 @@ class Plan:
             "shard_bytes": self.shard_bytes,
             "compute": self.compute.to_json(),
         }
+        return document if self.derived is None else document | {"derived": self.derived.to_json()}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Plan:
@@ -185,6 +191,7 @@ class Plan:
                 shard_size=shard_size,
                 shard_bytes=fields.take("shard_bytes", nullable(integer(1, MAX_SHARD_BYTES))),
                 compute=fields.take("compute", Compute.from_json),
+                derived=fields.take_optional("derived", Derived.from_json),
             )
 
     def seal(self) -> bytes:

@@ -20,9 +20,42 @@ def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
 
     It has :data:`~gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the dataset's size.
     """
+    tables = {"How the generator was trained": bundle.training, "Its quality": bundle.quality}
+    title = f"{plan.count:,} synthetic samples of {bundle.name}"
+    tags = ["synthetic", "gen-engine"]
+    return _card(plan, form, title=title, tags=tags, origin=_PROVENANCE, tables=tables, check=_CHECK)
+
+
+def derived_readme(
+    plan: Plan, form: Format, *, title: str, tag: str, origin: str, tables: Mapping[str, Mapping[str, Any]]
+) -> str:
+    """Return the card of a dataset whose samples are another's, changed.
+
+    Args:
+        plan: the dataset's own, with ``derived``.
+        form: its format.
+        title: what the dataset is, on one line.
+        tag: the Hub's word for it, besides those of every dataset.
+        origin: Markdown that says how the samples were made.
+        tables: title of a section → name → value, shown as a table.
+    """
+    tags = ["synthetic", tag, "gen-engine"]
+    return _card(plan, form, title=title, tags=tags, origin=origin, tables=tables, check=_CHECK_DERIVED)
+
+
+def _card(
+    plan: Plan,
+    form: Format,
+    *,
+    title: str,
+    tags: list[str],
+    origin: str,
+    tables: Mapping[str, Mapping[str, Any]],
+    check: str,
+) -> str:
     head = {
-        "pretty_name": f"{plan.count:,} synthetic samples of {bundle.name}",
-        "tags": ["synthetic", "gen-engine"],
+        "pretty_name": title,
+        "tags": tags,
         **_task_categories(plan),
         "size_categories": [_size_category(plan.count)],
         **form.card(plan.layout),
@@ -32,17 +65,15 @@ def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
     parts = [
         f"---\n{yaml}\n---",
         f"# {markdown(str(head['pretty_name']))}",
-        _PROVENANCE,
+        origin,
         f"![{shown_field(plan.layout.schema).behaviour.caption}](preview.png)",
     ]
-    parts += ["## What it is", _table(_facts(plan, bundle))]
+    parts += ["## What it is", _table(_facts(plan))]
     if class_names := plan.layout.schema.class_names:
         parts.append(_table({str(i): name for i, name in enumerate(class_names)}, ("Label", "Class")))
-    for title, figures in (("How the generator was trained", bundle.training), ("Its quality", bundle.quality)):
-        if figures:
-            parts += [f"## {title}", _table(_flatten(figures))]
+    parts += [part for name, rows in tables.items() if rows for part in (f"## {name}", _table(_flatten(rows)))]
     parts += ["## How to read it", f"```python\n{form.example(plan.layout).replace('PATH', '.').strip()}\n```"]
-    parts += ["## How to check it", _CHECK]
+    parts += ["## How to check it", check]
     return "\n\n".join(parts) + "\n"
 
 
@@ -57,15 +88,20 @@ _CHECK = (
     "hashes every file, makes 100 of the samples again and compares them."
 )
 
+_CHECK_DERIVED = (
+    "```sh\ngen-engine verify .\n```\n\n"
+    "hashes every file. The command that made the dataset makes the same bytes again in another directory."
+)
 
-def _facts(plan: Plan, bundle: Bundle) -> dict[str, Any]:
+
+def _facts(plan: Plan) -> dict[str, Any]:
     labels = "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False)
     return {
         "Samples": f"{plan.count:,}",
         **_fields(plan.layout.schema),
         "Shards": _Markdown(f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {TOTAL_BYTES} bytes"),
         "Format": plan.encoding,
-        "Generator": _Markdown(f"{markdown(bundle.name)}, `{plan.generator_id[:16]}`"),
+        "Generator": _Markdown(f"{markdown(plan.bundle_name)}, `{plan.generator_id[:16]}`"),
         "Seed": plan.seed,
         "Truncation": "none" if plan.truncation is None else plan.truncation,
         "Labels": labels,
