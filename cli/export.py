@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gen_engine.cli.options import read_arguments
+
 if TYPE_CHECKING:
     from gen_engine.engine.identity.bundle import Bundle
     from gen_engine.export.external.overrides import Overrides
@@ -41,20 +43,6 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
     return quality
 
 
-def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
-    """Read NAME=VALUE, the value as JSON if it is valid JSON, otherwise as text."""
-    values: dict[str, Any] = {}
-    for pair in given:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", ctx, param)
-        try:
-            values[name] = json.loads(value)
-        except ValueError:
-            values[name] = value
-    return values
-
-
 @click.command()
 @click.argument("source", metavar="[RUN|MODEL.onnx]", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -74,7 +62,7 @@ def _read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str
     "--arg",
     "arguments",
     multiple=True,
-    callback=_read_arguments,
+    callback=read_arguments,
     metavar="NAME=VALUE",
     help="Argument of the class or function.",
 )

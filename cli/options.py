@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from typing import Any
 
 import click
 
@@ -37,3 +39,17 @@ def raise_limits(ctx: click.Context, param: click.Parameter, pairs: tuple[str, .
         raise click.BadParameter(str(error), ctx, param) from None
     os.environ[VARIABLE] = text
     ctx.call_on_close(lambda: os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before}))
+
+
+def read_arguments(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+    """Read NAME=VALUE, the value as JSON if it is valid JSON, otherwise as text."""
+    values: dict[str, Any] = {}
+    for pair in given:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", ctx, param)
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            values[name] = value
+    return values

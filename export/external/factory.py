@@ -20,25 +20,26 @@ _ARGUMENT = "--imported-by-gen-engine"
 """What a module sees as the command line while it is imported: never ours, which it might take for its own."""
 
 
-def make_module(spec: str, arguments: Mapping[str, Any]) -> nn.Module:
+def make_module(spec: str, arguments: Mapping[str, Any], *, flag: str = "--module") -> nn.Module:
     """Return ``package.module:Factory(**arguments)``, or ``path/file.py:Factory(**arguments)``.
 
-    The current directory is searched last; of a file, its own directory.
+    The current directory is searched last; of a file, its own directory. Messages name ``flag``, which ``spec`` was
+    given by.
 
     Raises:
         UnsupportedGenerator: it is not there, its code fails or ends the program, or it makes something else.
     """
     name, _, attribute = spec.partition(":")
     if not name or not attribute:
-        raise UnsupportedGenerator(f"--module {spec} is not PACKAGE.MODULE:FACTORY or FILE.py:FACTORY")
-    with _guarded(spec, f"importing {name}"):
+        raise UnsupportedGenerator(f"{flag} {spec} is not PACKAGE.MODULE:FACTORY or FILE.py:FACTORY")
+    with _guarded(f"{flag} {spec}", name, f"importing {name}"):
         factory = _attribute(_imported(name), attribute) if name.endswith(".py") else _resolved(name, attribute)
     if not callable(factory):
-        raise UnsupportedGenerator(f"--module {spec} is a {type(factory).__name__}, not a class or function")
-    with _guarded(spec, f"calling {attribute}"):
+        raise UnsupportedGenerator(f"{flag} {spec} is a {type(factory).__name__}, not a class or function")
+    with _guarded(f"{flag} {spec}", name, f"calling {attribute}"):
         made = factory(**arguments)
     if not isinstance(made, nn.Module):
-        raise UnsupportedGenerator(f"--module {spec} made a {type(made).__name__}, not a torch.nn.Module")
+        raise UnsupportedGenerator(f"{flag} {spec} made a {type(made).__name__}, not a torch.nn.Module")
     return made
 
 
@@ -72,10 +73,10 @@ def _attribute(module: ModuleType, attribute: str) -> Any:
 
 
 @contextlib.contextmanager
-def _guarded(spec: str, doing: str) -> Iterator[None]:
+def _guarded(given: str, name: str, doing: str) -> Iterator[None]:
     """Report an error of the user's code as its own; redirect what it prints to standard error."""
     words, argv, ended = io.StringIO(), sys.argv, False
-    sys.argv = [spec.partition(":")[0], _ARGUMENT]
+    sys.argv = [name, _ARGUMENT]
     try:
         with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
             yield
@@ -83,16 +84,14 @@ def _guarded(spec: str, doing: str) -> Iterator[None]:
         ended = True
         last = (words.getvalue().strip().splitlines() or [""])[-1].strip()
         raise UnsupportedGenerator(
-            f"--module {spec}: {doing} ended the program (exit {error.code}), as a script does that reads the command "
+            f"{given}: {doing} ended the program (exit {error.code}), as a script does that reads the command "
             f"line or trains when it is imported{f'; it wrote: {last}' if last else ''}. Move the class into a file of "
             'its own, or put the rest of the script under if __name__ == "__main__":'
         ) from error
     except Exception as error:  # the user's code
-        missing = isinstance(error, ModuleNotFoundError) and error.name == spec.partition(":")[0].split(".")[0]
+        missing = isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]
         hint = f". Neither installed nor in the current directory, {Path.cwd()}" if missing else ""
-        raise UnsupportedGenerator(
-            f"--module {spec}: {doing}: {type(error).__name__}: {quoted(error)}{hint}"
-        ) from error
+        raise UnsupportedGenerator(f"{given}: {doing}: {type(error).__name__}: {quoted(error)}{hint}") from error
     finally:
         sys.argv = argv
         if not ended:

@@ -75,7 +75,7 @@ def _read(path: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UnsupportedGenerator(
-            f"{path} holds pickled objects, which could run code when they are read; save the generator's state_dict() "
+            f"{path} holds pickled objects, which could run code when they are read; save the module's state_dict() "
             "with safetensors.torch.save_file or torch.save"
         ) from error
     except Exception as error:  # of a damaged file, of no common base
@@ -171,7 +171,7 @@ def _refuse(module: nn.Module, spec: str, state: Any, path: Path, key: str | Non
     inside = f" (of {_joined(key, where)})" if where else ""
     raise UnsupportedGenerator(
         f"the weights in {at}{inside} do not fit {spec}: {reason}. State the factory's arguments with --arg, or where "
-        f"the generator's weights are with --key; {at} holds {_listed(state)}"
+        f"its weights are with --key; {at} holds {_listed(state)}"
     )
 
 
