@@ -51,6 +51,10 @@ class Source:
             )
         return batch
 
+    def close(self) -> None:
+        """Close the files that are open; reading opens them again."""
+        self.dataset.close()
+
     def again(self) -> Source:
         """Return the same dataset opened once more, for another thread."""
         return Source(self.place, self.digest, open_dataset(self.place))

@@ -83,7 +83,7 @@ def attack_dataset(
     began = time.monotonic()
     check_apart(source.place, out)
     hash_files(source.place, lambda _: None)
-    with _single_threaded_kernels():
+    with _single_threaded_kernels(), contextlib.closing(source):
         classifier = checked_classifier(source, classifier, settings, monitor.message)
         first = attacked(source, Attack(classifier, settings), 0)
         plan, form, codec = attack_plan(source, classifier, settings, storage, first)
@@ -142,7 +142,7 @@ def _make_shards(job: _Job, ledger: Ledger, workers: int | None, monitor: Monito
 
     def work(own: _Job) -> None:
         attack = Attack(own.classifier, own.settings)
-        with _one_thread():
+        with _one_thread(), contextlib.closing(own.source):
             for number in _shared(todo, stop):
                 _make_shard(own, attack, ledger, number, monitor, stop)
 
@@ -190,7 +190,8 @@ def _measured(job: _Job, out: str | Path, workers: int) -> Tally:
     todo, stop, found = deque(range(job.batches)), StopSignal(), deque[Tally]()
 
     def work(own: _Job) -> None:
-        with _one_thread(), contextlib.closing(Dataset(open_reader(out), job.plan)) as stored:
+        stored = Dataset(open_reader(out), job.plan)
+        with _one_thread(), contextlib.closing(own.source), contextlib.closing(stored):
             changed = Source(out, "", stored)
             for number in _shared(todo, stop):
                 found.append(measure_batch(own.source, changed, own.classifier, own.settings, number))

@@ -16,6 +16,8 @@ from gen_engine.engine.codecs import CODECS
 from gen_engine.engine.identity.bundle import SHIPPED
 from gen_engine.engine.sample.kinds import KINDS
 from gen_engine.engine.writers import FORMATS
+from gen_engine.evaluate.features import EXTRACTORS
+from gen_engine.evaluate.metrics import METRICS
 from gen_engine.train.families import MODELS
 
 if sys.version_info >= (3, 11):
@@ -163,4 +165,6 @@ def test_the_documented_plugin_is_complete(root: Path, tmp_path: Path) -> None:
 def test_every_registry_is_documented(root: Path) -> None:
     text = (root / "docs" / "reference" / "extending.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"^\| `(gen_engine\.\w+)` \|", text, re.M))
-    assert documented == {registry.group for registry in (FORMATS, CODECS, BACKENDS, KINDS, MODELS)}
+    assert documented == {
+        registry.group for registry in (FORMATS, CODECS, BACKENDS, KINDS, MODELS, METRICS, EXTRACTORS)
+    }
