@@ -7,9 +7,11 @@ finished afterwards, its files must be those of an undamaged run.
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import shutil
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,8 @@ from gen_engine.cli.main import main
 from gen_engine.engine.base.digests import sha256_file
 
 Mutation = Callable[[bytes, random.Random], bytes]
+TABLE = ("--train", "table.csv", "--metrics", "copies", "-q")
+IMAGES = ("--train", "images.npz", "--metrics", "copies", "-q", "--features", "pixels")
 JOB = ("--count", "60", "--shard-size", "10", "--workers", "1")
 
 
@@ -135,6 +139,38 @@ def weights(folder: Path) -> None:
     )
 
 
+def evaluated(folder: Path) -> None:
+    """Images and tables in every kind of file that is evaluated, and a gate."""
+    import pyarrow as pa
+    from evaluations import glyphs
+    from PIL import Image
+    from pyarrow import csv, parquet
+
+    pixels, labels = glyphs(30, 0)
+    encoded = []
+    for image in pixels:
+        file = io.BytesIO()
+        Image.fromarray(image[..., 0]).save(file, "png")
+        encoded.append(file.getvalue())
+    for name in ("images", "made"):
+        np.savez(folder / f"{name}.npz", images=pixels, labels=labels)
+    with tarfile.open(folder / "made.tar", "w") as tar:
+        for row, (data, label) in enumerate(zip(encoded, labels, strict=True)):
+            for suffix, content in (("png", data), ("cls", str(label).encode())):
+                member = tarfile.TarInfo(f"{row:03}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    rows = pa.table({"image": [{"bytes": one, "path": None} for one in encoded], "label": labels.tolist()})
+    parquet.write_table(rows, folder / "made.images.parquet")
+    table = pa.table({"x": np.linspace(0, 1, 30), "c": ["a", "b", None] * 10, "n": list(range(30))})
+    for name in ("table.csv", "made.csv"):
+        csv.write_csv(table, folder / name)
+    parquet.write_table(table, folder / "made.parquet")
+    (folder / "gate.toml").write_text(
+        '[evaluation]\nmetrics = ["copies"]\nrows = 30\n[[require]]\nfigure = "copies.duplicates"\nat_most = 1.0\n'
+    )
+
+
 def baseline(folder: Path) -> None:
     """A saved measurement of a bundle."""
     bundle(folder)
@@ -234,6 +270,22 @@ TARGETS: Mapping[str, Target] = {
     ),
     "onnx": Target(
         prepare=graph, files="graph.onnx", mutations=(mutate_bytes,), commands=[("export", "graph.onnx", *EXPORT)]
+    ),
+    "evaluated": Target(
+        prepare=evaluated,
+        files="made.*",
+        mutations=(mutate_bytes,),
+        commands=[
+            *(("evaluate", f"made.{one}", *IMAGES) for one in ("tar", "images.parquet")),
+            *(("evaluate", f"made.{one}", *TABLE) for one in ("csv", "parquet")),
+            ("evaluate", "made.npz", *IMAGES),
+        ],
+    ),
+    "gate": Target(
+        prepare=evaluated,
+        files="gate.toml",
+        mutations=(mutate_text, mutate_bytes),
+        commands=[("evaluate", "made.npz", *IMAGES, "--gate", "gate.toml")],
     ),
     "baseline": Target(
         prepare=baseline,
