@@ -131,6 +131,11 @@ def make_network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Dropout(0.3), nn.Linear(WIDTH, classes))
 
 
+def arithmetic() -> str:
+    """Return what the last bits of a training depend on, for a figure's conditions."""
+    return f"float32 on the CPU, {torch.get_num_threads()} threads"
+
+
 def _as_input(pixels_BCHW: Tensor) -> Tensor:
     return (pixels_BCHW.float() / 127.5 - 1.0).contiguous(memory_format=torch.channels_last)
 

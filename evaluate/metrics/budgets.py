@@ -8,21 +8,31 @@ and by test rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from gen_engine.evaluate.figures import Figure, Question, not_computed
+from gen_engine.evaluate.figures import Figure, Question, Reference, not_computed
 from gen_engine.evaluate.learners.contract import Learner
 from gen_engine.evaluate.metrics.contract import Evaluation
 from gen_engine.evaluate.metrics.scalars import is_table
-from gen_engine.evaluate.metrics.scores import Results, value_and_interval
-from gen_engine.evaluate.metrics.trials import Arena, arenas, as_ids, better_of, reference, refusal, train_seeds
+from gen_engine.evaluate.metrics.scores import SHARE, Results, range_of, value_and_interval
+from gen_engine.evaluate.metrics.trials import (
+    Arena,
+    as_ids,
+    better_of,
+    first_arena,
+    lacking,
+    refusal,
+    train_seeds,
+)
 from gen_engine.evaluate.split import Split
 
 BUDGETS: Final = (10, 50, 100, 500)
 """Real rows per class; for a regression, a tenth of the real rows."""
+
+GAINS: Final = ("gain", "gain_over_augmentation", "gain_beside_augmentation")
+"""Names of the figures of a budget; a table has the first alone."""
 
 _SYNTHETIC_ROWS: Final = 20_000
 
@@ -38,12 +48,14 @@ class Budgets:
         if why := refusal(evaluation):
             yield not_computed(self.name, "gain", self.question, "higher", why)
             return
-        arena = arenas(evaluation)[0]
+        arena = first_arena(evaluation)
         score = "accuracy" if arena.train.classes is not None else "r2"
         for budget in BUDGETS:
-            name = f"gain.{arena.learner.name}.{budget}.{score}"
-            if why := _too_few(arena.train, budget):
-                yield not_computed(self.name, name, self.question, "higher", why)
+            why = _too_few(arena.train, budget) or (lacking(score) if score not in arena.constant() else None)
+            if why is not None:
+                for gain in GAINS[: 1 if is_table(arena.train) else None]:
+                    name = f"{gain}.{arena.learner.name}.{budget}.{score}"
+                    yield not_computed(self.name, name, self.question, "higher", why, conditions=arena.conditions)
                 continue
             yield from self._at(evaluation, arena, budget, score)
 
@@ -63,29 +75,30 @@ class Budgets:
         alone, with_synthetic = run(plain, False), run(plain, True)
         model = arena.learner.name
         yield self._gain(
-            f"gain.{model}.{budget}.{score}", score, with_synthetic, alone, "real rows alone", arena, plain
+            f"{GAINS[0]}.{model}.{budget}.{score}", score, with_synthetic, alone, "real rows alone", arena, plain
         )
         if augmented is None:
             return
         with_augmentation = run(augmented, False)
         what = "real rows with augmentation"
-        name = f"gain_over_augmentation.{model}.{budget}.{score}"
+        name = f"{GAINS[1]}.{model}.{budget}.{score}"
         yield self._gain(name, score, with_synthetic, with_augmentation, what, arena, plain)
-        name = f"gain_beside_augmentation.{model}.{budget}.{score}"
+        name = f"{GAINS[2]}.{model}.{budget}.{score}"
         yield self._gain(name, score, run(augmented, True), with_augmentation, what, arena, augmented)
 
     def _gain(
         self, name: str, score: str, found: Results, base: Results, what: str, arena: Arena, learner: Learner
     ) -> Figure:
-        value, interval = value_and_interval(found[score] - base[score])
-        base_value, _ = value_and_interval(base[score])
+        # Shares differ by 1 at most.
+        within = (-1.0, 1.0) if range_of(score) == SHARE else (-np.inf, np.inf)
+        difference = found[score] - base[score]
+        value, interval = value_and_interval(difference, within=within, rows=arena.rows_behind(score), ends=(0.0,))
+        base_value, _ = arena.measured(base, score)
         conditions = arena.conditions | {
             "model": learner.identity,
             "rows": len(_subset(arena.train, int(name.split(".")[2]), np.random.default_rng(0))),
             f"{score} of {what}": base_value,
         }
-        zero = {score: np.zeros((1, 2))}
-        floor = reference(zero, score, what)
         return Figure(
             metric=self.name,
             name=name,
@@ -93,7 +106,7 @@ class Budgets:
             better=better_of(score),
             value=value,
             interval=interval,
-            floor=None if floor is None else replace(floor, interval=None),
+            floor=Reference(value=0.0, interval=None, what=what),
             conditions=conditions,
         )
 

@@ -2,7 +2,7 @@
 
 A result is an array [S, 1 + R]: for each seed the value on the test rows, then its values on R bootstrap resamples
 of them, the same resamples for every model. So differences and ratios of models are paired: they are differences and
-ratios of these arrays.
+ratios of these arrays. A resample without a row that the score is of has NaN.
 
 Shape suffixes: N test rows, K classes, S seeds, R resamples, W weightings (the rows themselves, then resamples).
 """
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from gen_engine.evaluate.figures import LEVEL, Interval
+from gen_engine.evaluate.metrics import intervals
 
 Floats = NDArray[np.float64]
 Results: TypeAlias = dict[str, Floats]
@@ -26,6 +27,14 @@ _VALUES: Final = 1 << 22
 """Weights that are in memory at a time."""
 
 REGRESSION: Final = ("r2", "rmse")
+
+SHARE: Final = (0.0, 1.0)
+"""Range of every score but those of a regression."""
+
+
+def range_of(score: str) -> tuple[float, float]:
+    """Return the least and the greatest value that a score can have."""
+    return {"r2": (-np.inf, 1.0), "rmse": (0.0, np.inf)}.get(score, SHARE)
 
 
 def resampled(rows: int, resamples: int, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -48,11 +57,11 @@ def of_classes(scores_NK: Floats, truth_N: NDArray[np.int64], weights_WN: NDArra
     found: dict[str, list[Floats]] = {}
     for weights in _chunks(weights_WN):
         recalls = {one: _share(weights[:, truth_N == one], right_N[truth_N == one]) for one in present}
-        part = {"accuracy": _share(weights, right_N), "balanced_accuracy": np.mean(list(recalls.values()), 0)}
+        part = {"accuracy": _share(weights, right_N), "balanced_accuracy": mean_known(list(recalls.values()))}
         part |= {f"recall.{one}": value for one, value in recalls.items()}
         if len(present) > 1:
             curves = {one: _curves(scores_NK[:, one], truth_N == one, weights) for one in present}
-            part["auc"] = np.mean([area for area, _ in curves.values()], 0)
+            part["auc"] = mean_known([area for area, _ in curves.values()])
             if scores_NK.shape[1] == 2:
                 rarer = int(np.argmin(np.bincount(truth_N, minlength=2)))
                 part["average_precision"] = curves[rarer][1]
@@ -83,16 +92,38 @@ def stacked(seeds: Sequence[dict[str, Floats]]) -> Results:
     return {name: np.stack([one[name] for one in seeds]) for name in seeds[0] if all(name in one for one in seeds)}
 
 
-def value_and_interval(result_SW: Floats) -> tuple[float, Interval]:
+def mean_known(values: Sequence[Floats]) -> Floats:
+    """Return the mean of equally long arrays, place by place, of the values that are not NaN; NaN where all are."""
+    every = np.stack(values)
+    known = ~np.isnan(every)
+    return _quotient(np.where(known, every, 0).sum(0), known.sum(0))
+
+
+def value_and_interval(
+    result_SW: Floats,
+    *,
+    within: tuple[float, float] = (-np.inf, np.inf),
+    rows: int | None = None,
+    ends: tuple[float, ...] = SHARE,
+) -> tuple[float, Interval]:
     """Return the mean over seeds and its interval.
 
     The variances of the mean over seeds and over test rows are added. The degrees of freedom are Satterthwaite's
-    (Biometrics Bulletin 2, 1946): those of the few seeds count only so far as seeds matter.
+    (Biometrics Bulletin 2, 1946): those of the few seeds count only so far as seeds matter. Which rows a model was
+    trained on enters only so far as seeds draw different ones.
+
+    Args:
+        result_SW: a score, or a ratio or difference of scores.
+        within: the range of the quantity; the interval is cut to it.
+        rows: test rows that it is of. Where neither seeds nor resamples differ, the interval reaches as far as is
+            possible for what occurs in none of so many rows; None leaves it without a width.
+        ends: the values at which the interval is widened so.
     """
     by_seed, by_resample = result_SW[:, 0], result_SW[:, 1:].mean(0)
+    by_resample = by_resample[~np.isnan(by_resample)]
     value, count = float(by_seed.mean()), len(by_seed)
     of_rows = float(by_resample.var(ddof=1)) if len(by_resample) > 1 else 0.0
-    method = f"bootstrap over test rows, {len(by_resample)} resamples"
+    method = f"bootstrap over test rows, {result_SW.shape[1] - 1} resamples"
     if count == 1:
         half = float(stats.norm.ppf((1 + LEVEL) / 2)) * np.sqrt(of_rows)
     else:
@@ -100,7 +131,10 @@ def value_and_interval(result_SW: Floats) -> tuple[float, Interval]:
         freedom = (count - 1) * ((of_seeds + of_rows) / of_seeds) ** 2 if of_seeds > 0 else np.inf
         half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * np.sqrt(of_seeds + of_rows)
         method = f"t, {count} seeds, and {method}"
-    return value, Interval(low=value - half, high=value + half, method=method)
+    if half == 0 and rows and value in ends:
+        half, method = intervals.of_rare(0, rows).high, f"exact at the end of the scale, {rows:,} test rows"
+    low, high = np.clip([value - half, value + half], *within)
+    return value, Interval(low=float(low), high=float(high), method=method)
 
 
 def _chunks(weights_WN: NDArray[np.uint8]) -> Iterator[Floats]:
@@ -110,7 +144,14 @@ def _chunks(weights_WN: NDArray[np.uint8]) -> Iterator[Floats]:
 
 
 def _share(weights_WN: Floats, right_N: NDArray[np.bool_]) -> Floats:
-    return np.asarray(weights_WN @ right_N / np.maximum(weights_WN.sum(1), 1))
+    return _quotient(weights_WN @ right_N, weights_WN.sum(1))
+
+
+def _quotient(part: Floats, whole: NDArray[Any]) -> Floats:
+    """Return part / whole; NaN where the whole is 0."""
+    quotient: Floats = np.full(np.shape(whole), np.nan)
+    np.divide(part, whole, out=quotient, where=whole > 0)
+    return quotient
 
 
 def _curves(scores_N: Floats, positive_N: NDArray[np.bool_], weights_WN: Floats) -> tuple[Floats, Floats]:
@@ -122,7 +163,7 @@ def _curves(scores_N: Floats, positive_N: NDArray[np.bool_], weights_WN: Floats)
     misses = np.cumsum(weights * ~positive, axis=1)[:, ends]
     before_hits, before_misses = (np.hstack([np.zeros((len(one), 1)), one[:, :-1]]) for one in (hits, misses))
     area = ((misses - before_misses) * (hits + before_hits) / 2).sum(1)
-    area /= np.maximum(hits[:, -1] * misses[:, -1], 1)
+    area = _quotient(area, hits[:, -1] * misses[:, -1])
     precision: Any = hits / np.maximum(hits + misses, 1)
-    average = ((hits - before_hits) * precision).sum(1) / np.maximum(hits[:, -1], 1)
+    average = _quotient(((hits - before_hits) * precision).sum(1), hits[:, -1])
     return area, average

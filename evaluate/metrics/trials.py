@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.evaluate.figures import Better, Condition, Reference
+from gen_engine.evaluate.figures import Better, Condition, Interval, Reference
 from gen_engine.evaluate.learners.contract import Learner
 from gen_engine.evaluate.metrics import scores
 from gen_engine.evaluate.metrics.contract import Evaluation
@@ -54,6 +55,30 @@ class Arena:
     def draw(self, split: Split, rng: np.random.Generator) -> Split:
         """Return as many rows of a split as a training has, without replacement."""
         return split.take(np.sort(rng.permutation(len(split))[: self.rows]))
+
+    @cached_property
+    def test_counts(self) -> NDArray[np.int64]:
+        """Test rows of each class, int64 [K]."""
+        return np.bincount(as_ids(self.test), minlength=len(self.test.classes or ()))
+
+    def rows_behind(self, score: str) -> int | None:
+        """Return how many test rows a share is of, the smallest class's for a mean over classes; None for no share."""
+        if self.test.classes is None:
+            return None
+        if score.startswith("recall."):
+            return int(self.test_counts[int(score.removeprefix("recall."))])
+        return len(self.test) if score == "accuracy" else int(self.test_counts[self.test_counts > 0].min())
+
+    def measured(self, results: Results, score: str) -> tuple[float, Interval]:
+        """Return the value and the interval of a score."""
+        return scores.value_and_interval(results[score], within=scores.range_of(score), rows=self.rows_behind(score))
+
+    def reference(self, results: Results, score: str, what: str) -> Reference | None:
+        """Return the value and interval of a score as a floor or a ceiling; None if it has none."""
+        if score not in results:
+            return None
+        value, interval = self.measured(results, score)
+        return Reference(value=value, interval=interval, what=what)
 
     def constant(self) -> Results:
         """Return the scores of a model that knows the training rows' target alone: the majority class, or the mean."""
@@ -99,6 +124,8 @@ def refusal(evaluation: Evaluation) -> str | None:
     train, test = evaluation.train, evaluation.test
     if train.target is None:
         return "there is no field to predict: name it with --target, or give every side labels"
+    if why := _unsuited(train):
+        return why
     if test is None:
         return "there are no real rows that nothing was trained on: give them with --test"
     known = len(_known_rows(test))
@@ -119,26 +146,45 @@ def refusal(evaluation: Evaluation) -> str | None:
     return None
 
 
+def _unsuited(train: Split) -> str | None:
+    """Return why no learner takes such rows, or None."""
+    if is_table(train):
+        return None
+    if train.image is None:
+        return "models are trained on images, or on tables of numbers and categories, and these rows are neither"
+    if train.classes is None:
+        return f"{train.target} is a number, and models of images predict classes: name a class with --target"
+    return None
+
+
 def arenas(evaluation: Evaluation) -> list[Arena]:
-    """Return the learners for these data with their rows; there is a target and a test split."""
-    assert evaluation.test is not None
-    known_N = evaluation.random("test rows").permutation(_known_rows(evaluation.test))
-    test = evaluation.test.take(np.sort(known_N[: min(MOST_TEST_ROWS, evaluation.budget.rows)]))
-    weights = scores.resampled(len(test), evaluation.budget.resamples, evaluation.random("test resamples"))
+    """Return the learners for these data with their rows; :func:`refusal` found nothing against them."""
+    first = first_arena(evaluation)
+    if is_table(evaluation.train):
+        return [first]
+    from gen_engine.evaluate.learners.probe import Probe, with_features
+
+    synthetic, train, test = (with_features(split, evaluation.features(split)) for split in _sides(evaluation))
+    probe = Probe(evaluation.extractor.identity)
+    return [first, _arena(probe, evaluation, synthetic, train, test, PROBE_ROWS)]
+
+
+def first_arena(evaluation: Evaluation) -> Arena:
+    """Return the learner that sees the rows themselves: trees for a table, a network for images."""
     if is_table(evaluation.train):
         from gen_engine.evaluate.learners.trees import Trees
 
-        return [_arena(Trees(), evaluation, evaluation.synthetic, evaluation.train, test, weights)]
-    from gen_engine.evaluate.learners.cnn import Cnn
-    from gen_engine.evaluate.learners.probe import Probe, with_features
+        return _arena(Trees(), evaluation, *_sides(evaluation))
+    from gen_engine.evaluate.learners.cnn import Cnn, arithmetic
 
-    cnn = _arena(Cnn(evaluation.budget.steps), evaluation, evaluation.synthetic, evaluation.train, test, weights)
-    synthetic, train = (
-        with_features(split, evaluation.features(split)) for split in (evaluation.synthetic, evaluation.train)
-    )
-    test = with_features(test, evaluation.extractor.features(test))
-    probe = Probe(evaluation.extractor.identity)
-    return [cnn, _arena(probe, evaluation, synthetic, train, test, weights, PROBE_ROWS)]
+    arena = _arena(Cnn(evaluation.budget.steps), evaluation, *_sides(evaluation))
+    arena.conditions["arithmetic"] = arithmetic()
+    return arena
+
+
+def _sides(evaluation: Evaluation) -> tuple[Split, Split, Split]:
+    assert evaluation.test is not None
+    return evaluation.synthetic, evaluation.train, evaluation.test
 
 
 def _arena(
@@ -147,9 +193,11 @@ def _arena(
     synthetic: Split,
     train: Split,
     test: Split,
-    weights_WN: NDArray[np.uint8],
     most: int | None = None,
 ) -> Arena:
+    known_N = evaluation.random("test rows").permutation(_known_rows(test))
+    test = test.take(np.sort(known_N[: min(MOST_TEST_ROWS, evaluation.budget.rows)]))
+    weights_WN = scores.resampled(len(test), evaluation.budget.resamples, evaluation.random("test resamples"))
     synthetic, train = synthetic.take(_known_rows(synthetic)), train.take(_known_rows(train))
     rows = min(len(synthetic), len(train), evaluation.budget.train_rows, most or evaluation.budget.train_rows)
     conditions: dict[str, Condition] = {
@@ -158,10 +206,15 @@ def _arena(
         "test rows": len(test),
         "seeds": evaluation.budget.seeds,
     }
-    if train.classes is not None and train.class_ids is not None and synthetic.class_ids is not None:
-        lacking = set(np.unique(train.class_ids).tolist()) - set(np.unique(synthetic.class_ids).tolist())
-        if lacking:
-            conditions["classes without synthetic rows"] = ", ".join(train.classes[one] for one in sorted(lacking))
+    if alike := [what for what, split in (("real", train), ("synthetic", synthetic)) if len(split) == rows]:
+        # Then seeds do not show how much the figures depend on which rows these are.
+        conditions["rows that every seed trains on"] = f"all {' and '.join(alike)} ones"
+    if train.classes is not None:
+        for what, split in (("real", train), ("synthetic", synthetic)):
+            counts = np.bincount(as_ids(split), minlength=len(train.classes))
+            without = [name for name, count in zip(train.classes, counts, strict=True) if not count]
+            if without:
+                conditions[f"classes without {what} rows"] = ", ".join(without)
     return Arena(learner, synthetic, train, test, weights_WN, rows, conditions)
 
 
@@ -173,22 +226,24 @@ def _known_rows(split: Split) -> NDArray[np.intp]:
     return np.arange(len(split)) if values is None else np.flatnonzero(np.isfinite(values))
 
 
-def reference(results: Results, name: str, what: str) -> Reference | None:
-    """Return the value and interval of a score as a floor or a ceiling; None if it has none."""
-    if name not in results:
-        return None
-    value, interval = scores.value_and_interval(results[name])
-    return Reference(value=value, interval=interval, what=what)
-
-
 def better_of(score_name: str) -> Better:
     """Return which way a score is better."""
     return "lower" if score_name == "rmse" else "higher"
 
 
-def whole_scores(results: Results) -> Sequence[str]:
-    """Return the names of the scores of all classes together."""
-    return [name for name in results if not name.startswith("recall.")]
+def whole_scores(test: Split) -> Sequence[str]:
+    """Return the names of the scores of all classes together, also of those that these test rows do not allow."""
+    if test.classes is None:
+        return scores.REGRESSION
+    two = ("average_precision",) if len(test.classes) == 2 else ()
+    return ("accuracy", "balanced_accuracy", "auc", *two)
+
+
+def lacking(score: str) -> str:
+    """Return why a score is missing from results."""
+    if score in scores.REGRESSION:
+        return "the target has the same value in every test row: give --test rows in which it varies"
+    return "the test rows are all of one class: give --test rows of several classes"
 
 
 def as_ids(split: Split) -> NDArray[np.int64]:

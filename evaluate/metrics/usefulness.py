@@ -8,19 +8,20 @@ classification accuracy score of S. Ravuri and O. Vinyals, 2019.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from gen_engine.evaluate.figures import Figure, Question, not_computed
 from gen_engine.evaluate.metrics.contract import Evaluation
 from gen_engine.evaluate.metrics.scalars import is_table
-from gen_engine.evaluate.metrics.scores import Results, value_and_interval
+from gen_engine.evaluate.metrics.scores import SHARE, Results, mean_known, range_of, value_and_interval
 from gen_engine.evaluate.metrics.trials import (
     Arena,
     arenas,
     as_ids,
     better_of,
-    reference,
+    lacking,
     refusal,
     whole_scores,
 )
@@ -58,7 +59,7 @@ class Usefulness:
         )
         floor, what = _floor(evaluation, arena)
         model = arena.learner.name
-        for score in whole_scores(tstr):
+        for score in whole_scores(arena.test):
             yield self._figure(f"tstr.{model}.{score}", score, tstr, arena, floor=(floor, what), ceiling=trtr)
             yield self._figure(f"both.{model}.{score}", score, both, arena, floor=(trtr, REAL), ceiling=None)
         yield from self._ratios(model, tstr, trtr, arena)
@@ -76,7 +77,9 @@ class Usefulness:
         ceiling: Results | None,
         group: str | None = None,
     ) -> Figure:
-        value, interval = value_and_interval(results[score])
+        if score not in results:
+            return self._lacking(name, score, arena)
+        value, interval = arena.measured(results, score)
         return Figure(
             metric=self.name,
             name=name,
@@ -84,46 +87,78 @@ class Usefulness:
             better=better_of(score),
             value=value,
             interval=interval,
-            floor=None if floor is None else reference(floor[0], score, floor[1]),
-            ceiling=None if ceiling is None else reference(ceiling, score, REAL),
+            floor=None if floor is None else arena.reference(floor[0], score, floor[1]),
+            ceiling=None if ceiling is None else arena.reference(ceiling, score, REAL),
             group=group,
             conditions=arena.conditions,
         )
 
+    def _lacking(self, name: str, score: str, arena: Arena) -> Figure:
+        return not_computed(
+            self.name, name, self.question, better_of(score), lacking(score), conditions=arena.conditions
+        )
+
     def _ratios(self, model: str, tstr: Results, trtr: Results, arena: Arena) -> Iterator[Figure]:
         """Yield TSTR as a share of TRTR, paired by seed and by resamples of the test rows."""
-        for score in ("accuracy", "balanced_accuracy", "auc", "average_precision", "r2"):
-            if score not in tstr or score not in trtr:
-                continue
+        for score in whole_scores(arena.test):
             name = f"tstr_over_trtr.{model}.{score}"
-            if trtr[score].min() <= 0:
-                why = f"the model trained on real rows reaches a {score} of {trtr[score][:, 0].mean():.3f}"
+            if score == "rmse":  # an error of 0 is possible, and no share of it
+                continue
+            if score not in trtr:
+                yield self._lacking(name, score, arena)
+                continue
+            if np.nanmin(trtr[score]) <= 0:
+                why = (
+                    f"the model trained on real rows reaches a {score} of {trtr[score][:, 0].mean():.3f}, and it is "
+                    "not above 0 with every seed and resample of the test rows: there is nothing to be a share of"
+                )
                 yield not_computed(self.name, name, self.question, "higher", why, conditions=arena.conditions)
                 continue
-            ratio: Results = {score: tstr[score] / trtr[score]}
-            yield self._figure(name, score, ratio, arena, floor=None, ceiling=None)
+            # Scores are 0 at least, and so is their ratio; R² may be less.
+            low = 0.0 if range_of(score) == SHARE else -np.inf
+            value, interval = value_and_interval(
+                tstr[score] / trtr[score], within=(low, np.inf), rows=arena.rows_behind(score), ends=(1.0,)
+            )
+            yield Figure(
+                metric=self.name,
+                name=name,
+                question=self.question,
+                better="higher",
+                value=value,
+                interval=interval,
+                conditions=arena.conditions,
+            )
 
     def _by_class(self, model: str, tstr: Results, trtr: Results, arena: Arena) -> Iterator[Figure]:
         """Yield each class's recall, and the mean recall of the rare ones."""
         names = arena.train.classes or ()
         shares = np.bincount(as_ids(arena.train), minlength=len(names)) / len(arena.train)
-        rare = []
         for class_id, group in enumerate(names):
             score, name = f"recall.{class_id}", f"tstr.{model}.recall"
             if score not in tstr:
                 why = "no test row is of this class"
-                yield not_computed(self.name, name, self.question, "higher", why, group=group)
+                yield not_computed(
+                    self.name, name, self.question, "higher", why, group=group, conditions=arena.conditions
+                )
                 continue
-            if shares[class_id] < RARE / np.count_nonzero(shares):
-                rare.append(score)
             yield self._figure(name, score, tstr, arena, floor=None, ceiling=trtr, group=group)
-        name = f"rare.{model}.balanced_accuracy"
-        if not rare:
+        rare = np.flatnonzero(shares < RARE / np.count_nonzero(shares)).tolist()
+        yield self._rare(model, rare, tstr, trtr, arena)
+
+    def _rare(self, model: str, rare: list[int], tstr: Results, trtr: Results, arena: Arena) -> Figure:
+        """Return the mean recall of the rare classes that have test rows."""
+        name, names = f"rare.{model}.balanced_accuracy", arena.train.classes or ()
+        tested = [one for one in rare if f"recall.{one}" in tstr]
+        if not tested:
             why = f"no class has less than {RARE:g} of the rows that it would have among equally frequent ones"
-            yield not_computed(self.name, name, self.question, "higher", why, conditions=arena.conditions)
-            return
-        means = [{"mean": np.mean([results[one] for one in rare], 0)} for results in (tstr, trtr)]
-        yield self._figure(name, "mean", means[0], arena, floor=None, ceiling=means[1])
+            if rare:
+                why = f"no test row is of a rare class: {', '.join(names[one] for one in rare)}"
+            return not_computed(self.name, name, self.question, "higher", why, conditions=arena.conditions)
+        score = "balanced_accuracy"
+        found, best = ({score: mean_known([one[f"recall.{place}"] for place in tested])} for one in (tstr, trtr))
+        figure = self._figure(name, score, found, arena, floor=None, ceiling=best)
+        listed = ", ".join(names[one] for one in tested)
+        return replace(figure, conditions={**arena.conditions, "rare classes": listed})
 
 
 def _floor(evaluation: Evaluation, arena: Arena) -> tuple[Results, str]:
@@ -137,6 +172,6 @@ def _floor(evaluation: Evaluation, arena: Arena) -> tuple[Results, str]:
 
     constant = arena.constant()
     what = MAJORITY if arena.train.classes is not None else MEAN
-    for score in whole_scores(constant):
+    for score in [one for one in whole_scores(arena.test) if one in constant]:
         arena.conditions[f"{score} of the {what}"] = float(constant[score][0, 0])
     return arena.train_on(shuffled, evaluation, "marginals"), MARGINALS

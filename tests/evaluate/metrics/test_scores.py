@@ -69,6 +69,39 @@ def test_one_seed_has_the_interval_of_the_rows_alone():
     assert interval.method == "bootstrap over test rows, 3 resamples"
 
 
+def test_resamples_without_a_row_of_a_class_say_nothing_of_it():
+    truth = np.array([0, 0, 0, 1])
+    predicted = np.eye(2)[truth]
+    weights = np.array([[1, 1, 1, 1], [2, 1, 1, 0], [0, 1, 1, 2]], np.uint8)
+    found = scores.of_classes(predicted, truth, weights)
+    np.testing.assert_array_equal(found["recall.1"], [1, np.nan, 1])
+    np.testing.assert_array_equal(found["balanced_accuracy"], [1, 1, 1])
+    np.testing.assert_array_equal(found["auc"], [1, np.nan, 1])
+    assert scores.value_and_interval(found["recall.1"][None])[1].low == 1
+
+
+def test_what_no_seed_or_resample_changes_has_the_exact_interval_of_its_rows():
+    """None of 10 rows: Clopper and Pearson's upper bound is 1 - 0.025 ** (1 / 10)."""
+    bound = 1 - 0.025 ** (1 / 10)
+    _, right = scores.value_and_interval(np.ones((3, 5)), within=(0, 1), rows=10)
+    assert (right.low, right.high) == (pytest.approx(1 - bound), 1)
+    _, wrong = scores.value_and_interval(np.zeros((3, 5)), within=(0, 1), rows=10)
+    assert (wrong.low, wrong.high) == (0, pytest.approx(bound))
+    _, ratio = scores.value_and_interval(np.ones((3, 5)), within=(0, np.inf), rows=10, ends=(1.0,))
+    assert (ratio.low, ratio.high) == (pytest.approx(1 - bound), pytest.approx(1 + bound))
+    _, constant = scores.value_and_interval(np.full((1, 5), 0.5), within=(0, 1), rows=10)
+    assert (constant.low, constant.high) == (0.5, 0.5)
+
+
+def test_intervals_stay_within_the_range():
+    spread = np.array([[0.2] * 4, [0.9] * 4])
+    _, interval = scores.value_and_interval(spread, within=scores.range_of("accuracy"))
+    assert (interval.low, interval.high) == (0, 1)
+    assert scores.value_and_interval(spread)[1].high > 1
+    assert scores.range_of("r2")[1] == 1
+    assert scores.range_of("rmse")[0] == 0
+
+
 def test_intervals_of_an_accuracy_cover_it():
     """Two hundred test sets of one model that is right 80 % of the time."""
     rng, hits = np.random.default_rng(7), 0
