@@ -1,5 +1,8 @@
 """A small convolutional network, trained for the same number of steps however many rows there are.
 
+It is trained on the GPU if there is one. The same rows and seed give the same network on the same processor with as
+many threads.
+
 Shape suffixes: N rows, B batch, C channels, H height, W width, K classes, F features.
 """
 
@@ -8,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from torch.nn import functional
 
 from gen_engine.evaluate.features.pixels import pixels_of
 from gen_engine.evaluate.split import Split
+from gen_engine.train.device import deterministic, home_of, resolve_device
 
 BATCH: Final = 128
 STEPS: Final = 2_340
@@ -55,20 +59,23 @@ class Cnn:
         return f"CNN of 2 convolutions, Adam, {self.steps:,} steps of {BATCH}{augmented}"
 
     def fit(self, train: Split, seed: int) -> CnnModel:
-        """Train on a split's images and classes."""
+        """Train on a split's images and classes, on the GPU if there is one."""
+        device = resolve_device("auto")
         classes, ids = train.classes, train.class_ids
         assert classes is not None
         assert ids is not None
         pixels_NCHW = torch.from_numpy(np.array(pixels_of(train).transpose(0, 3, 1, 2), order="C"))
-        labels_N = torch.from_numpy(ids)
-        with _seeded(seed):
-            network = make_network(tuple(pixels_NCHW.shape[1:]), len(classes)).train()
+        pixels_NCHW = pixels_NCHW.to(home_of(pixels_NCHW.nbytes, device))
+        labels_N = torch.from_numpy(ids).to(device)
+        with _seeded(seed, device), _exact(device):
+            network = make_network(tuple(pixels_NCHW.shape[1:]), len(classes)).train().to(device)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
             optimizer = torch.optim.Adam(network.parameters(), 1e-3)
             schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=self.steps)
             for rows_B in _batches(len(train), self.steps):
-                x_BCHW = self._augmented(_as_input(pixels_NCHW[rows_B]))
-                loss = functional.cross_entropy(network(x_BCHW), labels_N[rows_B])
+                chosen_BCHW = pixels_NCHW[rows_B.to(pixels_NCHW.device)].to(device)
+                x_BCHW = self._augmented(_as_input(chosen_BCHW))
+                loss = functional.cross_entropy(network(x_BCHW), labels_N[rows_B.to(device)])
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -81,12 +88,15 @@ class Cnn:
         shift = max(1, round(SHIFT * x_BCHW.shape[2] / 28))
         padded = functional.pad(x_BCHW, [shift] * 4, value=float(x_BCHW.min()))
         height, width = x_BCHW.shape[2:]
-        down, right = torch.randint(0, 2 * shift + 1, (2, len(x_BCHW)))
-        rows = (down[:, None] + torch.arange(height))[:, :, None]
-        columns = (right[:, None] + torch.arange(width))[:, None, :]
-        moved = padded[torch.arange(len(x_BCHW))[:, None, None], :, rows, columns].permute(0, 3, 1, 2)
+        device = x_BCHW.device
+        # Drawn on the CPU, so that images move alike on every device.
+        down, right = torch.randint(0, 2 * shift + 1, (2, len(x_BCHW))).to(device)
+        rows = (down[:, None] + torch.arange(height, device=device))[:, :, None]
+        columns = (right[:, None] + torch.arange(width, device=device))[:, None, :]
+        every = torch.arange(len(x_BCHW), device=device)[:, None, None]
+        moved = padded[every, :, rows, columns].permute(0, 3, 1, 2)
         if self.augmentation == "shift-and-flip":
-            mirrored = torch.rand(len(moved)) < 0.5
+            mirrored = (torch.rand(len(moved)) < 0.5).to(device)
             moved = torch.where(mirrored[:, None, None, None], moved.flip(3), moved)
         return moved
 
@@ -109,10 +119,12 @@ class CnnModel:
     @torch.inference_mode()
     def _run(self, split: Split, layers: nn.Module) -> NDArray[np.float32]:
         pixels_NHWC = pixels_of(split)
-        parts = [
-            layers(_as_input(torch.from_numpy(pixels_NHWC[at : at + _SCORED].transpose(0, 3, 1, 2).copy()))).numpy()
-            for at in range(0, len(split), _SCORED)
-        ]
+        device = next(self.network.parameters()).device
+        parts = []
+        with _exact(device.type):
+            for at in range(0, len(split), _SCORED):
+                pixels_BCHW = torch.from_numpy(pixels_NHWC[at : at + _SCORED].transpose(0, 3, 1, 2).copy())
+                parts.append(layers(_as_input(pixels_BCHW.to(device))).cpu().numpy())
         return np.concatenate(parts)
 
 
@@ -133,6 +145,8 @@ def make_network(shape: tuple[int, ...], classes: int) -> nn.Sequential:
 
 def arithmetic() -> str:
     """Return what the last bits of a training depend on, for a figure's conditions."""
+    if resolve_device("auto") == "cuda":
+        return f"float32 on {torch.cuda.get_device_name()}"
     return f"float32 on the CPU, {torch.get_num_threads()} threads"
 
 
@@ -151,8 +165,20 @@ def _batches(rows: int, steps: int) -> Iterator[Tensor]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[Any]:
-    """Seed torch's global generator, which layers draw from, and restore it."""
-    with torch.random.fork_rng(devices=[]):
+def _seeded(seed: int, device: str) -> Iterator[None]:
+    """Seed torch's global generators, which layers draw from, and restore them."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def _exact(device: str) -> Iterator[None]:
+    """Deterministic kernels in float32: a GPU's convolutions would round their inputs to TF32 by default."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        with deterministic(device):
+            yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed

@@ -7,7 +7,7 @@ import pytest
 import torch
 from evaluations import glyphs, image_split, table_split, vector_split
 
-from gen_engine.evaluate.learners.cnn import BATCH, Cnn, _batches, make_network
+from gen_engine.evaluate.learners.cnn import BATCH, Cnn, _batches, arithmetic, make_network
 from gen_engine.evaluate.learners.probe import Probe, with_features
 from gen_engine.evaluate.learners.trees import Trees
 
@@ -25,6 +25,31 @@ def test_the_network_learns_and_repeats_itself():
     before = torch.random.get_rng_state()
     Cnn(1).fit(train, 0)
     assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.backends.cudnn.allow_tf32
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_what_a_training_sets_is_restored_when_it_fails():
+    split = image_split("train", *glyphs(20, 1))
+    with pytest.raises(ValueError, match="total_steps"):
+        Cnn(0).fit(split, 0)
+    assert torch.backends.cudnn.allow_tf32
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("augmentation", ["none", "shift-and-flip"])
+def test_the_network_learns_and_repeats_itself_on_a_gpu(augmentation):
+    train, test = image_split("train", *glyphs(800, 1)), image_split("test", *glyphs(400, 2))
+    before = torch.cuda.get_rng_state()
+    one, two = (Cnn(80).fit(train, 3) for _ in range(2))
+    assert next(one.network.parameters()).is_cuda
+    assert accuracy(one, test) > 0.8
+    np.testing.assert_array_equal(one.scores(test), two.scores(test))
+    again = [Cnn(5, augmentation).fit(train, 0).scores(test) for _ in range(2)]
+    np.testing.assert_array_equal(*again)
+    assert torch.equal(before, torch.cuda.get_rng_state())
+    assert arithmetic() == f"float32 on {torch.cuda.get_device_name()}"
 
 
 @pytest.mark.parametrize("rows", [3, 127, 500])

@@ -10,7 +10,7 @@ from evaluations import Itself, by_name, figures_of, glyphs, image_sides, image_
 
 from gen_engine.engine.sample.schema import Field, Schema
 from gen_engine.evaluate.features import open_extractor
-from gen_engine.evaluate.learners.cnn import Cnn
+from gen_engine.evaluate.learners.cnn import Cnn, arithmetic
 from gen_engine.evaluate.metrics.contract import Budget, Evaluation
 from gen_engine.evaluate.split import Split
 
@@ -91,7 +91,7 @@ def test_conditions_say_what_the_interval_leaves_out_and_which_classes_are_missi
     conditions = found["tstr.cnn.accuracy"].conditions
     assert conditions["rows that every seed trains on"] == "all real ones"
     assert conditions["classes without real rows"] == "stroke 2"
-    assert conditions["arithmetic"] == "float32 on the CPU, 1 threads"
+    assert conditions["arithmetic"] == arithmetic()
 
 
 def test_what_cannot_be_trained_says_why():
