@@ -46,7 +46,11 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The same quantity computed of something whose quality is known: a figure's floor or ceiling."""
+    """The same quantity computed of something whose quality is known: a figure's floor or ceiling.
+
+    Raises:
+        ValueError: its value is not finite.
+    """
 
     value: float
     interval: Interval | None
@@ -54,13 +58,17 @@ class Reference:
     what: str
     """What was measured instead, such as ``train against test`` or ``majority class``."""
 
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"a reference, {self.what}, of {self.value}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """One number of a report.
 
     Raises:
-        ValueError: it has neither a finite value nor a reason, or both.
+        ValueError: it has neither a finite value nor a reason, or both; or a condition is not finite.
     """
 
     metric: str
@@ -90,6 +98,9 @@ class Figure:
             raise ValueError(f"figure {self.name}: value {self.value}, not computed: {self.not_computed}")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"figure {self.name}: value {self.value}; say why it is not computed instead")
+        for name, condition in self.conditions.items():
+            if isinstance(condition, float) and not math.isfinite(condition):
+                raise ValueError(f"figure {self.name}: condition {name} is {condition}")
 
     @property
     def safe_bound(self) -> float | None:

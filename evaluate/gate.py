@@ -20,14 +20,13 @@
     features = "pca"
 
 What is compared is the bound of the interval that claims least: the lower one for ``at_least``, the upper one for
-``at_most``. A figure that is missing or was not computed fails.
+``at_most``; with both, the whole interval lies between them. A figure that is missing or was not computed fails.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -36,7 +35,7 @@ from typing import Any, Final
 from gen_engine.engine.base.files import read_text
 from gen_engine.engine.errors import GateFailed, RequestError
 from gen_engine.evaluate.figures import Figure
-from gen_engine.evaluate.report.headline import rounded, value_text
+from gen_engine.evaluate.report.headline import value_text
 from gen_engine.evaluate.report.report import Report
 
 _KEYS = ("figure", "group", "at_least", "at_most")
@@ -57,20 +56,35 @@ class Requirement:
         """Yield a sentence for each figure that fails."""
         found = [one for one in report.figures if _matches(self, one)]
         if not found:
-            known = sorted({one.name for one in report.figures})
-            near = get_close_matches(self.figure, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near and near[0] != self.figure else ""
-            of = f" of group {self.group!r}" if self.group is not None else ""
-            yield f"{self.figure}{of}: the report has no such figure{hint}"
+            yield self._absent([one for one in report.figures if one.name == self.figure], report)
         for one in found:
             if one.value is None:
                 yield f"{_name(one)}: not computed: {one.not_computed}"
                 continue
             low, high = (one.interval.low, one.interval.high) if one.interval else (one.value, one.value)
+            lower, upper = ("its lower bound", "its upper bound") if one.interval else ("it", "it")
             if self.at_least is not None and not low >= self.at_least:
-                yield f"{_name(one)}: {value_text(one)}: its lower bound is below {rounded(self.at_least)}"
+                bound, threshold = _apart(low, self.at_least)
+                yield f"{_name(one)}: {value_text(one)}: {lower} ({bound}) is below {threshold}"
             if self.at_most is not None and not high <= self.at_most:
-                yield f"{_name(one)}: {value_text(one)}: its upper bound is above {rounded(self.at_most)}"
+                bound, threshold = _apart(high, self.at_most)
+                yield f"{_name(one)}: {value_text(one)}: {upper} ({bound}) is above {threshold}"
+
+    def _absent(self, others: list[Figure], report: Report) -> str:
+        """Say what there is instead of the figure: others of the name, or the nearest name."""
+        groups = [one.group for one in others if one.group is not None]
+        if not others:
+            near = get_close_matches(self.figure, sorted({one.name for one in report.figures}), n=1)
+            fix = f"did you mean {near[0]!r}?" if near else "see the names in report.json"
+        elif not groups:
+            fix = "it has one of the whole dataset: leave group out"
+        elif self.group is None:
+            fix = f'it has those of {len(groups)} groups: add group = "*"'
+        else:
+            near = get_close_matches(self.group, groups, n=1)
+            fix = f"did you mean {near[0]!r}?" if near else f"its groups are such as {groups[0]!r}"
+        of = f" of group {self.group!r}" if self.group is not None else ""
+        return f"{self.figure}{of}: the report has no such figure; {fix}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +100,7 @@ class Gate:
         """Read a gate.
 
         Raises:
-            RequestError: it cannot be read, is no TOML, or is malformed, with what is wrong and where.
+            RequestError: it cannot be read, is no TOML, or is malformed, with all that is wrong and where.
         """
         if sys.version_info >= (3, 11):
             import tomllib
@@ -98,16 +112,23 @@ class Gate:
             raise RequestError(f"gate {path} cannot be read: {error.strerror}") from error
         except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
             raise RequestError(f"gate {path} is no TOML file: {error}") from error
-        unknown = sorted(set(document) - {"require", "evaluation"})
-        if unknown:
-            raise RequestError(
-                f"gate {path}: unknown key {unknown[0]!r}: it holds [[require]] tables, and a table [evaluation]"
-            )
+        problems = [
+            f"unknown key {name!r}: it holds [[require]] tables, and a table [evaluation]"
+            for name in sorted(set(document) - {"require", "evaluation"})
+        ]
         tables = document.get("require")
         if not isinstance(tables, list) or not tables:
-            raise RequestError(f"gate {path} requires nothing: add a [[require]] table with figure and at_least")
-        requirements = tuple(_requirement(one, f"gate {path}, [[require]] {at + 1}") for at, one in enumerate(tables))
-        return cls(requirements, _settings(document.get("evaluation", {}), f"gate {path}, [evaluation]"))
+            problems.append("it requires nothing: add a [[require]] table with figure and at_least")
+            tables = []
+        requirements = [_requirement(one, f"[[require]] {at + 1}", problems) for at, one in enumerate(tables)]
+        settings = _settings(document.get("evaluation", {}), problems)
+        if problems:
+            raise RequestError(("\n  " if problems[1:] else " ").join([f"gate {path}:", *problems]))
+        return cls(tuple(one for one in requirements if one is not None), settings)
+
+    def failures(self, report: Report) -> tuple[str, ...]:
+        """Return a sentence for each figure that does not meet a requirement: its name, bound and threshold."""
+        return tuple(text for one in self.requirements for text in one.failures(report))
 
     def check(self, report: Report) -> None:
         """Compare a report.
@@ -115,45 +136,66 @@ class Gate:
         Raises:
             GateFailed: a requirement is not met, with every one that is not.
         """
-        failures = tuple(text for one in self.requirements for text in one.failures(report))
+        failures = self.failures(report)
         if failures:
             count = f"{len(failures)} requirement{'s' * (len(failures) != 1)} of the gate failed"
             raise GateFailed("\n  ".join([f"{count}:", *failures]))
 
 
-def _requirement(value: Any, where: str) -> Requirement:
+def _requirement(value: Any, where: str, problems: list[str]) -> Requirement | None:
+    """Return a requirement, or None after saying what is wrong with it."""
     if not isinstance(value, dict):
-        raise RequestError(f"{where}: it is {value!r}, not a table")
-    if unknown := sorted(set(value) - set(_KEYS)):
-        near = get_close_matches(unknown[0], _KEYS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise RequestError(f"{where}: unknown key {unknown[0]!r}: {hint}the keys are {', '.join(_KEYS)}")
+        problems.append(f"{where}: it is {value!r}, not a table")
+        return None
+    wrong = [f"unknown key {name!r}: {_nearest(name, _KEYS)}" for name in sorted(set(value) - set(_KEYS))]
     figure, group = value.get("figure"), value.get("group")
     if not isinstance(figure, str) or not figure:
-        raise RequestError(f"{where}: figure is {figure!r}: it must be the name of a figure, as in report.json")
+        wrong.append(f"figure is {figure!r}: it must be the name of a figure, as in report.json")
     if group is not None and not isinstance(group, str):
-        raise RequestError(f"{where}: group is {group!r}: it must be text")
-    bounds = {name: _threshold(value.get(name), f"{where}: {name}") for name in ("at_least", "at_most")}
-    if all(one is None for one in bounds.values()):
-        raise RequestError(f"{where}: {figure} has neither at_least nor at_most")
-    return Requirement(figure=figure, group=group, **bounds)
+        wrong.append(f"group is {group!r}: it must be text")
+    bounds = {name: value[name] for name in ("at_least", "at_most") if name in value}
+    unfit = [name for name, bound in bounds.items() if not _finite(bound)]
+    wrong += [f"{name} is {bounds[name]!r}: it must be a finite number" for name in unfit]
+    low, high = (None if name not in bounds or unfit else float(bounds[name]) for name in ("at_least", "at_most"))
+    if not bounds:
+        wrong.append(f"{figure} has neither at_least nor at_most")
+    if low is not None and high is not None and low > high:
+        wrong.append(f"at_least {low:g} is above at_most {high:g}: no value meets both")
+    problems += [f"{where}: {one}" for one in wrong]
+    return None if wrong else Requirement(figure=str(figure), group=group, at_least=low, at_most=high)
 
 
-def _settings(value: Any, where: str) -> dict[str, Any]:
+def _settings(value: Any, problems: list[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RequestError(f"{where}: it is {value!r}, not a table")
+        problems.append(f"[evaluation]: it is {value!r}, not a table")
+        return {}
     found = {}
     for name, one in value.items():
         key = name.replace("-", "_")
         if key not in SETTINGS:
-            near = get_close_matches(key, SETTINGS, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise RequestError(f"{where}: unknown key {name!r}: {hint}the keys are {', '.join(SETTINGS)}")
-        check, what = SETTINGS[key]
-        if not check(one):
-            raise RequestError(f"{where}: {name} is {one!r}: it must be {what}")
+            problems.append(f"[evaluation]: unknown key {name!r}: {_nearest(key, SETTINGS)}")
+        elif not SETTINGS[key][0](one):
+            problems.append(f"[evaluation]: {name} is {one!r}: it must be {SETTINGS[key][1]}")
         found[key] = one
     return found
+
+
+def _nearest(name: str, keys: Iterable[str]) -> str:
+    near = get_close_matches(name, keys, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"the keys are {', '.join(keys)}"
+
+
+def _finite(value: Any) -> bool:
+    """Return whether a value is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return abs(value) <= sys.float_info.max  # False for NaN too
+
+
+def _apart(bound: float, threshold: float) -> tuple[str, str]:
+    """Return two different numbers as texts that differ, as short as they can."""
+    texts = ((f"{bound:.{digits}g}", f"{threshold:.{digits}g}") for digits in range(4, 18))
+    return next(pair for pair in texts if pair[0] != pair[1])
 
 
 def _texts(value: Any) -> bool:
@@ -180,14 +222,6 @@ SETTINGS: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "seeds": (_whole, "a number of trainings"),
 }
 """What ``[evaluation]`` may set: each key's check, and what it must be."""
-
-
-def _threshold(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise RequestError(f"{where} is {value!r}: it must be a finite number")
-    return float(value)
 
 
 def _matches(requirement: Requirement, figure: Figure) -> bool:

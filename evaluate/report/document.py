@@ -74,7 +74,27 @@ def read(path: Path) -> Report:
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Return a report as JSON, not sealed. Text of the user's is kept as it is."""
+    """Return a report as JSON, not sealed.
+
+    Text of the user's is kept as it is, but for what UTF-8 cannot hold: a byte of a file's name that was no UTF-8 is
+    written as an escape like ``\\udcff``.
+    """
+    document: dict[str, Any] = _storable(_document(report))
+    return document
+
+
+def _storable(value: Any) -> Any:
+    """Return JSON of Python's own types in UTF-8: metrics of plugins leave NumPy's numbers in figures."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_storable(name): _storable(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _document(report: Report) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "version": report.version,

@@ -36,14 +36,25 @@ MEANINGS: Final = {
     "copies.near": "Share of synthetic rows nearer to a training row than real rows usually are.",
     "copies.duplicates": "Share of synthetic rows that repeat another one.",
     "attributes": "What can be learnt of a training row's column beyond what is learnt of anybody's. 0 is nothing.",
-    "nearest": "A diagnostic of how near synthetic rows are to training rows, beside held-out rows.",
+    "nearest": "A diagnostic of how near synthetic rows are to training rows, beside held-out rows. It is no attack.",
+    "nearest.dcr": "Distance from a synthetic row to the nearest training row, 0 for a copy: a diagnostic, no attack.",
+    "nearest.dcr.share": "Share of synthetic rows nearer to a training row than to any of as many held-out rows: a "
+    "diagnostic, no attack. A half is what rows independent of the training rows have.",
+    "nearest.nndr": "Distance from a synthetic row to the nearest training row over that to the second nearest: a "
+    "diagnostic, no attack. Copies of lone rows are at 0.",
+    "nearest.authenticity": "Share of synthetic rows that are farther from their nearest training row than that row is "
+    "from another training row: a diagnostic, no attack.",
 }
+
+
+def topic(name: str) -> str | None:
+    """Return the key of :data:`MEANINGS` that a figure's name begins with, the longest one; None if there is none."""
+    parts = name.split(".")
+    beginnings = (".".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return next((one for one in beginnings if one in MEANINGS), None)
 
 
 def meaning(name: str) -> str | None:
     """Return what the figure with this name means, or None for a figure that only a plugin knows."""
-    parts = name.split(".")
-    for count in range(len(parts), 0, -1):
-        if found := MEANINGS.get(".".join(parts[:count])):
-            return found
-    return None
+    found = topic(name)
+    return None if found is None else MEANINGS[found]

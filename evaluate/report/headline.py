@@ -18,7 +18,8 @@ _NAMES: Final = (
     ("precision", "precision"),
     ("recall", "recall"),
     ("columns.shape", "shapes of the columns"),
-    ("two-sample.trees.auc", "told apart from real rows (AUC)"),
+    ("two-sample.logistic.auc", "told apart from real rows by a linear model (AUC)"),
+    ("two-sample.trees.auc", "told apart from real rows by trees (AUC)"),
     ("membership.worst.auc", "best membership attack (AUC)"),
     ("copies.exact", "exact copies of training rows"),
 )
