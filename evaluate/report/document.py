@@ -29,7 +29,7 @@ from gen_engine.engine.base.parse import (
     prose,
     text,
 )
-from gen_engine.engine.base.strict_json import DocumentError
+from gen_engine.engine.base.strict_json import DocumentError, show
 from gen_engine.engine.codecs import open_codec
 from gen_engine.engine.errors import RecordError
 from gen_engine.engine.sample.schema import Field
@@ -66,8 +66,9 @@ def read(path: Path) -> Report:
     """
     try:
         document = unseal(read_bounded(path, LISTING), str(path), schema=SCHEMA, older="evaluate again")
-        document.pop("digest")
-        document.pop("schema")
+        del document["digest"]
+        if document.pop("schema", None) != SCHEMA:
+            raise DocumentError(str(path), f'field "schema" is not {SCHEMA}')
         return from_json(document, str(path))
     except (DocumentError, ValueError) as error:
         raise RecordError(f"{error}") from error
@@ -266,5 +267,8 @@ def _pairs(pairs: tuple[Any, ...], read_value: Any, where: str) -> dict[str, Any
     for pair in pairs:
         if not isinstance(pair, list) or len(pair) != 2:
             raise DocumentError(where, "it is not a pair of a name and a value")
-        found[prose(pair[0], where)] = read_value(pair[1], where)
+        name = prose(pair[0], where)
+        if name in found:
+            raise DocumentError(where, f"{show(name)} occurs twice")
+        found[name] = read_value(pair[1], where)
     return found
