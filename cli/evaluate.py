@@ -85,7 +85,7 @@ def real_data_options(function: Function) -> Function:
                 "--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Trainings a figure."
             ),
             click.option(
-                "--evaluation-seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of draws."
+                "--evaluation-seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Of draws."
             ),
         )
     ):

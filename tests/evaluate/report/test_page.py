@@ -175,6 +175,16 @@ def test_the_meaning_is_said_once_and_a_metric_of_a_plugin_stands_under_its_name
     assert "nearer is better" in html
 
 
+def test_the_page_does_not_depend_on_the_order_of_conditions():
+    report = make_report()
+    conditions = {"a": 1, "A": 2, "b": 3}
+    pages = {
+        page.render(replace(report, figures=(replace(report.figures[0], conditions=dict(order)),)))
+        for order in (conditions.items(), reversed(conditions.items()))
+    }
+    assert len(pages) == 1
+
+
 def test_figures_without_a_value_are_said_by_their_reason_and_never_drawn():
     figures = [not_computed("kernel", "kernel", "faithful", "lower", "too few rows", group=one) for one in "abc"]
     html = page.render(replace(make_report(), figures=(*figures, not_computed("x", "x", "faithful", "lower", "none"))))
