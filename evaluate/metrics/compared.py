@@ -13,6 +13,7 @@ import numpy as np
 
 from gen_engine.evaluate.figures import Better, Figure, Interval, Question, Reference, not_computed
 from gen_engine.evaluate.metrics.contract import Budget, Evaluation
+from gen_engine.evaluate.metrics.scalars import is_table
 from gen_engine.evaluate.metrics.yardstick import SHUFFLED, Comparison, Features, compare_all, compare_classes
 
 Measured: TypeAlias = Mapping[str, tuple[float, Interval | None]]
@@ -35,6 +36,9 @@ class FeatureMetric(ABC):
     most_rows: ClassVar[int | None] = 200_000
     """Most rows of each set, if fewer than the budget's: a million rows of three hundred features take gigabytes."""
 
+    most_table_rows: ClassVar[int | None] = None
+    """The same for tables, if fewer: with an indicator per category they are wider than features of images."""
+
     @abstractmethod
     def refusal(self, rows: int, width: int, budget: Budget) -> str | None:
         """Return why figures of so many rows and features are not computed, or None if they are."""
@@ -49,8 +53,9 @@ class FeatureMetric(ABC):
 
     def figures(self, evaluation: Evaluation) -> Iterable[Figure]:
         """Yield the figures of all rows, then those of each class."""
-        yield from self._compare(evaluation, compare_all(evaluation, self.most_rows))
-        for comparison in compare_classes(evaluation, self.most_rows):
+        most = self.most_table_rows if is_table(evaluation.train) and self.most_table_rows else self.most_rows
+        yield from self._compare(evaluation, compare_all(evaluation, most))
+        for comparison in compare_classes(evaluation, most):
             yield from self._compare(evaluation, comparison)
 
     def _compare(self, evaluation: Evaluation, comparison: Comparison) -> Iterator[Figure]:

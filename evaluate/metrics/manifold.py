@@ -46,7 +46,7 @@ class Manifold(FeatureMetric):
     """Precision, recall, density and coverage, of all rows and of each class."""
 
     name = "manifold"
-    most_rows = 60_000  # every pair of rows is looked at
+    most_rows, most_table_rows = 60_000, 30_000  # every pair of rows is looked at
     better: ClassVar[Mapping[str, Better]] = {
         "precision": "higher",
         "recall": "higher",
