@@ -26,6 +26,9 @@ PROBE_ROWS = 20_000
 
 LEAST_TEST_ROWS = 20
 
+SMALL = 5_000
+"""Rows up to which the choice of training rows matters as much as the test rows do."""
+
 MOST_TEST_ROWS = 50_000
 """Most test rows: their error is below that of few seeds, and each is resampled for every score."""
 
@@ -53,7 +56,13 @@ class Arena:
         return train_seeds(self.learner, self, rows_of, evaluation, *purpose)
 
     def draw(self, split: Split, rng: np.random.Generator) -> Split:
-        """Return as many rows of a split as a training has, without replacement."""
+        """Return as many rows of a split as a training has.
+
+        They are drawn without replacement, unless a small split has no more than that: then every seed would train on
+        the same rows, and the spread over seeds would not show what other rows would have given.
+        """
+        if self.rows == len(split) <= SMALL:
+            return split.take(np.sort(rng.integers(0, len(split), self.rows)))
         return split.take(np.sort(rng.permutation(len(split))[: self.rows]))
 
     @cached_property
@@ -206,7 +215,10 @@ def _arena(
         "test rows": len(test),
         "seeds": evaluation.budget.seeds,
     }
-    if alike := [what for what, split in (("real", train), ("synthetic", synthetic)) if len(split) == rows]:
+    alike = [what for what, split in (("real", train), ("synthetic", synthetic)) if len(split) == rows]
+    if alike and rows <= SMALL:
+        conditions["drawn with replacement"] = f"{' and '.join(alike)} rows"
+    elif alike:
         # Then seeds do not show how much the figures depend on which rows these are.
         conditions["rows that every seed trains on"] = f"all {' and '.join(alike)} ones"
     if train.classes is not None:
