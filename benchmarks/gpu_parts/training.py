@@ -87,13 +87,14 @@ def _repeats(found: Findings, name: str, model: object, precision: str) -> None:
 def _launched(model: object, precision: str) -> list[object]:
     """Return the weights after as many steps, without a CUDA graph."""
     from gen_engine.train.device import deterministic
+    from gen_engine.train.objectives.step import LaunchedStep
     from gen_engine.train.runs.state import RunState
 
     with deterministic("cuda"):
         state = RunState(_config(model, precision))
         images_BCHW, labels_B = _batch(model)
         for _ in range(COMPARED):
-            state.add_good(state.take_step._step(images_BCHW, labels_B, state.rng))
+            state.add_good(LaunchedStep(state.take_step._step)(images_BCHW, labels_B, state.rng))
         return [p.detach().cpu() for p in state.averaged_generator.parameters()]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gen_engine.train.objectives.steps import GanStep, VaeStep, draw_normal
+from gen_engine.train.objectives.step import Step
 
 EAGER_STEPS = 3
 """Steps before the capture: optimisers make their state in the first, and libraries choose their kernels."""
@@ -24,7 +24,7 @@ class GraphedStep:
         step: what a step is; its networks are on the GPU.
     """
 
-    def __init__(self, step: GanStep | VaeStep) -> None:
+    def __init__(self, step: Step) -> None:
         self._step = step
         self.optimizers = step.optimizers
         self._stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -39,8 +39,8 @@ class GraphedStep:
 
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Take one step; the losses by name, not finite where an update was left out."""
-        z_BZ = draw_normal(len(images_BCHW), self._step.generator.latent_dim, rng, images_BCHW.device)
-        values = self._values_of(images_BCHW, labels_B, z_BZ)
+        draws = [drawn.to(images_BCHW.device) for drawn in self._step.draw(len(images_BCHW), rng)]
+        values = self._values_of(images_BCHW, labels_B, *draws)
         return self._step.losses(values.tolist())  # the one wait of a step
 
     def _values_of(self, *given: Tensor | None) -> Tensor:

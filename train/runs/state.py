@@ -11,9 +11,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
-from gen_engine.train.models import Generator, build_auxiliary, build_generator
+from gen_engine.train.models import Generator, build_auxiliary, build_generator, family_of
+from gen_engine.train.objectives.gan import GanStep
 from gen_engine.train.objectives.graphed import GraphedStep
-from gen_engine.train.objectives.steps import Step, make_step
+from gen_engine.train.objectives.step import LaunchedStep, Taken
+from gen_engine.train.objectives.vae import VaeStep
 from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
 
@@ -28,8 +30,9 @@ class RunState:
         self.generator = build_generator(config.model).to(device)
         self.auxiliary = build_auxiliary(config.model).to(device)
         self.average = moving_average(self.generator, config.ema_decay)
-        step = make_step(config, self.generator, self.auxiliary)
-        self.take_step: Step = GraphedStep(step) if config.device == "cuda" else step
+        kind = GanStep if family_of(config.model.family).kind == "gan" else VaeStep
+        step = kind(config, self.generator, self.auxiliary)
+        self.take_step: Taken = GraphedStep(step) if config.device == "cuda" else LaunchedStep(step)
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.metrics: dict[str, Any] = {}

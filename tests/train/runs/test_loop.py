@@ -24,7 +24,7 @@ from gen_engine.train.errors import (
     TrainingInterrupted,
 )
 from gen_engine.train.models import MODELS
-from gen_engine.train.objectives import steps
+from gen_engine.train.objectives import gan
 from gen_engine.train.runs.checkpoint import FILES, has_checkpoint, newest_checkpoint
 from gen_engine.train.runs.events import EpochDone, Event, Notice, RunStarted, Saved, StepDone, StepSkipped
 from gen_engine.train.runs.loop import Trainer, data_order
@@ -195,13 +195,13 @@ def test_a_bad_batch_leaves_no_trace_in_the_weights(
 def test_bad_steps_are_counted_and_stop_the_run_when_in_a_row(
     tmp_path: Path, make_config: MakeConfig, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update, calls = steps.update, iter(range(1000))
+    update, calls = gan.update, iter(range(1000))
 
-    def sometimes(*arguments: Any) -> bool:
-        return next(calls) not in bad and update(*arguments)
+    def sometimes(*arguments: Any) -> torch.Tensor:
+        return torch.ones(()) if next(calls) in bad else update(*arguments)
 
-    monkeypatch.setattr(steps, "update", sometimes)
-    bad = {0, 2}  # the first step's discriminator, the second's generator
+    monkeypatch.setattr(gan, "update", sometimes)
+    bad = {0, 3}  # the first step's discriminator, the second's generator
     events = list[Event]()
     train(make_config(max_bad_steps=3), tiny_data, tmp_path / "a", on_event=events.append)
     assert [event.step for event in events if isinstance(event, StepSkipped)] == [1, 2]

@@ -1,0 +1,46 @@
+"""The training step of a VAE: encoder and decoder together, on the negative ELBO.
+
+Legend: B batch, Z latent dimensions, C, H, W image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gen_engine.train.config import TrainConfig
+from gen_engine.train.models import Generator
+from gen_engine.train.objectives.losses import VAE_LOSSES
+from gen_engine.train.objectives.step import Buffers, adam, autocast, draw_normal, update
+
+
+class VaeStep:
+    """Encodes a batch, decodes a draw from the posterior, and updates both networks."""
+
+    def __init__(self, config: TrainConfig, generator: Generator, auxiliary: nn.Module) -> None:
+        self.config, self.generator, self.auxiliary = config, generator, auxiliary
+        self.loss = VAE_LOSSES[config.loss](config.loss_options)
+        self.networks = nn.ModuleList([generator, auxiliary])
+        self.optimizers = {"both": adam(config, self.networks.parameters(), config.lr)}
+
+    def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
+        """The noise of the posterior's sample, float32 [count, Z]."""
+        return (draw_normal(count, self.generator.latent_dim, rng),)
+
+    def on_device(self, images_BCHW: Tensor, labels_B: Tensor | None, *draws: Tensor) -> Tensor:
+        """Float32 [4]: loss, reconstruction and KL in nats per image, and whether the step was bad."""
+        (noise_BZ,) = draws
+        buffers = Buffers(self.generator, self.auxiliary)
+        with autocast(self.config):
+            mean_BZ, log_variance_BZ = self.auxiliary(images_BCHW, labels_B)
+            z_BZ = mean_BZ + noise_BZ * (0.5 * log_variance_BZ).exp()
+            decoded_BCHW = self.generator(z_BZ, labels_B)
+        loss, reconstruction, kl = self.loss(decoded_BCHW, images_BCHW, mean_BZ, log_variance_BZ)
+        bad = update(self.optimizers["both"], loss, self.networks)
+        buffers.restore_where(bad)
+        return torch.stack([loss.detach(), reconstruction.detach(), kl.detach(), bad])
+
+    def losses(self, values: list[float]) -> dict[str, float]:
+        """`loss`, `reconstruction` and `kl`; `loss` is NaN where the update was left out."""
+        loss, reconstruction, kl, bad = values
+        return {"loss": float("nan") if bad else loss, "reconstruction": reconstruction, "kl": kl}
