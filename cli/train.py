@@ -67,7 +67,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's directory.")
 @field_options(
     TrainOptions,
-    flags={"conditional": "--conditional/--unconditional"},
+    flags={"conditional": "--conditional/--unconditional", "spectral": "--spectral/--no-spectral"},
     types={"max_data_size": parse_size},
     metavars={"model": "|".join(MODELS.built_in)},
 )

@@ -14,6 +14,7 @@ from gen_engine.export.external.formats import describe_directory
 from gen_engine.export.parity import check_parity
 from gen_engine.export.record import exported
 from gen_engine.export.torch_graph import to_onnx, torch_reference
+from gen_engine.train.models import family_of
 from gen_engine.train.runs.checkpoint import CheckpointInfo, load_generator
 
 _NOT_OF_THE_GENERATOR = frozenset({"epoch", "step", "samples_per_s"})
@@ -83,6 +84,7 @@ def _labels(info: CheckpointInfo) -> LabelSpec | None:
 def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
     """Return how the generator was trained, without times and paths, so that it is the same on every machine."""
     run = info.training
+    gan = {"gan": dataclasses.asdict(run.gan_options)} if family_of(info.config.family).kind == "gan" else {}
     return {
         "model": dataclasses.asdict(info.config),
         "data": {"name": PurePath(info.data_name).name, "sha256": info.data_digest},
@@ -94,6 +96,7 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
             "name": "adam",
             "lr": run.lr,
             "lr_discriminator": run.lr_discriminator,
+            "lr_final": run.lr_final,
             "betas": [run.adam_beta1, run.adam_beta2],
         },
         "ema_decay": run.ema_decay,
@@ -101,7 +104,7 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
         "device": run.device,
         "precision": run.precision,
         "metrics": {key: _finite(v) for key, v in info.metrics.items() if key not in _NOT_OF_THE_GENERATOR},
-    } | exported(model, ("torch", "onnx", "onnxscript"))
+    } | gan | exported(model, ("torch", "onnx", "onnxscript"))
 
 
 def _finite(value: Any) -> Any:

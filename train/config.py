@@ -14,10 +14,10 @@ from gen_engine.train.device import resolve_device, resolve_precision
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.models import ModelConfig, family_of
 from gen_engine.train.objectives.losses import GAN_LOSSES, VAE_LOSSES
-from gen_engine.train.options import LoopOptions, LossOptions, NetworkOptions, TrainOptions, flag_name
+from gen_engine.train.options import GanOptions, LoopOptions, LossOptions, NetworkOptions, TrainOptions, flag_name
 
 MAY_CHANGE_ON_RESUME = frozenset({"epochs", "preview_every", "checkpoint_every", "max_bad_steps"})
-"""Fields that do not change what step n computes."""
+"""Fields that do not change what step n computes; `epochs` does when learning rates fall towards the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,9 @@ class TrainConfig(LoopOptions):
 
     loss_options: LossOptions = field(default_factory=LossOptions)
     """Label smoothing, β."""
+
+    gan_options: GanOptions = field(default_factory=GanOptions)
+    """Penalties, augmentation, steps of the discriminator."""
 
     lr_discriminator: float = LoopOptions.lr
     """Adam's learning rate, discriminator (GAN)."""
@@ -48,6 +51,10 @@ class TrainConfig(LoopOptions):
         if self.loss not in suitable:
             choices = ", ".join(suitable)
             raise ConfigError(f"loss {self.loss!r} does not fit model {self.model.family}: use one of {choices}")
+        if self.loss == "wasserstein" and not self.gan_options.gradient_penalty:
+            raise ConfigError(
+                "loss wasserstein needs --gradient-penalty, for example 10: without it nothing bounds the critic"
+            )
         if not 0.0 < self.lr_discriminator < float("inf"):
             raise ConfigError(f"lr-discriminator is {self.lr_discriminator}: it must be more than 0")
         for name, allowed in (("device", ("cpu", "cuda")), ("precision", ("fp32", "bf16"))):
@@ -82,6 +89,7 @@ def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
         ),
         loss=options.loss or family_of(options.model).default_loss,
         loss_options=LossOptions(**_shared(LossOptions, options)),
+        gan_options=GanOptions(**_shared(GanOptions, options)),
         lr_discriminator=options.lr if options.lr_discriminator is None else options.lr_discriminator,
         device=device,
         precision=precision,
@@ -92,10 +100,11 @@ def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
 def check_resumable(saved: TrainConfig, requested: TrainConfig) -> None:
     """PlanMismatch with both values of every field that differs and would change the result."""
     before, now = _flat(saved), _flat(requested)
+    free = MAY_CHANGE_ON_RESUME - ({"epochs"} if saved.lr_final != 1.0 else set())
     lines = [
         f"  {flag_name(name)}: the run has {before[name]!r}, this command requests {now[name]!r}"
         for name in before
-        if before[name] != now[name] and name not in MAY_CHANGE_ON_RESUME
+        if before[name] != now[name] and name not in free
     ]
     if lines:
         raise PlanMismatch(

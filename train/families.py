@@ -12,6 +12,8 @@ MODELS = Registry(
     {
         "mlp-gan": "gen_engine.train.models.mlp_gan:MLP_GAN",
         "dcgan": "gen_engine.train.models.dcgan:DCGAN",
+        "residual": "gen_engine.train.models.residual:RESIDUAL",
+        "style": "gen_engine.train.models.style:STYLE",
         "mlp-vae": "gen_engine.train.models.vae:MLP_VAE",
         "conv-vae": "gen_engine.train.models.vae:CONV_VAE",
     },

@@ -13,6 +13,9 @@ from typing import get_type_hints
 
 from gen_engine.train.errors import ConfigError
 
+DIFFAUGMENTS = ("colour", "translation", "cutout")
+"""Transforms that `diffaugment` may name."""
+
 IMAGE_SIZES = (28, 32, 64, 128)
 """Heights and widths, in pixels, that the models make."""
 
@@ -78,6 +81,15 @@ class NetworkOptions:
     hidden: int = 256
     """Units of the hidden dense layer in the MLP families, and of the dense layer in auxiliary networks."""
 
+    conditioning: str = "projection"
+    """How a conditional discriminator uses labels: projection, auxiliary (a classifier beside it), or both."""
+
+    class_norm: bool = False
+    """Normalise the generator's features with a scale and a shift per class, too (conditional dcgan)."""
+
+    spectral: bool = True
+    """Divide the discriminator's weights by their largest singular values (dcgan, residual, style)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
@@ -94,6 +106,57 @@ class LossOptions:
             raise ConfigError(f"label-smoothing is {self.label_smoothing}: it must be in [0, 0.5)")
         if not 0.0 <= self.beta < float("inf"):
             raise ConfigError(f"beta is {self.beta}: it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanOptions:
+    """What is added to a GAN's loss, and what its discriminator sees."""
+
+    r1: float = 0.0
+    """Weight of the penalty on the discriminator's gradient at real images (Mescheder et al. 2018); 0 for none."""
+
+    r2: float = 0.0
+    """The same at generated images."""
+
+    gradient_penalty: float = 0.0
+    """Weight of the penalty on gradients away from norm 1 (Gulrajani et al. 2017); `wasserstein` needs it, often 10."""
+
+    penalty_every: int = 1
+    """Steps from one penalty to the next, whose weight is multiplied by it (Karras et al. 2020)."""
+
+    class_loss: float = 1.0
+    """Weight of the auxiliary classifier's cross-entropy (Odena et al. 2017), with --conditioning auxiliary or both."""
+
+    discriminator_steps: int = 1
+    """Steps of the discriminator for one of the generator."""
+
+    diffaugment: str = "none"
+    """What real and generated images go through (Zhao et al. 2020): some of colour,translation,cutout, or none."""
+
+    diffaugment_probability: float = 1.0
+    """Share of images that go through it; with --diffaugment-target, the share at the beginning."""
+
+    diffaugment_target: float = 0.0
+    """Adapt the share until the mean sign of the logits of real images is this (Karras et al. 2020); 0 keeps it."""
+
+    def __post_init__(self) -> None:
+        for name in ("r1", "r2", "gradient_penalty", "class_loss"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be 0 or more")
+        for name in ("penalty_every", "discriminator_steps"):
+            if not 1 <= getattr(self, name) < 2**31:
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be 1 to 2^31 - 1")
+        for name in ("diffaugment_probability", "diffaugment_target"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be 0 to 1")
+        unknown = self.transforms() - set(DIFFAUGMENTS)
+        if unknown:
+            choices = ", ".join(DIFFAUGMENTS)
+            raise ConfigError(f"diffaugment is {self.diffaugment!r}: name some of {choices}, with commas, or none")
+
+    def transforms(self) -> set[str]:
+        """The names in `diffaugment`."""
+        return set() if self.diffaugment == "none" else set(self.diffaugment.split(","))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +178,15 @@ class LoopOptions:
     adam_beta2: float = 0.999
     """Adam's second-moment decay."""
 
+    lr_final: float = 1.0
+    """Learning rates of the last step as a share of the first step's; on the way they follow a cosine."""
+
+    accumulate: int = 1
+    """Equal parts that a batch is computed in, one after the other, when it is too large for the memory."""
+
+    channels_last: bool = False
+    """Keep convolutions' values with the channels last, which is faster on some machines."""
+
     ema_decay: float = 0.999
     """Decay per step of the moving average of the generator that is exported."""
 
@@ -131,7 +203,7 @@ class LoopOptions:
     """Consecutive steps with a loss or gradient that is not finite before the run stops."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "checkpoint_every", "max_bad_steps"):
+        for name in ("epochs", "batch", "accumulate", "checkpoint_every", "max_bad_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be at least 1")
         for name in ("epochs", "batch", "checkpoint_every", "max_bad_steps", "preview_every"):
@@ -141,6 +213,10 @@ class LoopOptions:
             raise ConfigError(f"preview-every is {self.preview_every}: it must be 0 (never) or more")
         if not 0.0 < self.lr < float("inf"):
             raise ConfigError(f"lr is {self.lr}: it must be more than 0")
+        if self.batch % self.accumulate:
+            raise ConfigError(f"accumulate is {self.accumulate}: it must divide batch {self.batch}")
+        if not 0.0 <= self.lr_final <= 1.0:
+            raise ConfigError(f"lr-final is {self.lr_final}: it must be 0 to 1")
         for name in ("adam_beta1", "adam_beta2", "ema_decay"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be in [0, 1)")
@@ -149,7 +225,7 @@ class LoopOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ReadOptions, NetworkOptions, LossOptions, LoopOptions):
+class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, LoopOptions):
     """Everything that `gen_engine.train.train` and `gen-engine train` take; "auto" and None are resolved later."""
 
     model: str = "dcgan"
@@ -162,7 +238,8 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, LoopOptions):
     """Learn the labels too."""
 
     loss: str | None = None
-    """non-saturating, minimax or bce (GAN); elbo (VAE); by default the family's."""
+    """non-saturating, minimax, bce, hinge, least-squares, wasserstein or relativistic (GAN); elbo (VAE); by default the
+    family's."""
 
     lr_discriminator: float | None = None
     """The discriminator's own learning rate; by default that of --lr."""
@@ -182,7 +259,7 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, LoopOptions):
             expected = {float: (float, int), float | None: (float, int, NoneType)}.get(hint, hint)
             if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
                 raise ConfigError(f"{flag_name(name)} is {value!r}: it must be {getattr(hint, '__name__', hint)}")
-        for base in (ReadOptions, LossOptions, LoopOptions):
+        for base in (ReadOptions, LossOptions, GanOptions, LoopOptions):
             base.__post_init__(self)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")

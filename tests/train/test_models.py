@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from gen_engine.train.errors import ConfigError
-from gen_engine.train.models import MODELS, ModelConfig, build_generator
+from gen_engine.train.models import MODELS, ModelConfig, build_auxiliary, build_generator
+from gen_engine.train.models.class_norm import ClassNorm
+from gen_engine.train.models.style import StyledConv
 from gen_engine.train.testing import ModelContract
 
 
@@ -31,6 +35,33 @@ class TestDcgan(CountedContract):
     generator_parameters = 160 + 116 * 6272 + 2 * 128 + 128 * 64 * 16 + 2 * 64 + 64 * 16 + 1
 
 
+class TestResidual(CountedContract):
+    family = "residual"
+    # A dense map of 128 × 7 × 7, blocks 128 → 64 and 64 → 64, and the last convolution.
+    generator_parameters = (
+        160
+        + 117 * 6272
+        + (2 * 128 + 2 * 64 + (9 * 128 + 1) * 64 + (9 * 64 + 1) * 64 + 129 * 64)
+        + (2 * 64 + 2 * 64 + 2 * (9 * 64 + 1) * 64 + 65 * 64)
+        + (2 * 64 + 9 * 64 + 1)
+    )
+
+
+class TestStyle(CountedContract):
+    family = "style"
+    # Two dense layers of 256, a constant of 128 × 7 × 7, and convolutions 128 → 128, 128 → 64 and three of 64 → 64,
+    # each with a style's scale for every input and a bias for every output.
+    generator_parameters = (
+        160
+        + (117 * 256 + 257 * 256)
+        + 6272
+        + (9 * 128 * 128 + 257 * 128 + 128)
+        + (9 * 128 * 64 + 257 * 128 + 64)
+        + 3 * (9 * 64 * 64 + 257 * 64 + 64)
+        + 65
+    )
+
+
 class TestMlpVae(CountedContract):
     family = "mlp-vae"
     generator_parameters = TestMlpGan.generator_parameters
@@ -39,6 +70,56 @@ class TestMlpVae(CountedContract):
 class TestConvVae(CountedContract):
     family = "conv-vae"
     generator_parameters = TestDcgan.generator_parameters
+
+
+@pytest.mark.parametrize("family", ["dcgan", "residual"])
+def test_class_norm_gives_each_class_its_scale_and_shift(family: str) -> None:
+    torch.manual_seed(0)
+    config = ModelConfig(family=family, image_size=28, num_classes=3, width=4, hidden=8, class_norm=True)
+    generator = build_generator(config).eval()
+    norms = [module for module in generator.modules() if isinstance(module, ClassNorm)]
+    x_BCHW = torch.randn(2, norms[0].scale.out_features, 5, 5)
+    embedding_BE = torch.randn(2, config.label_dim)
+
+    normed_BCHW = norms[0](x_BCHW, embedding_BE)
+
+    assert len(norms) >= 2
+    for one in range(2):
+        scale_C = 1 + norms[0].scale(embedding_BE[one])
+        expected = (
+            x_BCHW[one] / (1 + 1e-5) ** 0.5 * scale_C[:, None, None] + norms[0].shift(embedding_BE[one])[:, None, None]
+        )
+        torch.testing.assert_close(normed_BCHW[one], expected)
+
+
+@pytest.mark.parametrize("conditioning", ["projection", "auxiliary", "both"])
+@pytest.mark.parametrize("family", ["mlp-gan", "dcgan", "residual"])
+def test_discriminators_use_labels_as_they_are_told(family: str, conditioning: str) -> None:
+    config = ModelConfig(family=family, image_size=28, num_classes=3, width=4, hidden=8, conditioning=conditioning)
+    auxiliary: Any = build_auxiliary(config).eval()
+    images_BCHW = torch.randn(2, 1, 28, 28)
+
+    logits_B, classes_BK = auxiliary.judge(images_BCHW, torch.tensor([0, 1]))
+    others_B, _ = auxiliary.judge(images_BCHW, torch.tensor([2, 2]))
+
+    assert (classes_BK is None) == (conditioning == "projection")
+    assert classes_BK is None or classes_BK.shape == (2, 3)
+    assert torch.equal(logits_B, others_B) == (conditioning == "auxiliary")
+
+
+def test_demodulated_convolutions_keep_the_variance_whatever_the_style() -> None:
+    torch.manual_seed(0)
+    layer = StyledConv(64, 64, 8)
+    x_BIHW = torch.randn(4, 64, 16, 16)
+    for size in (0.1, 1.0, 30.0):
+        with torch.no_grad():
+            out_BOHW = layer(x_BIHW, size * torch.randn(4, 8))[:, :, 1:-1, 1:-1]
+        assert out_BOHW.square().mean() == pytest.approx(1.0, rel=0.15)  # a leaky ReLU halves it, √2 doubles it
+
+
+def test_unknown_conditioning_is_refused() -> None:
+    with pytest.raises(ConfigError, match="conditioning is 'labels': use projection, auxiliary or both"):
+        ModelConfig(family="dcgan", image_size=28, conditioning="labels")
 
 
 def test_every_family_has_a_contract_test() -> None:
@@ -73,5 +154,5 @@ def test_impossible_shapes_are_refused(changes: dict[str, int], message: str) ->
 
 
 def test_unknown_family_names_the_choices() -> None:
-    with pytest.raises(ConfigError, match=r"unknown model 'stylegan': choose one of mlp-gan, dcgan"):
-        build_generator(ModelConfig(family="stylegan", image_size=28))
+    with pytest.raises(ConfigError, match=r"unknown model 'wgan': .*choose one of mlp-gan, dcgan"):
+        build_generator(ModelConfig(family="wgan", image_size=28))

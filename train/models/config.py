@@ -35,6 +35,8 @@ class ModelConfig(NetworkOptions):
             value = getattr(self, name)
             if not 1 <= value <= MAX_DIM:
                 raise ConfigError(f"{flag_name(name)} is {value}: it must be 1 to {MAX_DIM:,}")
+        if self.conditioning not in ("projection", "auxiliary", "both"):
+            raise ConfigError(f"conditioning is {self.conditioning!r}: use projection, auxiliary or both")
         if self.num_classes < 0:
             raise ConfigError(f"num-classes is {self.num_classes}: it must be 0 (unconditional) or more")
 

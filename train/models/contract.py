@@ -51,9 +51,9 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images and labels to logits: `forward(images_BCHW, labels_B) -> logits_B` float32, positive means real.
 
-    Labels enter as a projection, logit = w·h + v_y·h for features h (Miyato & Koyama 2018). Subclasses
-    implement `features(images_BCHW) -> h_BF`. `spectral` divides the head's weights by their largest singular
-    value, as in the layers below it.
+    Labels enter as a projection, logit = w·h + v_y·h for features h (Miyato & Koyama 2018), as a classifier of the same
+    features (Odena et al. 2017), or as both: `conditioning`. Subclasses implement `features(images_BCHW) -> h_BF`.
+    `spectral` divides the head's weights by their largest singular value, as in the layers below it.
     """
 
     def __init__(self, config: ModelConfig, features: int, *, spectral: bool) -> None:
@@ -61,20 +61,27 @@ class Discriminator(nn.Module):
         self.num_classes = config.num_classes
         self.head = maybe_spectral(nn.Linear(features, 1), spectral)
         self.projection: nn.Module | None = None
-        if config.num_classes:
+        self.classifier: nn.Module | None = None
+        if config.num_classes and config.conditioning != "auxiliary":
             self.projection = maybe_spectral(nn.Embedding(config.num_classes, features), spectral)
+        if config.num_classes and config.conditioning != "projection":
+            self.classifier = nn.Linear(features, config.num_classes)
 
     def forward(self, images_BCHW: Tensor, labels_B: Tensor | None = None) -> Tensor:
         """Logits; ValueError when labels are missing or not wanted."""
+        return self.judge(images_BCHW, labels_B)[0]
+
+    def judge(self, images_BCHW: Tensor, labels_B: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Logits_B, and logits_BK of the classes K if there is a classifier; ValueError as `forward`."""
         check_labels(self.num_classes, labels_B)
         h_BF = self.features(images_BCHW)
         logits_B: Tensor = self.head(h_BF).squeeze(1)
         if self.projection is not None:
             logits_B = logits_B + (self.projection(labels_B) * h_BF).sum(dim=1)
-        return logits_B.float()
+        return logits_B.float(), None if self.classifier is None else self.classifier(h_BF).float()
 
     def features(self, images_BCHW: Tensor) -> Tensor:
-        """The vector h_BF that the head and the projection classify."""
+        """The vector h_BF that the head, the projection and the classifier see."""
         raise NotImplementedError
 
 
@@ -114,7 +121,7 @@ def init_radford(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.BatchNorm2d):
+    elif isinstance(module, nn.BatchNorm2d) and module.affine:
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
 

@@ -15,6 +15,7 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gen_engine.train.models.class_norm import ClassSequential, norm
 from gen_engine.train.models.config import ModelConfig
 from gen_engine.train.models.contract import Discriminator, Family, Generator, init_radford, maybe_spectral
 
@@ -37,9 +38,9 @@ class DcganDiscriminator(Discriminator):
     """Strided convolutions that halve the image down to 7×7 or 4×4, then one dense layer of features."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config, config.hidden, spectral=True)
-        self.trunk = downsampler(config, spectral=True)
-        self.dense = maybe_spectral(nn.Linear(downsampled_size(config), config.hidden), True)
+        super().__init__(config, config.hidden, spectral=config.spectral)
+        self.trunk = downsampler(config, spectral=config.spectral)
+        self.dense = maybe_spectral(nn.Linear(downsampled_size(config), config.hidden), config.spectral)
 
     def features(self, images_BCHW: Tensor) -> Tensor:
         """h_BF with F = `hidden`."""
@@ -61,16 +62,16 @@ def upsampler(config: ModelConfig, input_dim: int) -> nn.Sequential:
             nn.Unflatten(1, (input_dim, 1, 1)),
             nn.ConvTranspose2d(input_dim, maps, kernel_size=4, bias=False),
         ]
-    layers += [nn.BatchNorm2d(maps), nn.ReLU()]
+    layers += [norm(config, maps), nn.ReLU()]
     for _ in range(halvings - 1):
         layers += [
             nn.ConvTranspose2d(maps, maps // 2, kernel_size=4, stride=2, padding=1, bias=False),
-            nn.BatchNorm2d(maps // 2),
+            norm(config, maps // 2),
             nn.ReLU(),
         ]
         maps //= 2
     layers += [nn.ConvTranspose2d(maps, config.channels, kernel_size=4, stride=2, padding=1), nn.Tanh()]
-    return nn.Sequential(*layers)
+    return ClassSequential(*layers, embedding=config.label_dim) if config.num_classes else nn.Sequential(*layers)
 
 
 def downsampler(config: ModelConfig, *, spectral: bool) -> nn.Sequential:

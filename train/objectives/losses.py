@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -20,12 +20,15 @@ from gen_engine.train.options import LossOptions
 class GanLoss(Protocol):
     """A pair of scalar losses, one for each player."""
 
+    paired: ClassVar[bool]
+    """Whether the generator's loss looks at the logits of real images, which cost another pass."""
+
     def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
         """What the discriminator minimises."""
         ...
 
-    def generator(self, fake_B: Tensor) -> Tensor:
-        """What the generator minimises."""
+    def generator(self, fake_B: Tensor, real_B: Tensor | None = None) -> Tensor:
+        """What the generator minimises; `real_B` is given when the loss is paired."""
         ...
 
 
@@ -33,11 +36,13 @@ class GanLoss(Protocol):
 class NonSaturating:
     """Goodfellow et al. 2014, section 3: D minimises −log σ(real) − log(1 − σ(fake)), G minimises −log σ(fake)."""
 
+    paired: ClassVar[bool] = False
+
     def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
         """Mean of softplus(−real) plus mean of softplus(fake)."""
         return functional.softplus(-real_B).mean() + functional.softplus(fake_B).mean()
 
-    def generator(self, fake_B: Tensor) -> Tensor:
+    def generator(self, fake_B: Tensor, real_B: Tensor | None = None) -> Tensor:
         """Mean of softplus(−fake)."""
         return functional.softplus(-fake_B).mean()
 
@@ -46,7 +51,7 @@ class NonSaturating:
 class Minimax(NonSaturating):
     """Goodfellow et al. 2014, equation 1: G minimises log(1 − σ(fake)), whose gradient fades when D wins."""
 
-    def generator(self, fake_B: Tensor) -> Tensor:
+    def generator(self, fake_B: Tensor, real_B: Tensor | None = None) -> Tensor:
         """Mean of −softplus(fake)."""
         return -functional.softplus(fake_B).mean()
 
@@ -65,6 +70,68 @@ class SmoothedBce(NonSaturating):
         target_B = torch.full_like(real_B, 1.0 - self.smoothing)
         real = functional.binary_cross_entropy_with_logits(real_B, target_B)
         return real + functional.softplus(fake_B).mean()
+
+
+@dataclass(frozen=True)
+class Wasserstein:
+    """Arjovsky et al. 2017: D minimises mean(fake) − mean(real), G minimises −mean(fake).
+
+    D has to be Lipschitz, which the penalty of Gulrajani et al. 2017 sees to (`gradient_penalty`).
+    """
+
+    paired: ClassVar[bool] = False
+
+    def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """Mean of fake less mean of real."""
+        return fake_B.mean() - real_B.mean()
+
+    def generator(self, fake_B: Tensor, real_B: Tensor | None = None) -> Tensor:
+        """Mean of −fake."""
+        return -fake_B.mean()
+
+
+@dataclass(frozen=True)
+class Hinge(Wasserstein):
+    """Lim & Ye 2017: D minimises max(0, 1 − real) + max(0, 1 + fake), G minimises −fake; use spectral normalisation."""
+
+    def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """Mean of max(0, 1 − real) plus mean of max(0, 1 + fake)."""
+        return functional.relu(1.0 - real_B).mean() + functional.relu(1.0 + fake_B).mean()
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """Mao et al. 2017, equation 9: targets 1 for real and 0 for fake, in squares."""
+
+    paired: ClassVar[bool] = False
+
+    def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """Half the mean of (real − 1)² plus half the mean of fake²."""
+        return 0.5 * ((real_B - 1.0).square().mean() + fake_B.square().mean())
+
+    def generator(self, fake_B: Tensor, real_B: Tensor | None = None) -> Tensor:
+        """Half the mean of (fake − 1)²."""
+        return 0.5 * (fake_B - 1.0).square().mean()
+
+
+@dataclass(frozen=True)
+class Relativistic:
+    """Jolicoeur-Martineau 2018, the pairing that Huang et al. 2024 (R3GAN) train with, with R1 and R2.
+
+    Each generated image is judged beside a real one: D minimises −log σ(real − fake), G minimises −log σ(fake − real).
+    """
+
+    paired: ClassVar[bool] = True
+
+    def discriminator(self, real_B: Tensor, fake_B: Tensor) -> Tensor:
+        """Mean of softplus(fake − real)."""
+        return functional.softplus(fake_B - real_B).mean()
+
+    def generator(self, fake_B: Tensor, real_B: Tensor | None = None) -> Tensor:
+        """Mean of softplus(real − fake); ValueError without the logits of real images."""
+        if real_B is None:
+            raise ValueError("the relativistic loss of the generator needs the logits of real images")
+        return functional.softplus(real_B - fake_B).mean()
 
 
 @dataclass(frozen=True)
@@ -91,6 +158,10 @@ GAN_LOSSES: dict[str, Callable[[LossOptions], GanLoss]] = {
     "non-saturating": lambda options: NonSaturating(),
     "minimax": lambda options: Minimax(),
     "bce": lambda options: SmoothedBce(options.label_smoothing),
+    "hinge": lambda options: Hinge(),
+    "least-squares": lambda options: LeastSquares(),
+    "wasserstein": lambda options: Wasserstein(),
+    "relativistic": lambda options: Relativistic(),
 }
 VAE_LOSSES: dict[str, Callable[[LossOptions], Elbo]] = {"elbo": lambda options: Elbo(options.beta)}
 

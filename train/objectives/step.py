@@ -5,7 +5,8 @@ Legend: B batch, Z latent dimensions, C, H, W image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Protocol
 
 import torch
@@ -18,6 +19,16 @@ class Step(Protocol):
     """A training step with the optimisers it drives. All that is random in it is drawn first, on the CPU."""
 
     optimizers: dict[str, torch.optim.Optimizer]
+
+    kept: nn.Module
+    """What a step has to remember, in its buffers."""
+
+    variant: Hashable
+    """Which of its forms the step has: steps of one form launch the same kernels."""
+
+    def begin(self, number: int, total: int) -> None:
+        """Be step `number`, counted from 0, of `total`."""
+        ...
 
     def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """The random numbers of a step on `count` images, on the CPU: a run has one random stream on every device."""
@@ -36,6 +47,11 @@ class Taken(Protocol):
     """How a run takes its steps: each launched, or replayed as a CUDA graph."""
 
     optimizers: dict[str, torch.optim.Optimizer]
+    kept: nn.Module
+
+    def begin(self, number: int, total: int) -> None:
+        """Be step `number`, counted from 0, of `total`."""
+        ...
 
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Take one step; the losses by name, not finite where an update was left out."""
@@ -51,7 +67,7 @@ class LaunchedStep:
 
     def __init__(self, step: Step) -> None:
         self._step = step
-        self.optimizers = step.optimizers
+        self.optimizers, self.kept, self.begin = step.optimizers, step.kept, step.begin
 
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Take one step; the losses by name, not finite where an update was left out."""
@@ -65,7 +81,9 @@ class LaunchedStep:
 def adam(config: TrainConfig, parameters: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """Adam (Kingma & Ba 2014), fused; on a GPU such that a CUDA graph can hold it."""
     betas = (config.adam_beta1, config.adam_beta2)
-    return torch.optim.Adam(parameters, lr, betas, fused=True, capturable=config.device == "cuda")
+    on_gpu = config.device == "cuda"
+    rate = torch.tensor(lr, device=config.device) if on_gpu and config.lr_final != 1.0 else lr
+    return torch.optim.Adam(parameters, rate, betas, fused=True, capturable=on_gpu)
 
 
 def autocast(config: TrainConfig) -> torch.autocast:
@@ -78,13 +96,39 @@ def draw_normal(count: int, dims: int, rng: torch.Generator) -> Tensor:
     return torch.randn(count, dims, generator=rng)
 
 
+class Schedule:
+    """Learning rates that fall along a cosine from the configured ones to `lr_final` of them.
+
+    Loshchilov & Hutter 2017, without restarts.
+    """
+
+    def __init__(self, config: TrainConfig, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+        self._final = config.lr_final
+        self._groups = [group for optimizer in optimizers.values() for group in optimizer.param_groups]
+        self._first = [float(group["lr"]) for group in self._groups]
+
+    def set(self, number: int, total: int) -> None:
+        """Set the rates of step `number`, counted from 0, of `total`."""
+        if self._final == 1.0:
+            return
+        share = self._final + (1.0 - self._final) * 0.5 * (1.0 + math.cos(math.pi * number / max(total, 1)))
+        for group, first in zip(self._groups, self._first, strict=True):
+            if isinstance(group["lr"], Tensor):  # which a CUDA graph reads anew
+                group["lr"].fill_(first * share)
+            else:
+                group["lr"] = first * share
+
+
+def backward(loss: Tensor) -> None:
+    """Add the gradients of this loss."""
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
 def update(optimizer: torch.optim.Optimizer, loss: Tensor, network: nn.Module, bad: Tensor | None = None) -> Tensor:
-    """Backward and step, which is left out when the loss or a gradient is not finite, or it is `bad` already.
+    """Step by the gradients there are, unless the loss or a gradient is not finite, or it is `bad` already.
 
     Returns 1.0 where it was left out and 0.0 where not, float32 []. Nothing waits for the device to know which.
     """
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     now = torch.isfinite(loss.detach() + norm).logical_not().float()

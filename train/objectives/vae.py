@@ -5,13 +5,15 @@ Legend: B batch, Z latent dimensions, C, H, W image.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import torch
 from torch import Tensor, nn
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.models import Generator
 from gen_engine.train.objectives.losses import VAE_LOSSES
-from gen_engine.train.objectives.step import Buffers, adam, autocast, draw_normal, update
+from gen_engine.train.objectives.step import Buffers, Schedule, adam, autocast, backward, draw_normal, update
 
 
 class VaeStep:
@@ -22,6 +24,13 @@ class VaeStep:
         self.loss = VAE_LOSSES[config.loss](config.loss_options)
         self.networks = nn.ModuleList([generator, auxiliary])
         self.optimizers = {"both": adam(config, self.networks.parameters(), config.lr)}
+        self.schedule = Schedule(config, self.optimizers)
+        self.kept = nn.Module()
+        self.variant: Hashable = True
+
+    def begin(self, number: int, total: int) -> None:
+        """Set the learning rate."""
+        self.schedule.set(number, total)
 
     def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
         """The noise of the posterior's sample, float32 [count, Z]."""
@@ -36,6 +45,8 @@ class VaeStep:
             z_BZ = mean_BZ + noise_BZ * (0.5 * log_variance_BZ).exp()
             decoded_BCHW = self.generator(z_BZ, labels_B)
         loss, reconstruction, kl = self.loss(decoded_BCHW, images_BCHW, mean_BZ, log_variance_BZ)
+        self.optimizers["both"].zero_grad(set_to_none=True)
+        backward(loss)
         bad = update(self.optimizers["both"], loss, self.networks)
         buffers.restore_where(bad)
         return torch.stack([loss.detach(), reconstruction.detach(), kl.detach(), bad])

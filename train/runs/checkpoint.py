@@ -37,7 +37,7 @@ from gen_engine.train.errors import CheckpointError, ConfigError
 from gen_engine.train.models import Generator, ModelConfig, build_generator
 from gen_engine.train.runs.record import RunRecord
 
-SCHEMA = 2
+SCHEMA = 3
 KEPT = 2
 RECORD = "checkpoint.json"
 FILES = ("generator", "generator-ema", "auxiliary", "optimizers", "rng")

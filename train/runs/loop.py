@@ -189,6 +189,9 @@ class Trainer:
         chosen = torch.from_numpy(indices_B).to(self.images_NCHW.device)
         images_BCHW = from_levels(self.images_NCHW[chosen].to(self.config.device).float())
         labels_B = None if self.labels_N is None else self.labels_N[chosen].to(self.config.device)
+        if self.config.channels_last:
+            images_BCHW = images_BCHW.to(memory_format=torch.channels_last)
+        self.state.take_step.begin(self.state.step, self.config.epochs * self.steps_per_epoch)
         losses = self.state.take_step(images_BCHW, labels_B, self.state.rng)
         self.state.step += 1
         if all(math.isfinite(value) for value in losses.values()):

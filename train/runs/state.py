@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gen_engine.train.config import TrainConfig
@@ -14,10 +14,13 @@ from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.models import Generator, build_auxiliary, build_generator, family_of
 from gen_engine.train.objectives.gan import GanStep
 from gen_engine.train.objectives.graphed import GraphedStep
-from gen_engine.train.objectives.step import LaunchedStep, Taken
+from gen_engine.train.objectives.step import LaunchedStep, Step, Taken
 from gen_engine.train.objectives.vae import VaeStep
 from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
+
+KEPT = "step/"
+"""Begins the names of what a step remembers, beside the auxiliary's tensors."""
 
 
 class RunState:
@@ -29,9 +32,12 @@ class RunState:
         torch.manual_seed(config.seed)
         self.generator = build_generator(config.model).to(device)
         self.auxiliary = build_auxiliary(config.model).to(device)
+        if config.channels_last:
+            self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.auxiliary.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.generator, config.ema_decay)
-        kind = GanStep if family_of(config.model.family).kind == "gan" else VaeStep
-        step = kind(config, self.generator, self.auxiliary)
+        gan = family_of(config.model.family).kind == "gan"
+        step: Step = (GanStep if gan else VaeStep)(config, self.generator, cast(Any, self.auxiliary))
         self.take_step: Taken = GraphedStep(step) if config.device == "cuda" else LaunchedStep(step)
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
@@ -72,7 +78,7 @@ class RunState:
         tensors = {
             "generator": self.generator.state_dict(),
             "generator-ema": self.averaged_generator.state_dict(),
-            "auxiliary": self.auxiliary.state_dict(),
+            "auxiliary": {**self.auxiliary.state_dict(), **self._kept()},
             "optimizers": self._moments(),
             "rng": {"torch": torch.get_rng_state(), "run": self.rng.get_state()},
         }
@@ -103,12 +109,10 @@ class RunState:
             ("generator-ema", self.averaged_generator),
             ("auxiliary", self.auxiliary),
         )
+        kept = {key: value for key, value in tensors["auxiliary"].items() if key.startswith(KEPT)}
         for name, network in networks:
-            try:
-                check_tensors(network, tensors[name])
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
-            network.load_state_dict(tensors[name])
+            _load(network, {key: value for key, value in tensors[name].items() if key not in kept}, name)
+        _load(self.take_step.kept, {key.removeprefix(KEPT): value for key, value in kept.items()}, "auxiliary")
         self._load_moments(tensors["optimizers"])
         self.take_step.reset()
         if tensors["rng"].keys() != {"torch", "run"}:
@@ -125,6 +129,10 @@ class RunState:
         self.step, self.metrics = record.step, dict(record.metrics)
         self.bad_in_a_row, self.sums = progress.bad_in_a_row, dict(progress.sums)
         self.counted, self.skipped = progress.counted, progress.skipped
+
+    def _kept(self) -> dict[str, Tensor]:
+        """What the step remembers, under names that no network has."""
+        return {f"{KEPT}{name}": value for name, value in self.take_step.kept.state_dict().items()}
 
     def _moments(self) -> dict[str, Tensor]:
         """The optimisers' state as NAME/PARAMETER/STATE; their options follow from the configuration."""
@@ -153,6 +161,14 @@ class RunState:
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         if left:
             raise ValueError(f"optimizers: {min(left)!r} belongs to none of the model's parameters")
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    try:
+        check_tensors(network, tensors)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    network.load_state_dict(tensors)
 
 
 def moving_average(generator: Generator, decay: float) -> AveragedModel:

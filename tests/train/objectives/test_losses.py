@@ -8,7 +8,18 @@ import pytest
 import torch
 
 from gen_engine.train.errors import ConfigError
-from gen_engine.train.objectives.losses import LOSSES, Elbo, Minimax, NonSaturating, SmoothedBce
+from gen_engine.train.objectives.losses import (
+    LOSSES,
+    Elbo,
+    GanLoss,
+    Hinge,
+    LeastSquares,
+    Minimax,
+    NonSaturating,
+    Relativistic,
+    SmoothedBce,
+    Wasserstein,
+)
 from gen_engine.train.options import LossOptions
 
 REAL = torch.tensor([0.0, math.log(3.0)])  # σ = 1/2, 3/4
@@ -47,11 +58,55 @@ def test_smoothed_optimum_is_at_the_target_not_at_infinity() -> None:
     assert at[math.log(9)] < at[20.0]
 
 
-@pytest.mark.parametrize("loss", [NonSaturating(), Minimax(), SmoothedBce(0.1)])
-def test_gan_losses_are_finite_at_extreme_logits(loss: NonSaturating) -> None:
+def test_wasserstein_and_hinge() -> None:
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.25])
+    assert Wasserstein().discriminator(real, fake).item() == pytest.approx(-1.375 - 1.25)
+    assert Hinge().discriminator(real, fake).item() == pytest.approx(0.5 / 2 + 1.25 / 2)
+    assert Wasserstein().generator(fake).item() == Hinge().generator(fake).item() == pytest.approx(1.375)
+
+
+def test_least_squares() -> None:
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 0.0])
+    assert LeastSquares().discriminator(real, fake).item() == pytest.approx(0.5 * (1 + 0.25) / 2 + 0.5 * 9 / 2)
+    assert LeastSquares().generator(fake).item() == pytest.approx(0.5 * (16 + 1) / 2)
+
+
+def test_relativistic_pairs_each_generated_image_with_a_real_one() -> None:
+    expected_d = (math.log(2) + math.log(1 + 1 / 9)) / 2  # fake − real is 0 and −2 log 3
+    expected_g = (math.log(2) + math.log(1 + 9)) / 2
+    assert Relativistic().discriminator(REAL, FAKE).item() == pytest.approx(expected_d)
+    assert Relativistic().generator(FAKE, REAL).item() == pytest.approx(expected_g)
+    shifted = Relativistic().discriminator(REAL + 5, FAKE + 5)
+    assert shifted.item() == pytest.approx(expected_d), "only differences count"
+    with pytest.raises(ValueError, match="logits of real images"):
+        Relativistic().generator(FAKE)
+
+
+GAN_LOSSES: list[GanLoss] = [
+    NonSaturating(),
+    Minimax(),
+    SmoothedBce(0.1),
+    Hinge(),
+    LeastSquares(),
+    Wasserstein(),
+    Relativistic(),
+]
+
+
+@pytest.mark.parametrize("loss", GAN_LOSSES, ids=lambda loss: type(loss).__name__)
+def test_gan_losses_are_finite_at_extreme_logits(loss: GanLoss) -> None:
     big = torch.tensor([1e4, -1e4])
     assert loss.discriminator(big, big).isfinite()
-    assert loss.generator(big).isfinite()
+    assert loss.generator(big, big).isfinite()
+
+
+@pytest.mark.parametrize("loss", GAN_LOSSES, ids=lambda loss: type(loss).__name__)
+def test_each_player_moves_generated_logits_the_other_way(loss: GanLoss) -> None:
+    real, fake = torch.zeros(4), torch.zeros(4, requires_grad=True)
+    (of_discriminator,) = torch.autograd.grad(loss.discriminator(real, fake), fake)
+    of_generator = torch.autograd.grad(loss.generator(fake, real), fake)[0]
+    assert (of_generator < 0).all()
+    assert (of_discriminator > 0).all() or isinstance(loss, LeastSquares)  # whose discriminator is content at 0
 
 
 def test_elbo() -> None:

@@ -25,6 +25,7 @@ from gen_engine.train.errors import (
 )
 from gen_engine.train.models import MODELS
 from gen_engine.train.objectives import gan
+from gen_engine.train.objectives.step import LaunchedStep
 from gen_engine.train.runs.checkpoint import FILES, has_checkpoint, newest_checkpoint
 from gen_engine.train.runs.events import EpochDone, Event, Notice, RunStarted, Saved, StepDone, StepSkipped
 from gen_engine.train.runs.loop import Trainer, data_order
@@ -275,7 +276,13 @@ def test_pixels_reach_the_step_in_minus_one_to_one(
     data = make_image_data(images, tiny_data.labels, tiny_data.class_names, "edges")
     trainer = Trainer(make_config(), data, tmp_path, lambda event: None, lambda: None)
     seen = []
-    trainer.state.take_step = lambda x, y, rng: seen.append((x, y)) or {"loss": 0.0}  # type: ignore[func-returns-value,assignment]
+
+    class Seen(LaunchedStep):
+        def __call__(self, x: torch.Tensor, y: torch.Tensor | None, rng: torch.Generator) -> dict[str, float]:
+            seen.append((x, y))
+            return {"loss": 0.0}
+
+    trainer.state.take_step = Seen(trainer.state.take_step._step)
     trainer._one_step(np.array([3, 0]))
     images_BCHW, labels_B = seen[0]
     assert images_BCHW.shape == (2, 1, 28, 28)
