@@ -85,26 +85,30 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
     """Return how the generator was trained, without times and paths, so that it is the same on every machine."""
     run = info.training
     gan = {"gan": dataclasses.asdict(run.gan_options)} if family_of(info.config.family).kind == "gan" else {}
-    return {
-        "model": dataclasses.asdict(info.config),
-        "data": {"name": PurePath(info.data_name).name, "sha256": info.data_digest},
-        "epochs": info.epochs,
-        "steps": info.steps,
-        "batch": run.batch,
-        "loss": {"name": run.loss, **dataclasses.asdict(run.loss_options)},
-        "optimizer": {
-            "name": "adam",
-            "lr": run.lr,
-            "lr_discriminator": run.lr_discriminator,
-            "lr_final": run.lr_final,
-            "betas": [run.adam_beta1, run.adam_beta2],
-        },
-        "ema_decay": run.ema_decay,
-        "seed": run.seed,
-        "device": run.device,
-        "precision": run.precision,
-        "metrics": {key: _finite(v) for key, v in info.metrics.items() if key not in _NOT_OF_THE_GENERATOR},
-    } | gan | exported(model, ("torch", "onnx", "onnxscript"))
+    return (
+        {
+            "model": dataclasses.asdict(info.config),
+            "data": {"name": PurePath(info.data_name).name, "sha256": info.data_digest},
+            "epochs": info.epochs,
+            "steps": info.steps,
+            "batch": run.batch,
+            "loss": {"name": run.loss, **dataclasses.asdict(run.loss_options)},
+            "optimizer": {
+                "name": "adam",
+                "lr": run.lr,
+                "lr_discriminator": run.lr_discriminator,
+                "lr_final": run.lr_final,
+                "betas": [run.adam_beta1, run.adam_beta2],
+            },
+            "ema_decay": run.ema_decay,
+            "seed": run.seed,
+            "device": run.device,
+            "precision": run.precision,
+            "metrics": {key: _finite(v) for key, v in info.metrics.items() if key not in _NOT_OF_THE_GENERATOR},
+        }
+        | gan
+        | exported(model, ("torch", "onnx", "onnxscript"))
+    )
 
 
 def _finite(value: Any) -> Any:

@@ -85,7 +85,7 @@ class NetworkOptions:
     """How a conditional discriminator uses labels: projection, auxiliary (a classifier beside it), or both."""
 
     class_norm: bool = False
-    """Normalise the generator's features with a scale and a shift per class, too (conditional dcgan)."""
+    """Normalise the generator's features with a scale and a shift per class, too (conditional dcgan, residual)."""
 
     spectral: bool = True
     """Divide the discriminator's weights by their largest singular values (dcgan, residual, style)."""

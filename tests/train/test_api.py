@@ -117,7 +117,7 @@ def test_the_options_import_no_torch() -> None:
 
 
 def test_models_are_registered_by_name() -> None:
-    assert list(MODELS)[:4] == ["mlp-gan", "dcgan", "mlp-vae", "conv-vae"]
+    assert list(MODELS)[:6] == ["mlp-gan", "dcgan", "residual", "style", "mlp-vae", "conv-vae"]
     assert MODELS.group == "gen_engine.models"
     assert family_of("conv-vae").default_loss == "elbo"
     with pytest.raises(ConfigError, match="unknown model 'dcgam': did you mean 'dcgan'"):

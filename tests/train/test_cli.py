@@ -48,7 +48,7 @@ def error_of(result: Result) -> tuple[int, str]:
 
 
 def test_help_names_every_choice_and_has_examples() -> None:
-    text = " ".join(run("--help").output.split())
+    text = " ".join(run("--help").output.split()).replace("- ", "-")  # a name may be broken at its hyphen
     for name in [*MODELS, *LOSSES, "fashion-mnist", "digits", ".npz", ["fp32", "bf16"][0], "cuda"]:
         assert name in text
     assert "Examples:" in text
@@ -133,7 +133,7 @@ def test_recipes_have_only_known_keys(recipe: Path) -> None:
     [
         (["--model", "stylegan"], 2, "unknown model 'stylegan'"),
         (["--model", "mlp-vae", "--loss", "bce"], 2, "loss 'bce' does not fit model mlp-vae: use one of elbo"),
-        (["--loss", "hinge"], 2, "use one of non-saturating, minimax, bce"),
+        (["--loss", "elbo"], 2, "use one of non-saturating, minimax, bce"),
         (["--lr", "nan"], 2, "lr is nan"),
         (["--lr", "0"], 2, "lr is 0.0"),
         (["--epochs", "0"], 2, "epochs is 0"),
