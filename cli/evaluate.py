@@ -132,7 +132,9 @@ def evaluate(
     source = synthetic if bundle is None else partial(_generated, bundle, count or 10_000, seed)
     report = run(source, train, quiet=quiet, **real)
     if out is not None:
-        write(report, out)
+        from gen_engine.evaluate.report.files import write_report
+
+        write_report(report, out)
     if card and bundle is not None:
         from gen_engine.engine.identity.bundle import read_bundle
 
@@ -230,22 +232,6 @@ def _mapping(flag: str, pairs: tuple[str, ...]) -> dict[str, str]:
             raise click.UsageError(f"{flag} maps {name!r} twice.")
         found[name] = real
     return found
-
-
-def write(report: Report, out: Path) -> None:
-    """Write a report in its three forms into a directory."""
-    from gen_engine.engine.base.durable import replace_file
-    from gen_engine.engine.errors import OutputError
-    from gen_engine.evaluate.report import document, markdown, page
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        document.write(report, out / "report.json")
-        replace_file(out / "report.html", page.render(report).encode(), out)
-        replace_file(out / "report.md", markdown.render(report).encode(), out)
-    except OSError as error:
-        reason = f"{error.strerror or error}: {error.filename or out}"
-        raise OutputError(f"{out}: the report cannot be written ({reason}); choose another --out") from error
 
 
 def _record(report: Report, out: Path | None) -> dict[str, Any]:

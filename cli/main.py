@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest accurate variant on this machine."),
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
     "evaluate": ("gen_engine.cli.evaluate:evaluate", "Evaluate a dataset: is it useful, faithful, private?"),
+    "loop": ("gen_engine.cli.loop:loop", "Improve data in rounds of training, sampling and evaluation."),
     "attack": ("gen_engine.cli.attack:attack", "Write a dataset's adversarial set against a classifier."),
     "finish": ("gen_engine.cli.finish:finish", "Turn the finished shards of an array job into a dataset."),
     "verify": ("gen_engine.cli.verify:verify", "Check a dataset against its manifest and its generator."),

@@ -7,10 +7,8 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any, Final
 
-from gen_engine.engine.base import text
 from gen_engine.evaluate.exhibit import ShownRow
 from gen_engine.evaluate.figures import LEVEL, Figure, Question
 from gen_engine.evaluate.metrics.membership import THREAT_MODEL
@@ -18,6 +16,7 @@ from gen_engine.evaluate.report.document import png
 from gen_engine.evaluate.report.glossary import meaning, topic
 from gen_engine.evaluate.report.headline import headline, rounded, shown, value_text
 from gen_engine.evaluate.report.report import Report
+from gen_engine.evaluate.report.templates import templates, visible
 
 SECTIONS: Final[tuple[tuple[Question, str, str], ...]] = (
     ("useful", "Useful?", "Is a model that learns from the synthetic rows good on real ones?"),
@@ -140,36 +139,23 @@ def _picture(image: Any) -> str:
     return "data:image/png;base64," + base64.b64encode(png(image)).decode()
 
 
-def _visible(value: object) -> str:
-    """Return text with what cannot be seen, or turns what follows around, written out."""
-    return text.shown(str(value))
-
-
 def _breakable(name: str) -> Any:
     """Return a figure's name as HTML that breaks after its dots and underscores."""
     from markupsafe import Markup, escape
 
-    escaped = str(escape(_visible(name)))
+    escaped = str(escape(visible(name)))
     return Markup(escaped.replace(".", ".<wbr>").replace("_", "_<wbr>"))
 
 
 @cache
 def _environment() -> Any:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-
-    def load(name: str) -> str:
-        return files("gen_engine.evaluate.report").joinpath(name).read_text(encoding="utf-8")
-
-    environment = Environment(
-        loader=FunctionLoader(load), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = templates("gen_engine.evaluate.report")
     environment.filters |= {
         "rounded": rounded,
         "shown": shown,
         "strip": strip,
         "fields": _fields,
         "picture": _picture,
-        "visible": _visible,
         "breakable": _breakable,
     }
     environment.globals |= {"width": _WIDTH, "better": BETTER, "level": f"{LEVEL:.0%}"}

@@ -1,0 +1,285 @@
+"""What a loop does: a TOML file, parsed once.
+
+::
+
+    [data]
+    train = "fashion-mnist"
+    test = "fashion-mnist/test"     # read once, at the end
+    validation = 0.1                # share of the training rows that rounds are judged on
+
+    [train]                         # keys as in a file of ``train --config``
+    model = "dcgan"
+    conditional = true
+    epochs = 10
+
+    [sample]
+    count = 20000
+
+    [goal]
+    figure = "tstr.cnn.accuracy"    # a figure of ``evaluate``
+    gain = 0.002                    # what counts as better
+
+    [[moves]]                       # what a round may change, in this order, one value at a time
+    set = "train.lr"
+    to = [1e-4, 5e-4]
+
+    [[moves]]
+    set = "sample.truncation"
+    to = [2.5, 1.5]
+
+    [budget]
+    rounds = 8
+    hours = 2.0
+    patience = 3                    # rounds without a gain
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from gen_engine.engine.base.files import read_text
+from gen_engine.engine.base.parse import Fields, Reader, flag, integer, list_of, mapping_of, number, text
+from gen_engine.engine.base.strict_json import DocumentError
+from gen_engine.engine.errors import EngineError, RequestError
+from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.evaluate.metrics.contract import Budget
+from gen_engine.train.options import TrainOptions
+
+T = TypeVar("T")
+Value = str | int | float | bool
+Settings = Mapping[str, Value]
+"""Setting, such as ``train.lr`` → its value."""
+
+_OF_LOOP: Final = {
+    "train": ("data", "image_size", "max_data_size", "max_image_pixels", "max_bad_share", "value_range"),
+    "sample": ("format", "codec", "shard_size", "shard_bytes", "with_latents", "runtime"),
+}
+"""Options that the loop decides itself: the data are the same in every round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Whose rows."""
+
+    train: str
+    """What ``train --data`` reads, with labels if the goal needs them."""
+
+    test: str | None = None
+    """Read once, for the best round; None ends without it."""
+
+    validation: float = 0.1
+    """Share of the training rows that no round is trained on, of each class."""
+
+    seed: int = 0
+    """Which rows those are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What rounds are judged by, on the validation rows."""
+
+    figure: str
+    """The name of a figure of ``evaluate``; whether more or less of it is better, the figure says."""
+
+    gain: float = 0.0
+    """A round is better than the best so far if its figure is by more than this."""
+
+    metrics: tuple[str, ...] = ("usefulness",)
+    """The metrics that are computed in a round, of which one has the figure."""
+
+    features: str | None = None
+    """The extractor, as of ``evaluate --features``."""
+
+    budget: Budget = field(default_factory=Budget)
+    """Seeds, rows and steps of a round's evaluation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When the loop ends, besides when nothing is left to change."""
+
+    rounds: int = 10
+    hours: float | None = None
+    """Hours that rounds may take together: none begins after them."""
+
+    patience: int | None = None
+    """Rounds in a row without a gain."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """One change to the settings."""
+
+    setting: str
+    value: Value
+
+    def __str__(self) -> str:
+        return f"{self.setting} = {self.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopSpec:
+    """All that a loop's result depends on, besides the data and the machine."""
+
+    data: Data
+    settings: Settings
+    """What the first round uses: ``train.*`` and ``sample.*``."""
+
+    goal: Goal
+    moves: tuple[Move, ...]
+    limits: Limits = field(default_factory=Limits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return its fields."""
+        return asdict(self)
+
+
+def read_spec(path: Path) -> LoopSpec:
+    """Read a loop's file.
+
+    Raises:
+        RequestError: it cannot be read, or is not TOML; a key is unknown, a value wrong, or a move cannot be made.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return parse_spec(tomllib.loads(read_text(path)))
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from error
+    except DocumentError as error:
+        raise RequestError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
+        raise RequestError(f"{path} is not TOML: {error}") from error
+    except EngineError as error:
+        raise RequestError(f"{path}: {error}") from error
+
+
+def parse_spec(document: Any) -> LoopSpec:
+    """Parse a loop's document.
+
+    Raises:
+        DocumentError: it is malformed, naming the place.
+        ConfigError, RequestError: a value is refused by the option that it is for.
+    """
+    with Fields(document, "loop") as top:
+        data = top.take("data", _data)
+        settings = {**top.take("train", _options("train")), **top.take("sample", _options("sample"))}
+        goal = top.take("goal", _goal)
+        moves = top.take_optional("moves", list_of(_move)) or ()
+        limits = _or(top, "budget", _limits, Limits())
+    spec = LoopSpec(
+        data=data, settings=settings, goal=goal, moves=tuple(one for some in moves for one in some), limits=limits
+    )
+    check_settings(settings, "as it begins")
+    for move in spec.moves:
+        check_settings({**settings, move.setting: move.value}, f"move {move}")
+    return spec
+
+
+def check_settings(settings: Settings, what: str) -> None:
+    """Refuse settings that training or sampling would refuse; RequestError."""
+    try:
+        train_options(settings, "data.npz")
+        sample_request(settings)
+    except TypeError as error:  # an unknown option
+        raise RequestError(f"{what}: {str(error).split('__init__() ')[-1]}") from error
+    except EngineError as error:
+        raise RequestError(f"{what}: {error}") from error
+
+
+def train_options(settings: Settings, data: str) -> TrainOptions:
+    """The options of ``train`` in these settings, on this data."""
+    return TrainOptions(data=data, **_part(settings, "train"))
+
+
+def sample_request(settings: Settings) -> SampleRequest:
+    """The request of ``sample`` in these settings."""
+    return SampleRequest(format="npy", **_part(settings, "sample"))
+
+
+def _part(settings: Settings, part: str) -> dict[str, Any]:
+    found = {name.removeprefix(f"{part}."): value for name, value in settings.items() if name.startswith(f"{part}.")}
+    return {name.replace("-", "_"): value for name, value in found.items()}
+
+
+def _or(of: Fields, name: str, read: Reader[T], default: T) -> T:
+    found = of.take_optional(name, read)
+    return default if found is None else found
+
+
+def _data(value: Any, where: str) -> Data:
+    with Fields(value, where) as of:
+        return Data(
+            train=of.take("train", text(4096)),
+            test=of.take_optional("test", text(4096)),
+            validation=_or(of, "validation", number(0.001, 0.9), Data.validation),
+            seed=_or(of, "seed", integer(0, 2**63 - 1), 0),
+        )
+
+
+def _goal(value: Any, where: str) -> Goal:
+    with Fields(value, where) as of:
+        metrics = of.take_optional("metrics", list_of(text(100), 1)) or ("usefulness",)
+        goal = Goal(
+            figure=of.take("figure", text(200)),
+            gain=_or(of, "gain", number(0.0, 1e300), 0.0),
+            metrics=metrics,
+            features=of.take_optional("features", text(4096)),
+        )
+        names = {one.name for one in fields(Budget)}
+        spent = of.take_optional("budget", mapping_of(integer(1, 2**31))) or {}
+    if unknown := sorted(set(spent) - names):
+        raise DocumentError(f"{where}.budget", f"unknown {unknown[0]!r}: use {', '.join(sorted(names))}")
+    return replace(goal, budget=replace(goal.budget, **spent))
+
+
+def _limits(value: Any, where: str) -> Limits:
+    with Fields(value, where) as of:
+        return Limits(
+            rounds=_or(of, "rounds", integer(1, 10_000), Limits.rounds),
+            hours=of.take_optional("hours", number(0.0, 1e6)),
+            patience=of.take_optional("patience", integer(1, 10_000)),
+        )
+
+
+def _move(value: Any, where: str) -> list[Move]:
+    with Fields(value, where) as of:
+        setting = of.take("set", text(100))
+        values = of.take("to", list_of(read_value, 1))
+    part, _, name = setting.partition(".")
+    if part not in _OF_LOOP or not name:
+        raise DocumentError(where, f"set = {setting!r}: write train.OPTION or sample.OPTION")
+    _check_name(part, name, where)
+    return [Move(f"{part}.{name.replace('_', '-')}", one) for one in values]
+
+
+def _options(part: str) -> Any:
+    def read(value: Any, where: str) -> Settings:
+        given = mapping_of(read_value)(value, where)
+        for name in given:
+            _check_name(part, name, where)
+        return {f"{part}.{name.replace('_', '-')}": one for name, one in given.items()}
+
+    return read
+
+
+def _check_name(part: str, name: str, where: str) -> None:
+    if name.replace("-", "_") in _OF_LOOP[part]:
+        raise DocumentError(where, f"{name} is the same in every round: the loop sets it")
+
+
+def read_value(value: Any, where: str) -> Value:
+    """Read a setting's value; DocumentError for anything but text, a number, true or false."""
+    if isinstance(value, bool):
+        return flag(value, where)
+    if isinstance(value, str):
+        return text(4096)(value, where)
+    if isinstance(value, int):
+        return integer(-(2**63), 2**63 - 1)(value, where)
+    return number(-1e300, 1e300)(value, where)
