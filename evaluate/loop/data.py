@@ -56,7 +56,7 @@ def prepare(spec: LoopSpec, out: Path) -> LoopData:
     folder.mkdir(parents=True, exist_ok=True)
     for path, chosen in ((found.train, ~held_out), (found.validation, held_out)):
         replace_file(path, _npz(data, chosen), folder)
-    record = {"schema": SCHEMA, "digest": found.digest, "rows": found.rows, "held_out": found.held_out}
+    record = {"schema": SCHEMA, "data_sha256": found.digest, "rows": found.rows, "held_out": found.held_out}
     replace_file(folder / RECORD, seal(record), folder)
     return found
 
@@ -95,7 +95,8 @@ def _check(path: Path, found: LoopData, name: str) -> None:
     try:
         with Fields(unseal(read_bounded(path, DOCUMENT), str(path), schema=SCHEMA), str(path)) as fields:
             fields.take("schema", integer(SCHEMA, SCHEMA))
-            before = fields.take("digest", digest)
+            fields.take("digest", digest)
+            before = fields.take("data_sha256", digest)
             rows, held_out = (fields.take(key, integer(1, 2**62)) for key in ("rows", "held_out"))
     except (OSError, DocumentError) as error:
         raise RecordError(f"{path} is damaged: {error}. Use another --out") from error

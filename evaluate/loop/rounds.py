@@ -129,9 +129,11 @@ def read_rounds(out: Path) -> list[Round]:
     rounds: list[Round] = []
     while (path := directory(out, len(rounds) + 1) / RECORD).exists():
         try:
-            document = unseal(read_bounded(path, DOCUMENT), str(path), schema=SCHEMA)
-            rounds.append(Round.from_json(document["round"], f"{path}: round"))
-        except (OSError, DocumentError, KeyError) as error:
+            with Fields(unseal(read_bounded(path, DOCUMENT), str(path), schema=SCHEMA), str(path)) as fields:
+                fields.take("schema", integer(SCHEMA, SCHEMA))
+                fields.take("digest", digest)
+                rounds.append(fields.take("round", Round.from_json))
+        except (OSError, DocumentError) as error:
             raise RecordError(
                 f"{path} is damaged: {error}. Remove the directory, and that round is done again"
             ) from error

@@ -98,6 +98,7 @@ def _claim(spec: LoopSpec, out: Path) -> None:
     try:
         with Fields(unseal(read_bounded(path, DOCUMENT), str(path), schema=SCHEMA), str(path)) as fields:
             fields.take("schema", integer(SCHEMA, SCHEMA))
+            fields.take("digest", digest)
             before = fields.take("identity", digest)
             fields.take("spec", anything)
     except (OSError, DocumentError) as error:

@@ -45,9 +45,11 @@ from gen_engine.engine.base.files import read_text
 from gen_engine.engine.base.parse import Fields, Reader, flag, integer, list_of, mapping_of, number, text
 from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.errors import EngineError, RequestError
+from gen_engine.engine.identity.latents import check_truncation
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.evaluate.metrics.contract import Budget
-from gen_engine.train.options import TrainOptions
+from gen_engine.train.models import ModelConfig, family_of
+from gen_engine.train.options import IMAGE_SIZES, NetworkOptions, TrainOptions
 
 T = TypeVar("T")
 Value = str | int | float | bool
@@ -185,8 +187,11 @@ def parse_spec(document: Any) -> LoopSpec:
 def check_settings(settings: Settings, what: str) -> None:
     """Refuse settings that training or sampling would refuse; RequestError."""
     try:
-        train_options(settings, "data.npz")
-        sample_request(settings)
+        options = train_options(settings, "data.npz")
+        family_of(options.model)
+        sizes = {one.name: getattr(options, one.name) for one in fields(NetworkOptions)}
+        ModelConfig(family=options.model, image_size=IMAGE_SIZES[0], **sizes)
+        check_truncation("normal", sample_request(settings).truncation)
     except TypeError as error:  # an unknown option
         raise RequestError(f"{what}: {str(error).split('__init__() ')[-1]}") from error
     except EngineError as error:
