@@ -16,6 +16,7 @@ MODELS = Registry(
         "style": "gen_engine.train.models.style:STYLE",
         "mlp-vae": "gen_engine.train.models.vae:MLP_VAE",
         "conv-vae": "gen_engine.train.models.vae:CONV_VAE",
+        "res-vae": "gen_engine.train.models.res_vae:RES_VAE",
     },
 )
 """What `--model` accepts; a package adds one by an entry point in the group `gen_engine.models`."""

@@ -67,8 +67,9 @@ class ModelContract:
             assert logits_B.dtype == torch.float32
             logits_B.square().sum().backward()
         else:
+            code_dim = build_generator(self.config()).code_dim
             mean_BZ, log_variance_BZ = auxiliary(images_BCHW, labels_B)
-            assert mean_BZ.shape == log_variance_BZ.shape == (len(images_BCHW), 6)
+            assert mean_BZ.shape == log_variance_BZ.shape == (len(images_BCHW), code_dim)
             (mean_BZ.square() + log_variance_BZ.exp()).sum().backward()
 
     @pytest.mark.parametrize("image_size", [28, 32])

@@ -1,6 +1,6 @@
 """What every generator and every auxiliary is, whatever its family, and how labels enter them.
 
-Legend: B batch, Z latent dimensions, E label embedding, F features, C channels, H height, W width.
+Legend: B batch, Z latent dimensions, D code dimensions, E label embedding, F features, C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ class Generator(nn.Module):
 
     z_BZ is float32 from a standard normal; labels_B is int64 in [0, num_classes), or None for an unconditional
     model; the images are float32 in [-1, 1]. Labels enter as a learned embedding concatenated to the latent
-    (Mirza & Osindero 2014). Subclasses implement `decode(h_BF)` on that concatenation of length `input_dim`.
+    (Mirza & Osindero 2014). Subclasses implement `decode(h_BF)` on that concatenation of length `input_dim`,
+    or `from_code` if labels enter in other places too.
+
+    A VAE's encoder makes codes, float32 [B, `code_dim`]. They are the latents, unless the generator draws its codes
+    from a prior of its own (`gen_engine.train.models.prior`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.latent_dim = config.latent_dim
+        self.latent_dim = self.code_dim = config.latent_dim
         self.num_classes = config.num_classes
         self.image_shape = config.image_shape
         self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if config.num_classes else None
@@ -35,17 +39,26 @@ class Generator(nn.Module):
 
     def forward(self, z_BZ: Tensor, labels_B: Tensor | None = None) -> Tensor:
         """Images for these latents; ValueError when labels are missing or not wanted."""
-        return self.decode(self._condition(z_BZ, labels_B)).float()
+        check_labels(self.num_classes, labels_B)
+        return self.from_code(self.code(z_BZ, labels_B), labels_B)
+
+    def code(self, z_BZ: Tensor, labels_B: Tensor | None) -> Tensor:
+        """The codes of these latents: the latents, unless there is a prior."""
+        return z_BZ
+
+    def from_code(self, code_BD: Tensor, labels_B: Tensor | None) -> Tensor:
+        """Images for these codes; ValueError when labels are missing or not wanted."""
+        return self.decode(self._condition(code_BD, labels_B)).float()
 
     def decode(self, h_BF: Tensor) -> Tensor:
         """Images in [-1, 1] from latents with the label embedding already attached."""
         raise NotImplementedError
 
-    def _condition(self, z_BZ: Tensor, labels_B: Tensor | None) -> Tensor:
+    def _condition(self, code_BD: Tensor, labels_B: Tensor | None) -> Tensor:
         check_labels(self.num_classes, labels_B)
         if self.label_embedding is None or labels_B is None:
-            return z_BZ
-        return torch.cat([z_BZ, self.label_embedding(labels_B)], dim=1)
+            return code_BD
+        return torch.cat([code_BD, self.label_embedding(labels_B)], dim=1)
 
 
 class Discriminator(nn.Module):

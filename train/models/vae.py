@@ -18,17 +18,16 @@ from gen_engine.train.models.mlp_gan import MlpGenerator
 
 
 class Encoder(nn.Module):
-    """`forward(images_BCHW, labels_B) -> (mean_BZ, log_variance_BZ)`, both float32."""
+    """`forward(images_BCHW, labels_B) -> (mean_BZ, log_variance_BZ)`, float32, Z the dimensions of a code."""
 
-    def __init__(self, config: ModelConfig, trunk: nn.Module, features: int) -> None:
+    def __init__(self, config: ModelConfig, trunk: nn.Module, features: int, code_dim: int | None = None) -> None:
         super().__init__()
         self.num_classes = config.num_classes
         self.trunk = trunk
         self.label_embedding = nn.Embedding(config.num_classes, config.label_dim) if config.num_classes else None
         inputs = features + (config.label_dim if config.num_classes else 0)
-        self.head = nn.Sequential(
-            nn.Linear(inputs, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 2 * config.latent_dim)
-        )
+        outputs = 2 * (config.latent_dim if code_dim is None else code_dim)
+        self.head = nn.Sequential(nn.Linear(inputs, config.hidden), nn.ReLU(), nn.Linear(config.hidden, outputs))
 
     def forward(self, images_BCHW: Tensor, labels_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The posterior's mean and log variance; ValueError when labels are missing or not wanted."""

@@ -145,13 +145,42 @@ class Elbo:
     beta: float = 1.0
 
     def __call__(
-        self, decoded_BCHW: Tensor, images_BCHW: Tensor, mean_BZ: Tensor, log_variance_BZ: Tensor
+        self,
+        decoded_BCHW: Tensor,
+        images_BCHW: Tensor,
+        mean_BZ: Tensor,
+        log_variance_BZ: Tensor,
+        warmth: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """(loss, reconstruction, KL), scalars, loss = reconstruction + β·KL."""
-        reconstruction = 0.5 * (decoded_BCHW - images_BCHW).square().flatten(1).sum(dim=1).mean()
+        """(loss, reconstruction, KL), scalars, loss = reconstruction + β·KL, or + `warmth`·β·KL."""
+        reconstruction = self.reconstruction(decoded_BCHW, images_BCHW)
         kl_BZ = 0.5 * (mean_BZ.square() + log_variance_BZ.exp() - 1.0 - log_variance_BZ)
         kl = kl_BZ.sum(dim=1).mean()
-        return reconstruction + self.beta * kl, reconstruction, kl
+        beta = self.beta if warmth is None else self.beta * warmth
+        return reconstruction + beta * kl, reconstruction, kl
+
+    def reconstruction(self, decoded_BCHW: Tensor, images_BCHW: Tensor) -> Tensor:
+        """Half the squared error, summed over an image."""
+        return 0.5 * (decoded_BCHW - images_BCHW).square().flatten(1).sum(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class SigmaElbo(Elbo):
+    """The bound with the variance of the likelihood that is best for the batch (Rybkin, Daniilidis & Levine 2021).
+
+    That variance is the mean squared error σ², at which the negative log likelihood of an image of n values is
+    (n/2)·(log σ² + log 2π + 1); its constants are left out. So the weight of the KL term follows the errors of the
+    decoder, and needs no tuning by hand. In nats per image; it may be negative.
+    """
+
+    def reconstruction(self, decoded_BCHW: Tensor, images_BCHW: Tensor) -> Tensor:
+        """(n/2)·log(σ² + the variance of rounding to 256 levels), whose gradient is bounded."""
+        variance = (decoded_BCHW - images_BCHW).square().mean() + ROUNDING_VARIANCE
+        return 0.5 * images_BCHW[0].numel() * variance.log()
+
+
+ROUNDING_VARIANCE = (2.0 / 255.0) ** 2 / 12.0
+"""Variance of the rounding error of images in [-1, 1] that are stored in 256 levels."""
 
 
 GAN_LOSSES: dict[str, Callable[[LossOptions], GanLoss]] = {
@@ -163,6 +192,9 @@ GAN_LOSSES: dict[str, Callable[[LossOptions], GanLoss]] = {
     "wasserstein": lambda options: Wasserstein(),
     "relativistic": lambda options: Relativistic(),
 }
-VAE_LOSSES: dict[str, Callable[[LossOptions], Elbo]] = {"elbo": lambda options: Elbo(options.beta)}
+VAE_LOSSES: dict[str, Callable[[LossOptions], Elbo]] = {
+    "elbo": lambda options: Elbo(options.beta),
+    "sigma-elbo": lambda options: SigmaElbo(options.beta),
+}
 
 LOSSES: dict[str, Callable[[LossOptions], GanLoss | Elbo]] = {**GAN_LOSSES, **VAE_LOSSES}

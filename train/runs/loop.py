@@ -41,6 +41,7 @@ from gen_engine.train.runs.checkpoint import (
 )
 from gen_engine.train.runs.events import EpochDone, Notice, OnEvent, RunStarted, Saved, StepDone, StepSkipped
 from gen_engine.train.runs.preview import write_preview
+from gen_engine.train.runs.prior import fit_prior
 from gen_engine.train.runs.run_dir import append_metrics, clear_run, keep_metrics, locked, preview_path, writing
 from gen_engine.train.runs.state import RunState
 
@@ -117,14 +118,14 @@ class Trainer:
     def __init__(self, config: TrainConfig, data: ImageData, run_dir: Path, on_event: OnEvent, stop: Stop) -> None:
         self.config, self.data, self.run_dir = config, data, run_dir
         self.on_event, self.stop = on_event, stop
-        self.state = RunState(config)
+        self.steps_per_epoch = len(data.images_NHWC) // config.batch
+        self.state = RunState(config, self.steps_per_epoch)
         home = home_of(data.images_NHWC.nbytes, config.device)
         self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy()).to(home)
         self.labels_N = None
         if config.model.num_classes and data.labels is not None:
             self.labels_N = torch.from_numpy(data.labels.copy()).to(home)
-        self.steps_per_epoch = len(data.images_NHWC) // config.batch
-        self.saved_at = -1
+        self.saved_at = self.fitted_at = -1
 
     @property
     def epoch(self) -> int:
@@ -218,6 +219,7 @@ class Trainer:
         self.on_event(EpochDone(metrics=metrics))
         last = self.epoch == self.config.epochs
         if self.config.preview_every and (self.epoch % self.config.preview_every == 0 or last):
+            self._fit_prior()
             path = preview_path(self.run_dir, self.epoch)
             write_preview(self.state.averaged_generator, path, torch.device(self.config.device))
             self.on_event(Saved(what="preview", path=path))
@@ -232,9 +234,16 @@ class Trainer:
         raise kind(f"interrupted after step {self.state.step}, saved in {self.run_dir}: the same command continues")
 
     def _save(self) -> None:
+        self._fit_prior()
         path = save_checkpoint(self.run_dir, self.state.snapshot(self.epoch, self.data))
         self.saved_at = self.state.step
         self.on_event(Saved(what="checkpoint", path=path))
+
+    def _fit_prior(self) -> None:
+        """Fit the generator's prior, if it has one, to the encoder as it is now."""
+        if self.fitted_at != self.state.step:
+            fit_prior(self.state, self.images_NCHW, self.labels_N)
+            self.fitted_at = self.state.step
 
     def _check_same_data(self, name: str, digest: str) -> None:
         if digest != self.data.digest:
