@@ -84,7 +84,8 @@ def _labels(info: CheckpointInfo) -> LabelSpec | None:
 def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
     """Return how the generator was trained, without times and paths, so that it is the same on every machine."""
     run = info.training
-    gan = {"gan": dataclasses.asdict(run.gan_options)} if family_of(info.config.family).kind == "gan" else {}
+    gan = family_of(info.config.family).kind == "gan"
+    own = {"gan": dataclasses.asdict(run.gan_options)} if gan else {"vae": dataclasses.asdict(run.vae_options)}
     return (
         {
             "model": dataclasses.asdict(info.config),
@@ -106,7 +107,7 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
             "precision": run.precision,
             "metrics": {key: _finite(v) for key, v in info.metrics.items() if key not in _NOT_OF_THE_GENERATOR},
         }
-        | gan
+        | own
         | exported(model, ("torch", "onnx", "onnxscript"))
     )
 

@@ -14,7 +14,15 @@ from gen_engine.train.device import resolve_device, resolve_precision
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.models import ModelConfig, family_of
 from gen_engine.train.objectives.losses import GAN_LOSSES, VAE_LOSSES
-from gen_engine.train.options import GanOptions, LoopOptions, LossOptions, NetworkOptions, TrainOptions, flag_name
+from gen_engine.train.options import (
+    GanOptions,
+    LoopOptions,
+    LossOptions,
+    NetworkOptions,
+    TrainOptions,
+    VaeOptions,
+    flag_name,
+)
 
 MAY_CHANGE_ON_RESUME = frozenset({"epochs", "preview_every", "checkpoint_every", "max_bad_steps"})
 """Fields that do not change what step n computes; `epochs` does when learning rates fall towards the last."""
@@ -35,6 +43,9 @@ class TrainConfig(LoopOptions):
 
     gan_options: GanOptions = field(default_factory=GanOptions)
     """Penalties, augmentation, steps of the discriminator."""
+
+    vae_options: VaeOptions = field(default_factory=VaeOptions)
+    """Warm-up of β, weight of an adversarial loss."""
 
     lr_discriminator: float = LoopOptions.lr
     """Adam's learning rate, discriminator (GAN)."""
@@ -90,6 +101,7 @@ def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
         loss=options.loss or family_of(options.model).default_loss,
         loss_options=LossOptions(**_shared(LossOptions, options)),
         gan_options=GanOptions(**_shared(GanOptions, options)),
+        vae_options=VaeOptions(**_shared(VaeOptions, options)),
         lr_discriminator=options.lr if options.lr_discriminator is None else options.lr_discriminator,
         device=device,
         precision=precision,

@@ -17,6 +17,7 @@ MODELS = Registry(
         "mlp-vae": "gen_engine.train.models.vae:MLP_VAE",
         "conv-vae": "gen_engine.train.models.vae:CONV_VAE",
         "res-vae": "gen_engine.train.models.res_vae:RES_VAE",
+        "vae-gan": "gen_engine.train.models.res_vae:VAE_GAN",
     },
 )
 """What `--model` accepts; a package adds one by an entry point in the group `gen_engine.models`."""

@@ -85,10 +85,11 @@ class NetworkOptions:
     """How a conditional discriminator uses labels: projection, auxiliary (a classifier beside it), or both."""
 
     class_norm: bool = False
-    """Normalise the generator's features with a scale and a shift per class, too (conditional dcgan, residual)."""
+    """Normalise the generator's features with a scale and a shift per class, too (conditional dcgan, residual,
+    res-vae, vae-gan)."""
 
     spectral: bool = True
-    """Divide the discriminator's weights by their largest singular values (dcgan, residual, style)."""
+    """Divide the discriminator's weights by their largest singular values (dcgan, residual, style, vae-gan)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +161,22 @@ class GanOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VaeOptions:
+    """What a VAE's loss has besides."""
+
+    beta_warmup: float = 0.0
+    """Epochs in which the weight of the KL term grows from 0 to --beta, in proportion (VAE)."""
+
+    adversarial: float = 400.0
+    """Weight of the discriminator's verdict on decoded images, in nats per image (vae-gan)."""
+
+    def __post_init__(self) -> None:
+        for name in ("beta_warmup", "adversarial"):
+            if not 0.0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class LoopOptions:
     """Optimisation, and how often a run saves and shows."""
 
@@ -225,7 +242,7 @@ class LoopOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, LoopOptions):
+class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, VaeOptions, LoopOptions):
     """Everything that `gen_engine.train.train` and `gen-engine train` take; "auto" and None are resolved later."""
 
     model: str = "dcgan"
@@ -238,8 +255,8 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, LoopOpt
     """Learn the labels too."""
 
     loss: str | None = None
-    """non-saturating, minimax, bce, hinge, least-squares, wasserstein or relativistic (GAN); elbo (VAE); by default the
-    family's."""
+    """non-saturating, minimax, bce, hinge, least-squares, wasserstein or relativistic (GAN); elbo or sigma-elbo (VAE);
+    by default the family's."""
 
     lr_discriminator: float | None = None
     """The discriminator's own learning rate; by default that of --lr."""
@@ -259,7 +276,7 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, LoopOpt
             expected = {float: (float, int), float | None: (float, int, NoneType)}.get(hint, hint)
             if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
                 raise ConfigError(f"{flag_name(name)} is {value!r}: it must be {getattr(hint, '__name__', hint)}")
-        for base in (ReadOptions, LossOptions, GanOptions, LoopOptions):
+        for base in (ReadOptions, LossOptions, GanOptions, VaeOptions, LoopOptions):
             base.__post_init__(self)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")

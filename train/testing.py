@@ -70,7 +70,11 @@ class ModelContract:
             code_dim = build_generator(self.config()).code_dim
             mean_BZ, log_variance_BZ = auxiliary(images_BCHW, labels_B)
             assert mean_BZ.shape == log_variance_BZ.shape == (len(images_BCHW), code_dim)
-            (mean_BZ.square() + log_variance_BZ.exp()).sum().backward()
+            total = (mean_BZ.square() + log_variance_BZ.exp()).sum()
+            if family_of(self.family).kind == "vae-gan":
+                discriminator: Any = auxiliary.discriminator
+                total = total + discriminator(images_BCHW, labels_B).square().sum()
+            total.backward()
 
     @pytest.mark.parametrize("image_size", [28, 32])
     def test_output_stays_in_range_whatever_the_latent(self, image_size: int) -> None:

@@ -122,6 +122,16 @@ def test_unknown_conditioning_is_refused() -> None:
         ModelConfig(family="dcgan", image_size=28, conditioning="labels")
 
 
+class TestResVae(CountedContract):
+    family = "res-vae"
+    generator_parameters = TestResidual.generator_parameters - 128 * 49  # one latent chooses the component
+
+
+class TestVaeGan(CountedContract):
+    family = "vae-gan"
+    generator_parameters = TestResVae.generator_parameters
+
+
 def test_every_family_has_a_contract_test() -> None:
     assert {contract.family for contract in CountedContract.__subclasses__()} == set(MODELS)
 

@@ -17,6 +17,7 @@ from gen_engine.train.errors import ConfigError
 from gen_engine.train.models import ModelConfig, build_generator
 from gen_engine.train.models.mixture import fit_mixture
 from gen_engine.train.models.prior import COMPONENTS, NEVER, MixturePrior, PriorGenerator
+from gen_engine.train.options import VaeOptions
 from gen_engine.train.runs.checkpoint import load_generator
 from gen_engine.train.runs.events import StepDone
 from gen_engine.train.runs.loop import run_training
@@ -150,8 +151,7 @@ def test_beta_grows_over_the_epochs_of_the_warm_up(
             losses = event.losses
             shares.append((losses["loss"] - losses["reconstruction"]) / losses["kl"])
 
-    options = dataclasses.replace(make_config("mlp-vae").vae_options, beta_warmup=2.0)
-    config = make_config("mlp-vae", vae_options=options, epochs=1)
+    config = make_config("mlp-vae", vae_options=VaeOptions(beta_warmup=2.0), epochs=1)
     for epochs in (1, 3):
         run_training(dataclasses.replace(config, epochs=epochs), tiny_data, tmp_path, on_event=record)
     expected = [min(1.0, step / 10) for step in range(15)]

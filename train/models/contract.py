@@ -103,7 +103,7 @@ class Family:
     """How one family is built and trained."""
 
     kind: str
-    """"gan" or "vae": which training step it takes."""
+    """"gan", "vae" or "vae-gan": which training step it takes."""
 
     generator: Callable[[ModelConfig], Generator]
     """The generator, or the VAE's decoder."""

@@ -55,7 +55,7 @@ class ResidualGenerator(Generator):
 
     def decode(self, h_BF: Tensor) -> Tensor:
         """Images_BCHW in [-1, 1]."""
-        embedding_BE = h_BF[:, self.latent_dim :]
+        embedding_BE = h_BF[:, self.code_dim :]
         x_BCHW = self.dense(h_BF)
         for block in self.blocks:
             x_BCHW = block(x_BCHW, embedding_BE)

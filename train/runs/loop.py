@@ -118,13 +118,13 @@ class Trainer:
     def __init__(self, config: TrainConfig, data: ImageData, run_dir: Path, on_event: OnEvent, stop: Stop) -> None:
         self.config, self.data, self.run_dir = config, data, run_dir
         self.on_event, self.stop = on_event, stop
-        self.steps_per_epoch = len(data.images_NHWC) // config.batch
-        self.state = RunState(config, self.steps_per_epoch)
+        self.state = RunState(config)
         home = home_of(data.images_NHWC.nbytes, config.device)
         self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy()).to(home)
         self.labels_N = None
         if config.model.num_classes and data.labels is not None:
             self.labels_N = torch.from_numpy(data.labels.copy()).to(home)
+        self.steps_per_epoch = len(data.images_NHWC) // config.batch
         self.saved_at = self.fitted_at = -1
 
     @property

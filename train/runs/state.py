@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
@@ -16,8 +16,16 @@ from gen_engine.train.objectives.gan import GanStep
 from gen_engine.train.objectives.graphed import GraphedStep
 from gen_engine.train.objectives.step import LaunchedStep, Step, Taken
 from gen_engine.train.objectives.vae import VaeStep
+from gen_engine.train.objectives.vae_gan import VaeGanStep
 from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
+
+STEPS: dict[str, Callable[[TrainConfig, Generator, Any], Step]] = {
+    "gan": GanStep,
+    "vae": VaeStep,
+    "vae-gan": VaeGanStep,
+}
+"""Kind of a family → what a step of its training is."""
 
 KEPT = "step/"
 """Begins the names of what a step remembers, beside the auxiliary's tensors."""
@@ -36,8 +44,7 @@ class RunState:
             self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.auxiliary.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.generator, config.ema_decay)
-        gan = family_of(config.model.family).kind == "gan"
-        step: Step = (GanStep if gan else VaeStep)(config, self.generator, cast(Any, self.auxiliary))
+        step: Step = STEPS[family_of(config.model.family).kind](config, self.generator, self.auxiliary)
         self.take_step: Taken = GraphedStep(step) if config.device == "cuda" else LaunchedStep(step)
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0

@@ -22,8 +22,6 @@ FAMILIES = [
     ("conv-vae", 28, 0, 1),
     ("mlp-gan", 28, 10, 1),
     ("mlp-vae", 28, 0, 3),
-    ("res-vae", 28, 10, 1),
-    ("res-vae", 32, 0, 3),
 ]
 
 

@@ -1,0 +1,73 @@
+"""A fitted prior in the exported graph: every runtime chooses the component that torch chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from tiny_run import make_tiny_run
+
+from gen_engine.engine.backends import open_backend
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.identity.variants import canonical_graph
+from gen_engine.export.checkpoint import export_checkpoint
+from gen_engine.export.compile.lower import LOWERINGS, lower
+from gen_engine.export.torch_graph import to_onnx, to_pixels
+from gen_engine.train.models import ModelConfig, build_generator
+from gen_engine.train.models.prior import PriorGenerator
+
+
+def fitted(num_classes: int) -> PriorGenerator:
+    """A generator whose classes have three components far apart, so that another component is another image."""
+    torch.manual_seed(0)
+    config = ModelConfig(family="vae-gan", image_size=28, num_classes=num_classes, latent_dim=6, width=4, hidden=8)
+    generator = build_generator(config).eval()
+    assert isinstance(generator, PriorGenerator)
+    codes_ND = torch.randn(900, 5) + torch.arange(900)[:, None] % 3 * 8.0
+    generator.prior.fit(codes_ND, torch.arange(900) // 3 % num_classes if num_classes else None, seed=0)
+    return generator
+
+
+@pytest.mark.parametrize("num_classes", [0, 3])
+def test_every_lowering_keeps_the_images(num_classes: int) -> None:
+    generator = fitted(num_classes)
+    model = to_onnx(generator)
+    feeds = {"latents": np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)}
+    if num_classes:
+        feeds["labels"] = np.arange(64) % num_classes
+    with torch.inference_mode():
+        expected = generator(*(torch.from_numpy(value) for value in feeds.values())).numpy()
+    for graph in (model, lower(model, tuple(LOWERINGS)).model):
+        import onnxruntime
+
+        images = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(["images"], feeds)[0]
+        np.testing.assert_allclose(images, expected, rtol=0, atol=1e-5)
+    operators = {node.op_type for node in onnx.load_from_string(model).graph.node}
+    assert not operators & {"Erf", "GatherND", "RandomNormal", "Loop", "If"}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("prior")
+    return export_checkpoint(make_tiny_run(folder / "run", family="res-vae"), folder / "tiny.gen")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_backends_make_the_images_of_torch(bundle: Bundle, tmp_path: Path, backend: str) -> None:
+    generator = fitted(3)
+    model = to_onnx(generator)
+    path = tmp_path / "graph.onnx"
+    path.write_bytes(model)
+    latents, labels = Latents(dim=12).draw(0, 50), np.arange(50) % 3
+    stream = open_backend(backend, bundle, canonical_graph(bundle), device="cpu", batch=50).open_stream()
+    stream.submit(latents, labels)
+    made = stream.collect()["image"].astype(int)
+    alone = open_backend(backend, bundle, canonical_graph(bundle), device="cpu", batch=1).open_stream()
+    for row in range(3):
+        alone.submit(latents[row : row + 1], labels[row : row + 1])
+        assert np.abs(alone.collect()["image"].astype(int)[0] - made[row]).max() <= 1
+    assert to_pixels(torch.zeros(1)[None, None, None]).item() == 128
