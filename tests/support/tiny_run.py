@@ -11,6 +11,7 @@ from torch import nn
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData, make_image_data
 from gen_engine.train.models import Generator, ModelConfig, build_generator, family_of
+from gen_engine.train.models.prior import PriorGenerator
 from gen_engine.train.runs.checkpoint import FILES, Snapshot, save_checkpoint
 from gen_engine.train.runs.record import DataRecord, RunRecord
 
@@ -47,6 +48,9 @@ def make_tiny_run(
     torch.manual_seed(0)
     generator = build_generator(config.model)
     _spread(generator)
+    if isinstance(generator, PriorGenerator):
+        codes_ND = torch.randn(600, generator.code_dim) + torch.arange(600)[:, None] % 3 * 3.0
+        generator.prior.fit(codes_ND, torch.arange(600) // 3 % len(CLASSES) if conditional else None, seed=0)
     tensors = {part: {"none": torch.zeros(1)} for part in FILES}
     tensors["generator-ema"] = generator.state_dict()
     record = RunRecord(

@@ -53,7 +53,8 @@ class Mixture:
         white_KDN = torch.linalg.solve_triangular(self.factors_KDD, centred_KDN, upper=False)
         log_scale_K = self.factors_KDD.diagonal(dim1=1, dim2=2).log().sum(dim=1)
         constant = 0.5 * rows_ND.shape[1] * math.log(2 * math.pi)
-        return (self.weights_K.log() - log_scale_K - constant)[None] - 0.5 * white_KDN.square().sum(dim=1).T
+        log_joint_NK: Tensor = (self.weights_K.log() - log_scale_K - constant)[None] - 0.5 * white_KDN.square().sum(1).T
+        return log_joint_NK
 
 
 def fit_mixture(rows_ND: Tensor, components: int, rng: torch.Generator) -> Mixture:

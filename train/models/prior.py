@@ -61,7 +61,7 @@ class MixturePrior(nn.Module):
             chosen_B = labels_B * components + exceeded_BK.long().sum(dim=1)
         mean_BD = functional.embedding(chosen_B, self.means_QKD.flatten(0, 1))
         factor_BF = functional.embedding(chosen_B, self.factors_QKDD.flatten(2).flatten(0, 1))
-        return mean_BD + torch.matmul(factor_BF.unflatten(1, (dims, dims)), noise_BD[:, :, None])[:, :, 0]
+        return mean_BD + torch.matmul(factor_BF.reshape(-1, dims, dims), noise_BD[:, :, None])[:, :, 0]
 
     @torch.no_grad()
     def fit(self, codes_ND: Tensor, labels_N: Tensor | None, seed: int) -> None:
