@@ -167,7 +167,7 @@ class VaeOptions:
     beta_warmup: float = 0.0
     """Epochs in which the weight of the KL term grows from 0 to --beta, in proportion (VAE)."""
 
-    adversarial: float = 400.0
+    adversarial: float = 200.0
     """Weight of the discriminator's verdict on decoded images, in nats per image (vae-gan)."""
 
     def __post_init__(self) -> None:

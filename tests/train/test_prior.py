@@ -16,7 +16,7 @@ from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.models import ModelConfig, build_generator
 from gen_engine.train.models.mixture import fit_mixture
-from gen_engine.train.models.prior import COMPONENTS, NEVER, MixturePrior, PriorGenerator
+from gen_engine.train.models.prior import COMPONENTS, NEVER, MixturePrior, PriorGenerator, between_bfloat16
 from gen_engine.train.options import VaeOptions
 from gen_engine.train.runs.checkpoint import load_generator
 from gen_engine.train.runs.events import StepDone
@@ -102,7 +102,19 @@ def test_thresholds_are_the_quantiles_of_the_summed_weights() -> None:
     used = prior.thresholds_QK[0][prior.thresholds_QK[0] < NEVER]
     shares = torch.cat([torch.special.ndtr(used), torch.ones(1)]).diff(prepend=torch.zeros(1))
     first = prior.means_QKD[0, : len(shares), 0] < 5.0
-    assert shares[first].sum().item() == pytest.approx(0.75, abs=1e-6)
+    assert shares[first].sum().item() == pytest.approx(0.75, abs=0.01)
+
+
+def test_bfloat16_chooses_the_component_that_float32_chooses() -> None:
+    values_K = torch.cat([torch.randn(200, generator=rng()), torch.tensor([0.0, -0.0, 1.0, -1.0, 1e-9, -1e-9])])
+    thresholds_K = between_bfloat16(values_K)
+    torch.testing.assert_close(thresholds_K, values_K, rtol=2**-7, atol=1e-6)
+    near = torch.linspace(-4e-3, 4e-3, 401)
+    z_KN = torch.cat([thresholds_K[:, None] + near, thresholds_K[:, None] * (1 + near), thresholds_K[:, None]], dim=1)
+    expected_KN = z_KN > thresholds_K[:, None]
+    assert torch.equal(z_KN.bfloat16().float() > thresholds_K[:, None], expected_KN)
+    assert torch.equal(z_KN.bfloat16() > thresholds_K[:, None].bfloat16(), expected_KN)
+    assert not torch.equal(z_KN.bfloat16() > values_K[:, None].bfloat16(), z_KN > values_K[:, None])
 
 
 def test_an_unfitted_prior_is_the_standard_normal() -> None:

@@ -29,13 +29,17 @@ NEVER = 100.0
 """A threshold that no standard normal number reaches: the components after it are never chosen."""
 
 
+TINY = 1e-6
+"""Thresholds nearer to 0 are 0: no runtime has to tell subnormal numbers apart."""
+
+
 class MixturePrior(nn.Module):
     """Standard normal latents to codes: `forward(z_BZ, labels_B) -> code_BD`, float32; it has buffers only.
 
     With Φ the normal distribution function and w_1, w_2, … a class's weights, Φ(z) is uniform, so the number of
     thresholds Φ⁻¹(w_1), Φ⁻¹(w_1 + w_2), … that z exceeds is component k with probability w_k. The thresholds are
-    stored: a comparison has no rounding, so every runtime chooses the same component. Before it is fitted, the codes
-    are the first D latents.
+    stored, and are such that bfloat16 compares as float32 does: every runtime chooses the same component, where another
+    one would be another image. Before it is fitted, the codes are the first D latents.
     """
 
     thresholds_QK: Tensor
@@ -81,9 +85,24 @@ class MixturePrior(nn.Module):
             mixture = fit_mixture(rows_ND, len(means_KD), torch.Generator().manual_seed(seed))
             count = len(mixture.weights_K)
             thresholds_K.fill_(NEVER)
-            thresholds_K[: count - 1] = torch.special.ndtri(mixture.weights_K.cumsum(dim=0))[:-1].clamp(max=NEVER)
+            quantiles_K = torch.special.ndtri(mixture.weights_K.cumsum(dim=0))[:-1]
+            thresholds_K[: count - 1] = between_bfloat16(quantiles_K.clamp(max=NEVER).float())
             means_KD.zero_()[:count] = mixture.means_KD
             factors_KDD.copy_(torch.eye(factors_KDD.shape[1]))[:count] = mixture.factors_KDD
+
+
+def between_bfloat16(values: Tensor) -> Tensor:
+    """Nearby numbers t, float32, for which z > t is the same after z, or z and t, are rounded to bfloat16.
+
+    Each lies halfway between a number of bfloat16 with an even significand, which t and a tie are rounded to, and the
+    next one above it, within 2^-7 of the value, in proportion; or is 0.
+    """
+    exponent = torch.frexp(values.double()).exponent
+    step = torch.exp2(exponent.double() - 7.0)  # between even significands, of which bfloat16 has 8 bits
+    even = ((values / step - 0.25).round() * step).bfloat16() + 0.0  # no negative zero
+    bits = even.view(torch.int16)
+    above = torch.where(bits >= 0, bits + 1, bits - 1).view(torch.bfloat16)
+    return torch.where(values.abs() < TINY, 0.0, 0.5 * (even.float() + above.float()))
 
 
 class PriorGenerator(Generator):
