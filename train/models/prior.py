@@ -19,7 +19,7 @@ from gen_engine.train.models.config import ModelConfig
 from gen_engine.train.models.contract import Generator
 from gen_engine.train.models.mixture import fit_mixture
 
-COMPONENTS = 16
+COMPONENTS = 8
 """Most components of a class."""
 
 COMPONENTS_WITHOUT_CLASSES = 64
