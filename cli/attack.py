@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gen_engine.cli.classifier import load_classifier
-from gen_engine.cli.options import json_option, quiet_option, read_arguments
-from gen_engine.cli.progress import Screen, duration
+from gen_engine.cli.options import json_option, quiet_option, read_arguments, workers_option
+from gen_engine.cli.progress import Screen
+from gen_engine.cli.written import show_written, written_record
 from gen_engine.engine.writers import FORMATS
 
 if TYPE_CHECKING:
@@ -92,12 +93,7 @@ Examples:
 )
 @click.option("--codec", metavar="png|raw|…", help="How the formats other than npy hold an image.  [default: png]")
 @click.option("--shard-size", type=int, metavar="S", help="Samples per shard.  [default: 10000, in mds at most 64 MiB]")
-@click.option(
-    "--workers",
-    type=int,
-    metavar="W",
-    help="Shards to make in parallel; does not affect the bytes.  [default: one per processor]",
-)
+@workers_option
 @json_option
 @quiet_option
 def attack(
@@ -113,10 +109,10 @@ def attack(
     **flags: Any,
 ) -> None:
     """Write the adversarial set of a dataset."""
+    from gen_engine.engine.run.derive import Storage, check_apart
     from gen_engine.evaluate.attack.classifier import Scaling, as_floats
-    from gen_engine.evaluate.attack.plan import Storage
     from gen_engine.evaluate.attack.settings import attack_settings
-    from gen_engine.evaluate.attack.source import check_apart, open_source
+    from gen_engine.evaluate.attack.source import open_source
     from gen_engine.evaluate.attack.write import attack_dataset
 
     settings = attack_settings(
@@ -136,30 +132,14 @@ def attack(
         )
         done = attack_dataset(source, loaded, settings, out, storage=storage, workers=workers, monitor=screen)
     if json_:
-        click.echo(json.dumps(_record(done)))
+        click.echo(json.dumps(written_record(done) | {"figures": done.figures}))
     elif not quiet:
         _show(done)
 
 
-def _record(done: Attacked) -> dict[str, Any]:
-    return {
-        "out": str(done.out),
-        "samples": done.samples,
-        "made": done.made,
-        "bytes": done.bytes,
-        "seconds": round(done.seconds, 3),
-        "figures": done.figures,
-        "plan": done.plan.to_json(),
-    }
-
-
 def _show(done: Attacked) -> None:
-    figures = done.figures
-    if not done.made:
-        click.echo(f"{done.out} is complete: {done.samples:,} samples, nothing left to do")
-    else:
-        click.echo(f"{done.made:,} samples in {duration(done.seconds)}, {done.bytes / 1e6:,.1f} MB in {done.out}")
-    if figures:
+    show_written(done)
+    if figures := done.figures:
         click.echo(
             f"accuracy {figures['accuracy_before']:.4f} before, {figures['accuracy_after']:.4f} after; largest change "
             f"{figures['largest_change']} of 255, {figures['unchanged_samples']:,} samples without a change"

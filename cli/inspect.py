@@ -265,26 +265,36 @@ def _unfinished_dataset(path: str | Path) -> Findings:
 def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     compute = plan.compute
     graph = "" if compute.graph is None else f", variant of graph {compute.graph[:12]}…"
-    latents = [plan.algorithm, plan.distribution]
-    latents += [] if plan.truncation is None else [f"truncation {plan.truncation:g}"]
-    latents += [] if "latents" not in plan.layout.schema else ["stored"]
     computed_by = (
         f"{compute.backend} {compute.version} on {compute.device}, {compute.precision}, batch {compute.batch}{graph}"
     )
     lines = [
-        ("generator", f"{plan.bundle_name} ({plan.generator_id})"),
-        ("seed", str(plan.seed)),
-        ("latents", ", ".join(latents)),
+        *_origin_lines(plan),
         ("format", f"{plan.format_id}, codec {plan.codec_id}" if plan.codec_id else plan.format_id),
         ("shard size", f"{plan.shard_size:,}"),
         ("computed by", computed_by),
     ]
     if plan.derived is not None:
-        lines.append(("derived from", f"dataset {plan.derived.dataset}"))
+        what = "data" if plan.generator_id is None else "dataset"
+        lines.append(("derived from", f"{what} {plan.derived.dataset}"))
         lines.append((plan.derived.process, _figures(plan.derived.settings)))
     if plan.labels is not None:
-        lines.insert(3, ("labels", ", ".join(f"{name} {value}" for name, value in plan.labels.to_json().items())))
+        labels = ", ".join(f"{name} {value}" for name, value in plan.labels.to_json().items())
+        lines.insert(len(_origin_lines(plan)), ("labels", labels))
     return lines
+
+
+def _origin_lines(plan: Plan) -> list[tuple[str, str]]:
+    if plan.generator_id is None or plan.distribution is None:
+        return [("seed", str(plan.seed))]
+    latents = [plan.algorithm, plan.distribution]
+    latents += [] if plan.truncation is None else [f"truncation {plan.truncation:g}"]
+    latents += [] if "latents" not in plan.layout.schema else ["stored"]
+    return [
+        ("generator", f"{plan.bundle_name} ({plan.generator_id})"),
+        ("seed", str(plan.seed)),
+        ("latents", ", ".join(latents)),
+    ]
 
 
 def _run(path: Path) -> Findings:

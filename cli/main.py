@@ -25,6 +25,7 @@ from gen_engine.cli.signals import INTERRUPTED, TERMINATED, Terminated, sigterm_
 from gen_engine.cli.streams import PRINTS, StandardStreams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "augment": ("gen_engine.cli.augment:augment", "Write a dataset of real images that were changed at random."),
     "train": ("gen_engine.cli.train:train", "Train a generator on real data: data and config to checkpoint."),
     "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
     "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest accurate variant on this machine."),

@@ -10,6 +10,12 @@ import click
 
 json_option = click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar and no summary.")
+workers_option = click.option(
+    "--workers",
+    type=int,
+    metavar="W",
+    help="Shards to make in parallel; does not affect the bytes.  [default: one per processor]",
+)
 
 
 def parse_seconds(text: str) -> float:

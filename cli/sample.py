@@ -256,6 +256,7 @@ def _print_estimate(estimate: Estimate, json_: bool) -> None:
         }
         click.echo(json.dumps(record))
         return
+    assert plan.generator_id is not None, "it is sampled"
     rows = {
         "bundle": f"{plan.bundle_name} (generator {plan.generator_id[:16]})",
         "samples": f"{plan.count:,}, seed {plan.seed}",

@@ -111,7 +111,7 @@ def _check_claims(out: str | Path, job: Job, bundle: Bundle) -> None:
     """Raise VerifyError for what a plan says of its bundle and runtime that these disprove."""
     plan = job.plan
     claims = [("precision", plan.compute.precision, job.backend.precision)]
-    if plan.bundle_digest == bundle.digest:
+    if plan.bundle_name is not None and plan.bundle_digest == bundle.digest:
         claims.append(("bundle", plan.bundle_name, bundle.name))
     for what, stated, true in claims:
         if stated != true:

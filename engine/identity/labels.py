@@ -5,7 +5,8 @@ A plan is the value of ``--labels``, resolved against the bundle's classes and s
 - ``balanced``: sample i is of class ``i mod count``, so every run of ``count`` samples holds each class once;
 - ``constant``: one class;
 - ``weighted``: independent draws with the given probabilities, from a separate Philox stream;
-- ``file``: an integer array, pinned by its sha256.
+- ``file``: an integer array, pinned by its sha256;
+- ``source``: that of the sample which it was derived from, so never drawn here.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class LabelPlan:
     """How the labels of a job are made. Equal plans make equal labels."""
 
     kind: str
-    """balanced, constant, weighted or file."""
+    """balanced, constant, weighted, file or source."""
 
     constant: int | None = None
     """The class of every sample."""
@@ -75,7 +76,7 @@ class LabelPlan:
             DocumentError: it is something else.
         """
         with Fields(value, where) as fields:
-            kind = fields.take("kind", one_of("balanced", "constant", "weighted", "file"))
+            kind = fields.take("kind", one_of("balanced", "constant", "weighted", "file", "source"))
             return cls(
                 kind=kind,
                 constant=fields.take("constant", integer(0, _MAX_CLASSES - 1)) if kind == "constant" else None,

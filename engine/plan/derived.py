@@ -1,4 +1,4 @@
-"""What a dataset was derived from: another dataset, whose samples were changed one by one."""
+"""What a dataset was derived from: another dataset, or data of a user, whose samples were changed one by one."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ Value: TypeAlias = str | int | float | bool
 
 @dataclass(frozen=True, kw_only=True)
 class Derived:
-    """How a dataset follows from another. The other fields of its plan are the other dataset's, except the storage."""
+    """How a dataset follows from another, whose fields its plan has, except the storage; or from a user's data."""
 
     dataset: str
-    """Digest of the other dataset's manifest, which pins its plan and every one of its files."""
+    """Digest of the other dataset's manifest, which pins its plan and every one of its files; or SHA-256 of a user's
+    data as they were read."""
 
     process: str
-    """What changed the samples, such as ``attack``."""
+    """What changed the samples: ``attack``, ``augment``."""
 
     settings: Mapping[str, Value]
     """All that the changed samples depend on besides the dataset and the computation."""

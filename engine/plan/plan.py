@@ -82,10 +82,13 @@ class Compute:
 class Plan:
     """A job with every choice made."""
 
-    bundle_name: str
-    bundle_digest: str
+    bundle_name: str | None
+    """None, like the next two and the distribution, for samples that are derived from data and not from a generator's
+    samples."""
 
-    generator_id: str
+    bundle_digest: str | None
+
+    generator_id: str | None
     """:attr:`gen_engine.engine.identity.bundle.Bundle.generator_id`."""
 
     count: int
@@ -93,11 +96,11 @@ class Plan:
     algorithm: str = ALGORITHM
     """The algorithm that draws latents: :data:`gen_engine.engine.identity.latents.ALGORITHM`."""
 
-    distribution: str
+    distribution: str | None
     truncation: float | None
 
     labels: LabelPlan | None
-    """None for a generator without classes."""
+    """None for samples without classes."""
 
     layout: Layout
     format: str
@@ -115,8 +118,9 @@ class Plan:
     """The requested bytes that :attr:`shard_size` was computed from, if any."""
 
     derived: Derived | None = None
-    """For samples of another dataset that were changed: its generator, seed, latents and labels are this plan's, and
-    :attr:`compute` is what changed them. None for samples as the generator made them."""
+    """For samples that were made by changing others, and :attr:`compute` is what changed them. If the others are those
+    of a dataset, its generator, seed, latents and labels are this plan's. None for samples as the generator made them.
+    """
 
     @property
     def encoding(self) -> str:
@@ -148,10 +152,14 @@ class Plan:
         """Return the plan as JSON: equal for equal plans. ``derived`` is present only if it is."""
         document: dict[str, Any] = {
             "schema": PLAN_SCHEMA,
-            "bundle": {"name": self.bundle_name, "digest": self.bundle_digest, "generator": self.generator_id},
+            "bundle": None
+            if self.generator_id is None
+            else {"name": self.bundle_name, "digest": self.bundle_digest, "generator": self.generator_id},
             "count": self.count,
             "seed": self.seed,
-            "latents": {
+            "latents": None
+            if self.distribution is None
+            else {
                 "algorithm": self.algorithm,
                 "distribution": self.distribution,
                 "truncation": self.truncation,
@@ -180,9 +188,16 @@ class Plan:
             schema = fields.take("fields", Schema.from_json)
             labels = fields.take("labels", nullable(LabelPlan.from_json))
             _check_labels(labels, schema, where)
+            bundle = fields.take("bundle", nullable(_read_bundle))
+            latents = fields.take("latents", nullable(_read_latents))
+            derived = fields.take_optional("derived", Derived.from_json)
+            if (bundle is None) != (latents is None) or (bundle is None and derived is None):
+                raise DocumentError(where, "a plan has a bundle and latents, or neither and what it was derived from")
+            if labels is not None and labels.kind == "source" and derived is None:
+                raise DocumentError(where, "labels.kind: only samples that were derived have the labels of others")
             return cls(
-                **fields.take("bundle", _read_bundle),
-                **fields.take("latents", _read_latents),
+                **(bundle or dict.fromkeys(("bundle_name", "bundle_digest", "generator_id"))),
+                **(latents or dict.fromkeys(("distribution", "truncation"))),
                 **fields.take("format", _read_format),
                 count=count,
                 seed=seed,
@@ -191,7 +206,7 @@ class Plan:
                 shard_size=shard_size,
                 shard_bytes=fields.take("shard_bytes", nullable(integer(1, MAX_SHARD_BYTES))),
                 compute=fields.take("compute", Compute.from_json),
-                derived=fields.take_optional("derived", Derived.from_json),
+                derived=derived,
             )
 
     def seal(self) -> bytes:

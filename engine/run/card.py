@@ -29,7 +29,7 @@ def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
 def derived_readme(
     plan: Plan, form: Format, *, title: str, tag: str, origin: str, tables: Mapping[str, Mapping[str, Any]]
 ) -> str:
-    """Return the card of a dataset whose samples are another's, changed.
+    """Return the card of a dataset whose samples are another's, or a user's data, changed.
 
     Args:
         plan: the dataset's own, with ``derived``.
@@ -39,7 +39,7 @@ def derived_readme(
         origin: Markdown that says how the samples were made.
         tables: title of a section → name → value, shown as a table.
     """
-    tags = ["synthetic", tag, "gen-engine"]
+    tags = [*(() if plan.generator_id is None else ("synthetic",)), tag, "gen-engine"]
     return _card(plan, form, title=title, tags=tags, origin=origin, tables=tables, check=_CHECK_DERIVED)
 
 
@@ -96,14 +96,17 @@ _CHECK_DERIVED = (
 
 def _facts(plan: Plan) -> dict[str, Any]:
     labels = "none" if plan.labels is None else json.dumps(plan.labels.to_json(), ensure_ascii=False)
+    made: dict[str, Any] = {"Seed": plan.seed}
+    if plan.generator_id is not None and plan.bundle_name is not None:
+        generator = _Markdown(f"{markdown(plan.bundle_name)}, `{plan.generator_id[:16]}`")
+        truncation = "none" if plan.truncation is None else plan.truncation
+        made = {"Generator": generator, "Seed": plan.seed, "Truncation": truncation}
     return {
         "Samples": f"{plan.count:,}",
         **_fields(plan.layout.schema),
         "Shards": _Markdown(f"{plan.layout.shards:,} of at most {plan.shard_size:,} samples, {TOTAL_BYTES} bytes"),
         "Format": plan.encoding,
-        "Generator": _Markdown(f"{markdown(plan.bundle_name)}, `{plan.generator_id[:16]}`"),
-        "Seed": plan.seed,
-        "Truncation": "none" if plan.truncation is None else plan.truncation,
+        **made,
         "Labels": labels,
         "Computed by": plan.compute,
     }

@@ -216,10 +216,17 @@ def open_plan(plan: Plan, bundle: Bundle, labels: Labels | None = None) -> Job:
 
 def _check_generator(plan: Plan, bundle: Bundle) -> None:
     if plan.derived is not None:
+        again = "run the command that changed them again"
+        if plan.generator_id is None:
+            raise RequestError(
+                f"its samples are data {plan.derived.dataset[:12]}…, changed by {plan.derived.process}: no generator "
+                f"makes them; {again}"
+            )
         raise RequestError(
             f"its samples are those of dataset {plan.derived.dataset[:12]}…, changed by {plan.derived.process}: no "
-            "generator makes them; regenerate samples of that dataset, and run the command that changed it again"
+            f"generator makes them; regenerate samples of that dataset, and {again}"
         )
+    assert plan.generator_id is not None, "only derived samples have no generator"
     if plan.algorithm != ALGORITHM:
         raise DatasetError(
             f"its latents are {plan.algorithm}, this gen-engine draws {ALGORITHM}; verify it with the version that "

@@ -20,8 +20,10 @@ _PAPERS = {
 def attack_card(plan: Plan, form: Format, classifier: Classifier, settings: AttackSettings, tally: Tally) -> str:
     """Return the dataset card."""
     assert plan.derived is not None, "it was made from another dataset"
+    whose = plan.bundle_name or f"dataset {plan.derived.dataset[:12]}"
+    what = "one" if plan.generator_id is None else "a synthetic one"
     origin = (
-        "Every sample in this dataset is a synthetic one of another dataset, with its original label, and its pixels "
+        f"Every sample in this dataset is {what} of another dataset, with its original label, and its pixels "
         f"changed so that the classifier {markdown(classifier.name)} errs: {markdown(str(settings))}. It measures how "
         "robust a classifier is; it does not represent real data. `dataset.json` and `shards.jsonl` list every file "
         "with its digest."
@@ -43,7 +45,7 @@ def attack_card(plan: Plan, form: Format, classifier: Classifier, settings: Atta
     return derived_readme(
         plan,
         form,
-        title=f"{plan.count:,} adversarial samples against {classifier.name}, from {plan.bundle_name}",
+        title=f"{plan.count:,} adversarial samples against {classifier.name}, from {whose}",
         tag="adversarial",
         origin=origin,
         tables={"The attack": attack, "Its effect": effect},

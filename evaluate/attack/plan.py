@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from gen_engine.engine.base.digests import sha256_bytes
-from gen_engine.engine.codecs import open_codec
-from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.plan.derived import Derived
-from gen_engine.engine.plan.plan import Compute, Plan, shard_count
-from gen_engine.engine.plan.request import SampleRequest
-from gen_engine.engine.run.shard_size import resolve_shard_size
-from gen_engine.engine.sample.schema import Batch, Field, Layout
-from gen_engine.engine.writers import open_format
-from gen_engine.engine.writers.contract import Format
+from gen_engine.engine.plan.plan import Compute, Plan
+from gen_engine.engine.run.derive import Storage, Stored, resolve_storage
+from gen_engine.engine.sample.schema import Batch, Field
 from gen_engine.evaluate.attack.classifier import Classifier, are_probabilities
 from gen_engine.evaluate.attack.perturb import as_levels, gradient, padded
 from gen_engine.evaluate.attack.settings import AttackSettings
@@ -26,20 +21,6 @@ from gen_engine.evaluate.attack.source import Source, labels_of
 
 _ALONE: Final = 1e-3
 """How far a score may move when the other images of the batch change places, of the largest score."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Storage:
-    """How an adversarial set is stored."""
-
-    format: str | None = None
-    """Format of the shards.  [default: the dataset's]"""
-
-    codec: str | None = None
-    """How the formats other than npy hold an image, without loss: png or raw.  [default: png]"""
-
-    shard_size: int | None = None
-    """Samples per shard.  [default: 10000, in mds at most 64 MiB]"""
 
 
 def checked_classifier(
@@ -82,7 +63,7 @@ def checked_classifier(
 
 def attack_plan(
     source: Source, classifier: Classifier, settings: AttackSettings, storage: Storage, first: Batch
-) -> tuple[Plan, Format, Codec]:
+) -> tuple[Plan, Stored]:
     """Return the plan of an attack, whose first batch was changed, and how it is stored.
 
     Raises:
@@ -91,22 +72,13 @@ def attack_plan(
     """
     import torch
 
-    plan, count = source.dataset.plan, len(source.dataset)
-    form = open_format(storage.format or plan.format)
-    codec = _codec(storage.codec, form, source.image, first)
-    one_shard = Layout(schema=source.dataset.schema, shards=1)
-    form.check(one_shard)
-    request = SampleRequest(count=count, format=form.name, shard_size=storage.shard_size)
-    shard_size = resolve_shard_size(request, form, codec, one_shard, first)
+    plan, schema = source.dataset.plan, source.dataset.schema
+    stored = resolve_storage(storage, schema, first, len(source.dataset), default_format=plan.format)
+    _check_lossless(stored, source.image, first)
     recorded = {"classifier": classifier.name, "classifier_sha256": classifier.sha256, "input": str(classifier.scaling)}
     made = replace(
         plan,
-        layout=Layout(schema=source.dataset.schema, shards=shard_count(count, shard_size)),
-        format=form.name,
-        format_id=form.identity,
-        codec_id=None if form.holds_arrays else codec.identity,
-        shard_size=shard_size,
-        shard_bytes=None,
+        **stored.planned(),
         compute=Compute(
             backend="torch",
             version=torch.__version__,
@@ -117,21 +89,17 @@ def attack_plan(
         ),
         derived=Derived(dataset=source.digest, process="attack", settings={**settings.recorded(), **recorded}),
     )
-    return made, form, codec
+    return made, stored
 
 
-def _codec(name: str | None, form: Format, image: Field, first: Batch) -> Codec:
-    """Return the codec of the images, which must not change them: the bound is of the stored values."""
-    if form.holds_arrays:
-        if name not in (None, "raw"):
-            raise RequestError(f"codec {name!r}: format {form.name} holds arrays, not encoded files; leave --codec out")
-        return open_codec("raw")
-    codec = open_codec(name or "png")
-    if "image" in codec.kinds:
-        original = np.asarray(first[image.name])[:1]
-        (piece,) = codec.encode(original).pieces()
-        if not np.array_equal(codec.decode(piece, image), original[0]):
-            raise RequestError(
-                f"codec {codec.name!r} changes pixels, so the stored samples would break the bound; use png or raw"
-            )
-    return codec
+def _check_lossless(stored: Stored, image: Field, first: Batch) -> None:
+    """Refuse a codec that changes images: the bound is of the stored values."""
+    codec = stored.codec
+    if stored.format.holds_arrays or "image" not in codec.kinds:
+        return
+    original = np.asarray(first[image.name])[:1]
+    (piece,) = codec.encode(original).pieces()
+    if not np.array_equal(codec.decode(piece, image), original[0]):
+        raise RequestError(
+            f"codec {codec.name!r} changes pixels, so the stored samples would break the bound; use png or raw"
+        )

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.errors import DatasetError, RequestError
+from gen_engine.engine.errors import DatasetError
 from gen_engine.engine.reader import Dataset, open_dataset, open_manifest
 from gen_engine.engine.sample.schema import Batch, Field, Schema
-from gen_engine.engine.sinks import is_url
 
 
 @dataclass(frozen=True)
@@ -91,17 +90,3 @@ def image_field(schema: Schema, what: str) -> Field:
 def labels_of(batch: Batch) -> NDArray[Any]:
     """Return a batch's class ids, int64 [N]."""
     return np.asarray(batch["label"])
-
-
-def check_apart(place: str | Path, out: str | Path) -> None:
-    """Raise RequestError if one of two locations lies within the other."""
-    if is_url(place) != is_url(out):
-        return
-    one, other = (_parts(where) for where in (place, out))
-    shared = min(len(one), len(other))
-    if one[:shared] == other[:shared]:
-        raise RequestError(f"output {out} and dataset {place} lie within each other: give another --out")
-
-
-def _parts(place: str | Path) -> tuple[str, ...]:
-    return tuple(str(place).rstrip("/").split("/")) if is_url(place) else Path(place).resolve().parts

@@ -15,6 +15,7 @@ from gen_engine.engine.base.diff import differences
 from gen_engine.engine.base.digests import seal
 from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.identity.labels import LabelPlan
+from gen_engine.engine.plan.derived import Derived
 from gen_engine.engine.plan.parts import Part
 from gen_engine.engine.plan.plan import Compute, Plan, parse_plan, shard_count
 from gen_engine.engine.plan.shard_set import ShardSet
@@ -210,3 +211,29 @@ def test_every_difference_is_found_with_its_place_and_both_values() -> None:
     new = {"a": 1, "b": {"c": 3, "d": {"e": "x"}}, "new": 1}
     assert differences(old, new) == [("b.c", 2, 3), ("b.d.e", None, "x"), ("gone", 0, None), ("new", None, 1)]
     assert differences({"labels": None}, {"labels": {"kind": "x"}}) == [("labels", None, {"kind": "x"})]
+
+
+def derived_plan() -> Plan:
+    """The plan of images that no generator made."""
+    of_data = Derived(dataset="a" * 64, process="augment", settings={"rotate": 10.0})
+    changes = dict.fromkeys(("bundle_name", "bundle_digest", "generator_id", "distribution"))
+    return replace(plan(10, 4), **changes, labels=LabelPlan(kind="source"), derived=of_data)
+
+
+def test_a_plan_without_a_generator_reads_back() -> None:
+    own = derived_plan()
+    assert (own.to_json()["bundle"], own.to_json()["latents"]) == (None, None)
+    assert parse_plan(own.seal(), "plan") == own
+
+
+@pytest.mark.parametrize("missing", ["bundle", "latents"])
+def test_only_a_derived_plan_has_no_generator_and_then_neither_of_its_parts(missing: str) -> None:
+    whole = replace(plan(10, 4), derived=derived_plan().derived).to_json()
+    with pytest.raises(DocumentError, match="a plan has a bundle and latents, or neither"):
+        Plan.from_json(whole | {missing: None}, "plan")
+    of_a_generator = plan(10, 4).to_json() | {"bundle": None, "latents": None}
+    with pytest.raises(DocumentError, match="what it was derived from"):
+        Plan.from_json(of_a_generator, "plan")
+    labels_of_others = replace(plan(10, 4), labels=LabelPlan(kind="source")).to_json()
+    with pytest.raises(DocumentError, match="have the labels of others"):
+        Plan.from_json(labels_of_others, "plan")
