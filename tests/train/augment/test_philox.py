@@ -42,11 +42,11 @@ def test_seeds_and_streams_differ(other):
 
 
 def test_fractions_are_uniform():
-    unit = fractions(words(3, 0, np.arange(20_000), 4))
+    unit = fractions(words(3, 0, np.arange(20_000), 9))
     assert unit.dtype == np.float64
     assert 0 <= unit.min() < unit.max() < 1
     np.testing.assert_allclose(unit.mean(0), 0.5, atol=0.01)
-    np.testing.assert_allclose(np.corrcoef(unit.T), np.eye(4), atol=0.03)
+    np.testing.assert_allclose(np.corrcoef(unit.T), np.eye(9), atol=0.03)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

@@ -101,6 +101,19 @@ def test_a_shift_moves_whole_pixels_to_where_it_says(drawn):
     assert torch.equal(reflected[:, :-3, :3], image[0, :, 3:, :3].flip(2))
 
 
+def test_an_image_is_slanted_and_then_turned_and_enlarged(drawn):
+    drawn(SHEAR=1.0, ROTATE=1.0, ZOOM=1.0)
+    strength = only(shear=20, rotate=30, zoom=0.25)
+    ((found, shift),) = (
+        (one[:, :2], one[:, 2]) for one in draw_parameters(np.arange(1), (9, 9), strength, 0).affine_N23
+    )
+    slant, turn = np.deg2rad(20), np.deg2rad(30)
+    turned = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    forward = 1.25 * turned @ np.array([[1, np.tan(slant)], [0, 1]])
+    np.testing.assert_allclose(found, np.linalg.inv(forward), rtol=1e-6)
+    np.testing.assert_array_equal(shift, 0)
+
+
 def test_every_movement_is_that_of_another_library():
     size, images = 24, photos(30)
     strength = Augmentation(rotate=30, zoom=0.2, shear=20, shift=0.1, crop=0.8, flip=True, contrast=0, saturation=0)
