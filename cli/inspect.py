@@ -73,6 +73,7 @@ def _read(place: str) -> Findings:
         MANIFEST: _bundle,
         DATASET_MANIFEST: _dataset,
         STATE: _unfinished_dataset,
+        "search.json": _search,
         "checkpoints": _run,
         "checkpoint.json": _checkpoint,
     }
@@ -326,6 +327,12 @@ def _run(path: Path) -> Findings:
         "metrics": metrics,
     }
     return {"kind": "run", "checkpoint": str(newest), "bytes": size} | kept, shown
+
+
+def _search(path: Path) -> Findings:
+    from gen_engine.cli.search import describe
+
+    return describe(path)
 
 
 def _checkpoint(path: Path) -> Findings:

@@ -59,6 +59,7 @@ EXTRAS: Final[dict[str, str]] = {
     "jinja2": "evaluate",
     "tensorrt": "tensorrt",
     "openvino": "openvino",
+    "optuna": "search",
 }
 """Import name of an optional library → the extra that installs it."""
 

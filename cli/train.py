@@ -16,9 +16,11 @@ import click
 
 from gen_engine.cli.fields import field_options
 from gen_engine.cli.progress import Progress
+from gen_engine.cli.search import keep_space, kept_space, search, show
 from gen_engine.cli.size import parse_size
 from gen_engine.train import TrainOptions
 from gen_engine.train import train as run_training
+from gen_engine.train.errors import ConfigError
 from gen_engine.train.families import MODELS
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         raise click.BadParameter(f"{path} cannot be read: {error.strerror}", ctx, param) from error
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
         raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from error
+    if isinstance(values.get("search"), dict):
+        keep_space(ctx, param, path, values.pop("search"))
     allowed = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config"}
     for key, value in values.items():
         if key.replace("-", "_") not in allowed:
@@ -71,18 +75,39 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     types={"max_data_size": parse_size},
     metavars={"model": "|".join(MODELS.built_in)},
 )
+@click.option(
+    "--search",
+    "trials",
+    type=int,
+    metavar="N",
+    help="Search the ranges in the file's table [search] by N trials, each a run in OUT/trials; writes OUT/best.toml.",
+)
+@click.option("--search-hours", type=float, metavar="H", help="Begin no trial once the trials took H hours.")
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Resume the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one final JSON record on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
-def train(config: Path | None, out: Path, resume: bool, as_json: bool, quiet: bool, **fields: Any) -> None:
+def train(
+    config: Path | None,
+    out: Path,
+    trials: int | None,
+    search_hours: float | None,
+    resume: bool,
+    as_json: bool,
+    quiet: bool,
+    **fields: Any,
+) -> None:
     """Train a GAN or a VAE on images; the run directory keeps checkpoints, previews and metrics.
 
     Running the same command again resumes. Ctrl-C saves a checkpoint first.
+
+    With --search, trials are judged on rows held out of their training: by the accuracy of a classifier trained on
+    their samples, or without --conditional by a Fréchet distance.
 
     \b
     Examples:
       gen-engine train --model dcgan --conditional --data fashion-mnist --out runs/fashion
       gen-engine train --config train/recipes/fashion-mnist-dcgan.toml --out runs/fashion
+      gen-engine train --config recipe.toml --search 20 --search-hours 3 --out runs/search
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """
@@ -93,11 +118,25 @@ def train(config: Path | None, out: Path, resume: bool, as_json: bool, quiet: bo
         stop: list[Callable[[], int | None]] = []
 
         def on_event(event: Event) -> None:
-            if isinstance(event, RunStarted):  # before that there is nothing to save, and a signal stops at once
+            # Before that there is nothing to save, and a signal stops at once.
+            if isinstance(event, RunStarted) and not stop:
                 stop.append(stack.enter_context(stop_signals()))
             reporter(event)
 
-        info = run_training(TrainOptions(**fields), out=out, resume=resume, on_event=on_event, stop=lambda: stop[0]())
+        def ask() -> int | None:
+            return stop[0]() if stop else None
+
+        options = TrainOptions(**fields)
+        if trials is not None:
+            if not resume:
+                raise ConfigError("--search repeats no trial, so --no-resume does not go with it: use another --out")
+            show(search(options, out, trials, search_hours, on_event, ask), as_json, reporter.say)
+            return
+        if search_hours is not None:
+            raise ConfigError("--search-hours needs --search N")
+        if kept_space() is not None:
+            reporter.say(f"note: the ranges in {config} are for --search N; this is one run")
+        info = run_training(options, out=out, resume=resume, on_event=on_event, stop=ask)
     if as_json:
         click.echo(json.dumps(final_record(info)))
     else:
@@ -151,6 +190,8 @@ class Reporter:
         from gen_engine.train.runs import events
 
         if isinstance(event, events.RunStarted):
+            if self.progress is not None:  # of the trial before
+                self.progress.__exit__(None, None, None)
             total, done = event.steps_total * event.batch, event.step * event.batch
             self.progress = Progress(total, label="train", done=done, quiet=self.quiet)
             self.progress.__enter__()

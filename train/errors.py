@@ -11,6 +11,7 @@
     ├── OutputError             the run directory cannot be written                           exit 5
     │   ├── PlanMismatch        it holds a run of another configuration or of other data
     │   └── OutputLocked        another process is training there
+    ├── SearchFailed            no trial of a search was trained to the end                   exit 6
     ├── TrainingDiverged        loss or gradients were not finite for too many steps in a row exit 6
     └── TrainingInterrupted     saved and resumable, by SIGINT                                exit 130
         └── TrainingTerminated  the same, by SIGTERM                                          exit 143
@@ -42,6 +43,12 @@ class CheckpointError(EngineError):
 
 class TrainingDiverged(EngineError):
     """The loss or its gradients were not finite for too many steps in a row."""
+
+    exit_code = 6
+
+
+class SearchFailed(EngineError):
+    """No trial of a search was trained to the end; the message has the reason of each."""
 
     exit_code = 6
 
