@@ -276,3 +276,32 @@ def test_without_optuna_the_extra_is_named() -> None:
         "sys.exit(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_suggestions_are_a_function_of_the_seed_and_the_finished_trials(tmp_path) -> None:
+    """Past the random ones, with the journal opened anew before each trial and not."""
+    from gen_engine.train.search.study import RANDOM, Journal
+
+    table = {
+        "lr": {"low": 1e-4, "high": 1e-2, "log": True},
+        "hidden": {"low": 8, "high": 64},
+        "spectral": [True, False],
+    }
+    space = SearchSpace.from_json(table)
+
+    def suggested(name: str, seed: int, *, anew: bool) -> list[dict[str, Any]]:
+        (tmp_path / name).mkdir()
+        journal = Journal(tmp_path / name, space, better="higher", seed=seed)
+        for number in range(RANDOM + 4):
+            if anew:
+                journal.next_trial()
+                journal = Journal(tmp_path / name, space, better="higher", seed=seed)
+            one = journal.next_trial()
+            assert one.number == number
+            journal.report(number, 1, -abs(float(one.params["lr"]) - 1e-3), seconds=1.0)
+            journal.finish(number, "failed" if number == 2 else "complete", 1.0)
+        return [dict(one.params) for one in journal.trials()]
+
+    at_once = suggested("a", 5, anew=False)
+    assert suggested("b", 5, anew=True) == at_once
+    assert suggested("c", 6, anew=False) != at_once
