@@ -93,7 +93,7 @@ class PooledFrechet:
         """The figure and how it is computed."""
         return (
             f"squared Fréchet distance from held-out rows in {self.components} principal components of pixels pooled "
-            f"to {_POOLED_SIDE}x{_POOLED_SIDE}, seed {self.seed}"
+            f"to at most {_POOLED_SIDE}x{_POOLED_SIDE}, seed {self.seed}"
         )
 
     def __call__(self, generator: Generator, held_out: ImageData) -> float:
