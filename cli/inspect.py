@@ -167,7 +167,10 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     if model := training.get("model"):
         lines.append(("model", ", ".join(f"{name} {value}" for name, value in model.items())))
     if data := training.get("data"):
-        lines.append(("trained on", f"{data.get('name')} (sha256 {str(data.get('sha256'))[:12]}…)"))
+        digest = f" (sha256 {str(data['sha256'])[:12]}…)" if data.get("sha256") else ""
+        lines.append(("trained on", f"{data.get('name')}{digest}"))
+    if private := training.get("privacy"):
+        lines.append(("privacy", _figures({name: private.get(name) for name in ("epsilon", "delta", "unit")})))
     if training.get("epochs") is not None and training.get("steps") is not None:
         lines.append(("trained for", f"{training['epochs']:,} epochs, {training['steps']:,} steps"))
     if origin := training.get("origin"):

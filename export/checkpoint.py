@@ -15,6 +15,7 @@ from gen_engine.export.parity import check_parity
 from gen_engine.export.record import exported
 from gen_engine.export.torch_graph import to_onnx, torch_reference
 from gen_engine.train.models import family_of
+from gen_engine.train.privacy.statement import privacy_statement
 from gen_engine.train.runs.checkpoint import CheckpointInfo, load_generator
 
 _NOT_OF_THE_GENERATOR = frozenset({"epoch", "step", "samples_per_s"})
@@ -86,10 +87,15 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
     run = info.training
     gan = family_of(info.config.family).kind == "gan"
     own = {"gan": dataclasses.asdict(run.gan_options)} if gan else {"vae": dataclasses.asdict(run.vae_options)}
+    data = {"name": PurePath(info.data_name).name, "sha256": info.data_digest}
+    if run.private:
+        # A digest of the data tells whoever knows all but one image what that one is, and no discriminator was trained.
+        data.pop("sha256")
+        own = {"privacy": privacy_statement(run.privacy_options)}
     return (
         {
             "model": dataclasses.asdict(info.config),
-            "data": {"name": PurePath(info.data_name).name, "sha256": info.data_digest},
+            "data": data,
             "epochs": info.epochs,
             "steps": info.steps,
             "batch": run.batch,

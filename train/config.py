@@ -19,13 +19,18 @@ from gen_engine.train.options import (
     LoopOptions,
     LossOptions,
     NetworkOptions,
+    PrivacyOptions,
     TrainOptions,
     VaeOptions,
     flag_name,
 )
+from gen_engine.train.privacy.rules import check_private
 
 MAY_CHANGE_ON_RESUME = frozenset({"epochs", "preview_every", "checkpoint_every", "max_bad_steps"})
 """Fields that do not change what step n computes; `epochs` does when learning rates fall towards the last."""
+
+PRIVATE_LOSS = "mean-embedding"
+"""The loss of every run with `dp_epsilon`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,9 @@ class TrainConfig(LoopOptions):
     vae_options: VaeOptions = field(default_factory=VaeOptions)
     """Warm-up of β, weight of an adversarial loss."""
 
+    privacy_options: PrivacyOptions = field(default_factory=PrivacyOptions)
+    """ε and δ, or none."""
+
     lr_discriminator: float = LoopOptions.lr
     """Adam's learning rate, discriminator (GAN)."""
 
@@ -58,6 +66,28 @@ class TrainConfig(LoopOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_loss()
+        if not 0.0 < self.lr_discriminator < float("inf"):
+            raise ConfigError(f"lr-discriminator is {self.lr_discriminator}: it must be more than 0")
+        for name, allowed in (("device", ("cpu", "cuda")), ("precision", ("fp32", "bf16"))):
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}: it must be {' or '.join(allowed)}")
+
+    @property
+    def private(self) -> bool:
+        """Whether the run sees its data through noise alone."""
+        return self.privacy_options.dp_epsilon > 0.0
+
+    def _check_loss(self) -> None:
+        if self.private:
+            if self.loss != PRIVATE_LOSS:
+                raise ConfigError(f"loss {self.loss!r} looks at real images: with dp-epsilon it is {PRIVATE_LOSS}")
+            if self.batch < 2 * max(self.model.num_classes, 1):
+                raise ConfigError(
+                    f"batch is {self.batch}: with dp-epsilon it must be at least twice the {self.model.num_classes} "
+                    f"classes, since a mean of one image has no spread"
+                )
+            return
         suitable = GAN_LOSSES if family_of(self.model.family).kind == "gan" else VAE_LOSSES
         if self.loss not in suitable:
             choices = ", ".join(suitable)
@@ -66,11 +96,6 @@ class TrainConfig(LoopOptions):
             raise ConfigError(
                 "loss wasserstein needs --gradient-penalty, for example 10: without it nothing bounds the critic"
             )
-        if not 0.0 < self.lr_discriminator < float("inf"):
-            raise ConfigError(f"lr-discriminator is {self.lr_discriminator}: it must be more than 0")
-        for name, allowed in (("device", ("cpu", "cuda")), ("precision", ("fp32", "bf16"))):
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}: it must be {' or '.join(allowed)}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict, for the checkpoint."""
@@ -85,6 +110,7 @@ class TrainConfig(LoopOptions):
 
 def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
     """The configuration that these options have on this data; ConfigError, DataError and BackendUnavailable."""
+    check_private(options)
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
     if options.conditional:
@@ -98,10 +124,11 @@ def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
             num_classes=data.num_classes if options.conditional else 0,
             **_shared(NetworkOptions, options),
         ),
-        loss=options.loss or family_of(options.model).default_loss,
+        loss=PRIVATE_LOSS if options.dp_epsilon else options.loss or family_of(options.model).default_loss,
         loss_options=LossOptions(**_shared(LossOptions, options)),
         gan_options=GanOptions(**_shared(GanOptions, options)),
         vae_options=VaeOptions(**_shared(VaeOptions, options)),
+        privacy_options=PrivacyOptions(**_shared(PrivacyOptions, options)),
         lr_discriminator=options.lr if options.lr_discriminator is None else options.lr_discriminator,
         device=device,
         precision=precision,

@@ -16,6 +16,9 @@ from gen_engine.train.errors import ConfigError
 DIFFAUGMENTS = ("colour", "translation", "cutout")
 """Transforms that `diffaugment` may name."""
 
+MIN_EPSILON, MAX_EPSILON = 1e-3, 100.0
+"""Of `dp_epsilon`: e^100 is certainty, so a larger ε would be no guarantee."""
+
 IMAGE_SIZES = (28, 32, 64, 128)
 """Heights and widths, in pixels, that the models make."""
 
@@ -242,7 +245,31 @@ class LoopOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, VaeOptions, LoopOptions):
+class PrivacyOptions:
+    """Differential privacy; see `gen_engine.train.privacy`."""
+
+    dp_epsilon: float = 0.0
+    """Train with (ε, δ)-differential privacy of each image, on noisy class means of random features; 0 for none."""
+
+    dp_delta: float = 1e-5
+    """δ, less than one in as many images as there are."""
+
+    dp_features: int = 4000
+    """Random frequencies; more describe the images better, take more time, and have more noise in all."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.dp_epsilon <= MAX_EPSILON:
+            raise ConfigError(f"dp-epsilon is {self.dp_epsilon}: it must be 0 (no privacy) to {MAX_EPSILON:g}")
+        if self.dp_epsilon and self.dp_epsilon < MIN_EPSILON:
+            raise ConfigError(f"dp-epsilon is {self.dp_epsilon}: below {MIN_EPSILON:g} noise is all that is left")
+        if not 1e-30 <= self.dp_delta < 1.0:
+            raise ConfigError(f"dp-delta is {self.dp_delta}: it must be 1e-30 or more and less than 1")
+        if not 1 <= self.dp_features <= 65_536:
+            raise ConfigError(f"dp-features is {self.dp_features}: it must be 1 to 65,536")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, VaeOptions, LoopOptions, PrivacyOptions):
     """Everything that `gen_engine.train.train` and `gen-engine train` take; "auto" and None are resolved later."""
 
     model: str = "dcgan"
@@ -276,7 +303,7 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, VaeOpti
             expected = {float: (float, int), float | None: (float, int, NoneType)}.get(hint, hint)
             if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
                 raise ConfigError(f"{flag_name(name)} is {value!r}: it must be {getattr(hint, '__name__', hint)}")
-        for base in (ReadOptions, LossOptions, GanOptions, VaeOptions, LoopOptions):
+        for base in (ReadOptions, LossOptions, GanOptions, VaeOptions, LoopOptions, PrivacyOptions):
             base.__post_init__(self)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")

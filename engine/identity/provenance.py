@@ -36,6 +36,7 @@ read_training: Final = _known(
         "origin": _RECORD,
         "inferred": list_of(prose),
         "metrics": _RECORD,
+        "privacy": _RECORD,
         "exported_with": _RECORD,
     }
 )

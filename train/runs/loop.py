@@ -31,6 +31,7 @@ from gen_engine.train.errors import (
     TrainingTerminated,
 )
 from gen_engine.train.models import count_parameters
+from gen_engine.train.privacy.release import Means, open_means, withheld
 from gen_engine.train.runs.checkpoint import (
     CheckpointInfo,
     Snapshot,
@@ -43,7 +44,7 @@ from gen_engine.train.runs.events import EpochDone, Notice, OnEvent, RunStarted,
 from gen_engine.train.runs.preview import write_preview
 from gen_engine.train.runs.prior import fit_prior
 from gen_engine.train.runs.run_dir import append_metrics, clear_run, keep_metrics, locked, preview_path, writing
-from gen_engine.train.runs.state import RunState
+from gen_engine.train.runs.state import KEPT, RunState
 
 Stop = Callable[[], "int | None"]
 """Called after every step: a signal's number to save and stop, or None."""
@@ -68,7 +69,13 @@ def run_training(
     check_data(config, data)
     check_fits(count_parameters(config.model), config.device)
     with locked(run_dir), deterministic(config.device), _memory_errors(config):
-        trainer = Trainer(config, data, run_dir, on_event, stop)
+        means = None
+        if config.private:
+            trained = resume and has_checkpoint(run_dir)
+            with writing(run_dir):
+                means = open_means(run_dir, config, data, trained=trained)
+            data = withheld(data)
+        trainer = Trainer(config, data, run_dir, on_event, stop, means)
         if has_checkpoint(run_dir):
             if resume:
                 trainer.restore(load_checkpoint(run_dir))
@@ -115,10 +122,19 @@ def _memory_errors(config: TrainConfig) -> Iterator[None]:
 class Trainer:
     """One run: its state, its data, and where it writes."""
 
-    def __init__(self, config: TrainConfig, data: ImageData, run_dir: Path, on_event: OnEvent, stop: Stop) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: ImageData,
+        run_dir: Path,
+        on_event: OnEvent,
+        stop: Stop,
+        means: Means | None = None,
+    ) -> None:
         self.config, self.data, self.run_dir = config, data, run_dir
         self.on_event, self.stop = on_event, stop
-        self.state = RunState(config)
+        self.means = means
+        self.state = RunState(config, means)
         home = home_of(data.images_NHWC.nbytes, config.device)
         self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy()).to(home)
         self.labels_N = None
@@ -137,6 +153,7 @@ class Trainer:
         record = snapshot.record
         check_resumable(record.config, self.config)
         self._check_same_data(record.data.name, record.data.digest)
+        self._check_same_means(snapshot)
         try:
             self.state.load(snapshot)
         except (RuntimeError, ValueError) as error:
@@ -250,6 +267,14 @@ class Trainer:
             raise PlanMismatch(
                 f"the run in {self.run_dir} was trained on {name} (SHA-256 {digest[:16]}…), this data is "
                 f"{self.data.name} ({self.data.digest[:16]}…): use the same data, or another --out"
+            )
+
+    def _check_same_means(self, snapshot: Snapshot) -> None:
+        saved = snapshot.tensors["auxiliary"].get(f"{KEPT}release")
+        if self.means is not None and (saved is None or bytes(saved.tolist()).hex() != self.means.digest):
+            raise PlanMismatch(
+                f"the checkpoint in {self.run_dir} was trained on other noisy means than those in "
+                f"{self.run_dir / 'privacy'}: put the folder of the run back, or use --no-resume"
             )
 
 

@@ -20,6 +20,9 @@ from gen_engine.engine.base.files import FileRefused, open_regular
 from gen_engine.engine.errors import OutputError, OutputLocked
 
 LOCK, METRICS, CHECKPOINTS, PREVIEWS = ".lock", "metrics.jsonl", "checkpoints", "previews"
+PRIVACY = "privacy"
+"""What a private run measured of its data, with noise; `clear_run` leaves it, since it can be measured only once."""
+
 MAX_METRICS = 256 * 2**20
 """Bytes of metrics.jsonl that a resumed run reads: a line per epoch is a few hundred."""
 
@@ -39,7 +42,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run directory, made if need be, for this process; OutputLocked when another one has it."""
     with writing(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
-        for name in (LOCK, METRICS, CHECKPOINTS, PREVIEWS):
+        for name in (LOCK, METRICS, CHECKPOINTS, PREVIEWS, PRIVACY):
             if (run_dir / name).is_symlink():
                 raise OutputError(f"{run_dir / name} is a symbolic link: remove it, or use another --out")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -14,9 +14,11 @@ from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.models import Generator, build_auxiliary, build_generator, family_of
 from gen_engine.train.objectives.gan import GanStep
 from gen_engine.train.objectives.graphed import GraphedStep
+from gen_engine.train.objectives.mean_embedding import MeanEmbeddingStep
 from gen_engine.train.objectives.step import LaunchedStep, Step, Taken
 from gen_engine.train.objectives.vae import VaeStep
 from gen_engine.train.objectives.vae_gan import VaeGanStep
+from gen_engine.train.privacy.release import Means
 from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
 
@@ -34,17 +36,18 @@ KEPT = "step/"
 class RunState:
     """Networks, optimisers, moving average, random stream, and what the current epoch has added up so far."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, means: Means | None = None) -> None:
         self.config = config
         device = torch.device(config.device)
         torch.manual_seed(config.seed)
         self.generator = build_generator(config.model).to(device)
-        self.auxiliary = build_auxiliary(config.model).to(device)
+        # A private run has no network that is trained against the data.
+        self.auxiliary = nn.Module() if config.private else build_auxiliary(config.model).to(device)
         if config.channels_last:
             self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.auxiliary.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = moving_average(self.generator, config.ema_decay)
-        step: Step = STEPS[family_of(config.model.family).kind](config, self.generator, self.auxiliary)
+        step = self._step(means)
         self.take_step: Taken = GraphedStep(step) if config.device == "cuda" else LaunchedStep(step)
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
@@ -53,6 +56,13 @@ class RunState:
         self.sums: dict[str, float] = {}
         self.counted = 0
         self.skipped = 0
+
+    def _step(self, means: Means | None) -> Step:
+        """The training step that the configuration asks for."""
+        if self.config.private:
+            assert means is not None, "a private run is given its means"
+            return MeanEmbeddingStep(self.config, self.generator, means)
+        return STEPS[family_of(self.config.model.family).kind](self.config, self.generator, self.auxiliary)
 
     @property
     def averaged_generator(self) -> Generator:
