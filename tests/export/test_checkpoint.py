@@ -72,6 +72,7 @@ def test_it_says_how_it_was_trained_with_no_paths_and_no_times(tmp_path: Path) -
     assert training["model"]["family"] == "dcgan"
     assert training["data"]["name"] == "pictures"
     assert len(training["data"]["sha256"]) == 64
+    assert "privacy" not in training
     assert (training["epochs"], training["steps"], training["batch"]) == (2, 4, 4)
     assert training["loss"]["name"] == "non-saturating"
     assert training["optimizer"]["lr"] == 2e-4

@@ -235,7 +235,10 @@ def _read(folder: Path) -> Means:
 
 
 def _tensor(content: bytes, release: Release) -> Tensor:
-    tensors: Mapping[str, Tensor] = safetensors.torch.load(content)
+    try:
+        tensors: Mapping[str, Tensor] = safetensors.torch.load(content)
+    except Exception as error:  # torch raises RuntimeError, TypeError, KeyError on headers that safetensors accepts
+        raise ValueError(f"{MEANS}: {error}") from error
     means_KE = tensors["means"] if tensors.keys() == {"means"} else torch.empty(0)
     shape = (release.classes, 2 * release.features + 1)
     if means_KE.shape != shape or means_KE.dtype != torch.float32 or not means_KE.isfinite().all():

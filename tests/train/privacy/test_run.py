@@ -99,7 +99,7 @@ def test_it_learns_the_classes(tmp_path: Path, private: MakeConfig) -> None:
     images = (rng.integers(0, 40, (400, 28, 28, 1)) + 200 * labels[:, None, None, None]).astype(np.uint8)
     data = make_image_data(images, labels.astype(np.int64), ("dark", "bright"), "two")
     options = PrivacyOptions(dp_epsilon=50.0, dp_features=200)
-    config = private(privacy_options=options, epochs=30, batch=40, lr=0.01, ema_decay=0.9, preview_every=0)
+    config = private(privacy_options=options, epochs=12, batch=40, lr=0.01, ema_decay=0.9, preview_every=0)
     run_training(config, data, tmp_path)
     generator, _ = loop.load_generator(tmp_path)
     with torch.no_grad():
@@ -192,7 +192,7 @@ def test_a_batch_has_two_images_of_each_class(private: MakeConfig) -> None:
 def test_the_card_says_what_holds_and_nothing_of_the_data(
     tmp_path: Path, private: MakeConfig, tiny_data: ImageData
 ) -> None:
-    run_training(private("mlp-gan"), tiny_data, tmp_path / "run")
+    run_training(private("mlp-gan", epochs=1), tiny_data, tmp_path / "run")
     bundle = export_checkpoint(tmp_path / "run", tmp_path / "p.gen")
     privacy = bundle.training["privacy"]
     assert (privacy["epsilon"], privacy["delta"]) == (10.0, 1e-5)
@@ -202,10 +202,3 @@ def test_the_card_says_what_holds_and_nothing_of_the_data(
     assert any("choice of options" in one for one in privacy["not_covered"])
     assert "gan" not in bundle.training
     assert tiny_data.digest not in json.dumps(dict(bundle.training))
-
-
-def test_other_cards_have_no_such_section(tmp_path: Path, make_config: MakeConfig, tiny_data: ImageData) -> None:
-    run_training(make_config("mlp-gan"), tiny_data, tmp_path / "run")
-    training = export_checkpoint(tmp_path / "run", tmp_path / "p.gen").training
-    assert "privacy" not in training
-    assert training["data"]["sha256"] == tiny_data.digest
