@@ -92,6 +92,22 @@ def test_a_run_is_a_function_of_the_means_alone(
     assert previews[0] == previews[1]
 
 
+def test_the_loop_holds_no_image(
+    tmp_path: Path, private: MakeConfig, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is added to the loop later can look at blank images only."""
+    given: list[ImageData] = []
+
+    class Spy(loop.Trainer):
+        def __init__(self, config: TrainConfig, data: ImageData, *rest: Any) -> None:
+            given.append(data)
+            super().__init__(config, data, *rest)
+
+    monkeypatch.setattr(loop, "Trainer", Spy)
+    run_training(private(epochs=1), tiny_data, tmp_path)
+    assert not given[0].images_NHWC.any()
+
+
 def test_it_learns_the_classes(tmp_path: Path, private: MakeConfig) -> None:
     """Bright and dark images, at an ε at which the noise of 400 images leaves that much."""
     rng = np.random.default_rng(0)
