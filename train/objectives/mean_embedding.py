@@ -51,7 +51,8 @@ class MeanEmbeddingStep:
         buffers = Buffers(self.generator)
         with autocast(self.config):
             made_BCHW = self.generator(z_BZ, classes_B if self.generator.num_classes else None)
-            loss = self._distance(made_BCHW, classes_B)
+            rows_BE = self.features(made_BCHW)
+        loss = self._distance(rows_BE, classes_B)
         self.optimizers["generator"].zero_grad(set_to_none=True)
         backward(loss)
         bad = update(self.optimizers["generator"], loss, self.generator)
@@ -63,9 +64,8 @@ class MeanEmbeddingStep:
         mmd, bad = values
         return {"mmd": float("nan") if bad else mmd}
 
-    def _distance(self, made_BCHW: Tensor, classes_B: Tensor) -> Tensor:
+    def _distance(self, rows_BE: Tensor, classes_B: Tensor) -> Tensor:
         """Σ share_k (unbiased ‖mean of class k‖² − 2 ⟨mean of class k, target_k⟩ + ‖target_k‖²)."""
-        rows_BE = self.features(made_BCHW)
         members_KB = functional.one_hot(classes_B, self.classes).t().float()
         counts_K = members_KB.sum(dim=1)
         means_KE = (members_KB @ rows_BE) / counts_K[:, None]

@@ -52,7 +52,8 @@ class Features:
 
     def __call__(self, images_BCHW: Tensor) -> Tensor:
         """Float32 [B, E], each row of norm 1 up to rounding, for images of any values."""
-        phase_BF = images_BCHW.flatten(1) @ self.frequencies_PF
+        # Of values from 0, since small phases lose less where products are rounded; the kernel is that of differences.
+        phase_BF = ((images_BCHW + 1.0).flatten(1) @ self.frequencies_PF).float()
         share = math.sqrt((1.0 - COUNT_FEATURE**2) / phase_BF.shape[1])
         constant_B1 = phase_BF.new_full((len(phase_BF), 1), COUNT_FEATURE)
         return torch.cat([phase_BF.cos() * share, phase_BF.sin() * share, constant_B1], dim=1)
