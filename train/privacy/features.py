@@ -2,9 +2,9 @@
 
 Rahimi & Recht 2007: with frequencies ω drawn from a density p, (cos ωᵀx, sin ωᵀx) over √F frequencies has the inner
 product E_p[cos ωᵀ(x − y)] in expectation, and the norm 1 exactly, since cos² + sin² = 1. The frequencies here are white
-noise under a random Gaussian window, smoothed by a random amount: a mixture of kernels that compare whole images with
-kernels that compare places of them, coarse and fine. They depend on the image's shape and their number alone, never on
-the data, so that they cost no privacy.
+noise, under a Gaussian window at a random place or under none: a mixture of kernels that compare places of images with
+kernels that compare whole ones, each with several bandwidths. They depend on the image's shape and their number alone,
+never on the data, so that they cost no privacy.
 
 Legend: B batch, P = C·H·W pixels, F frequencies, E = 2F + 1 features, C channels, H height, W width.
 """
@@ -25,14 +25,11 @@ KINDS = 1
 COUNT_FEATURE = 0.25
 """The last feature of every image: its mean over a class is this times the class's share of the images."""
 
-WINDOWS = (0.0, 2.0, 4.0, 7.0)
+WINDOWS = (0.0, 4.0, 8.0)
 """Standard deviations of the windows, in pixels of a 28×28 image; 0 is none."""
 
-BLURS = (0.0, 1.0, 2.0)
-"""Standard deviations of the smoothing, in pixels of a 28×28 image."""
-
-SCALES = (0.15, 0.4, 0.8)
-"""Norms of the frequencies, for values in [-1, 1]."""
+SCALES = (1.0, 2.0, 2.8)
+"""Norms of the frequencies, for values in [-1, 1]; fixed, since a median of distances would read the data."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +66,10 @@ def draw_features(image_shape: tuple[int, int, int], count: int) -> Features:
 def _frequency(shape: tuple[int, int, int], rng: np.random.Generator) -> NDArray[np.float64]:
     """One frequency, [C, H, W]."""
     _, height, width = shape
-    unit = height / 28
     noise_CHW = rng.standard_normal(shape)
-    window, blur, scale = (options[rng.integers(len(options))] for options in (WINDOWS, BLURS, SCALES))
+    window, scale = (options[rng.integers(len(options))] for options in (WINDOWS, SCALES))
     y, x = rng.uniform(0, height - 1), rng.uniform(0, width - 1)
     if window:
         down, right = np.arange(height) - y, np.arange(width) - x
-        noise_CHW *= np.exp(-(down[:, None] ** 2 + right[None] ** 2) / (2 * (window * unit) ** 2))
-    if blur:
-        squares = np.fft.fftfreq(height)[:, None] ** 2 + np.fft.fftfreq(width)[None] ** 2
-        gain_HW = np.exp(-2 * (math.pi * blur * unit) ** 2 * squares)
-        noise_CHW = np.fft.ifft2(np.fft.fft2(noise_CHW) * gain_HW).real
-    # Per pixel of a 28×28 image with one channel, so that larger images have phases of the same size.
-    return noise_CHW * (scale / unit / math.sqrt(shape[0]) / np.linalg.norm(noise_CHW))
+        noise_CHW *= np.exp(-(down[:, None] ** 2 + right[None] ** 2) / (2 * (window * height / 28) ** 2))
+    return noise_CHW * (scale / np.linalg.norm(noise_CHW))
