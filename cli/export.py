@@ -106,6 +106,11 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
     show_default=True,
     help="Distribution of the latents.",
 )
+@click.option(
+    "--checkpoint",
+    metavar="last|best|step-N",
+    help="Checkpoint of the run: the newest, the best of a run with --watch, or that of a step.  [default: last]",
+)
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The bundle to write: NAME.gen.")
 @click.option("--name", help="The generator's name.  [default: the NAME of --out]")
 @click.option(
@@ -144,19 +149,22 @@ def export(
     Examples:
       gen-engine export runs/fashion --out fashion.gen
       gen-engine export runs/fashion -o fashion.gen --quality usefulness.json --overwrite
+      gen-engine export runs/fashion -o fashion.gen --checkpoint best
       gen-engine export faces.onnx -o faces.gen
       gen-engine export digits.onnx -o digits.gen --label onehot=10 --range 0..1 --shape 28x28x1
       gen-engine export --module mygan.models:Generator --arg nz=100 --weights netG.pt -o mine.gen
       gen-engine export --module model.py:Generator --weights last.ckpt --key state_dict.generator -o mine.gen
       gen-engine export stylegan.onnx -o s.gen --constant truncation_psi=0.7
     """
-    external = {name: flags.pop(name) for name in (*_OF_A_MODULE, *_OF_EXTERNAL)}
+    external = {name: flags.pop(name) for name in (*_OF_A_RUN, *_OF_A_MODULE, *_OF_EXTERNAL)}
     if (source is None) == (module is None):
         raise click.UsageError("Name a training run or an ONNX file, or a --module with its --weights.")
     if source is not None:
         bundle = _export_source(source, out, external, flags)
     else:
         from gen_engine.export.external.to_bundle import export_module
+
+        _refuse_flags(external, _OF_A_RUN, "goes with a training run.")
 
         if external["weights"] is None:
             raise click.UsageError("--module needs --weights: a generator that was not trained makes noise.")
@@ -171,6 +179,7 @@ def export(
         _show(bundle)
 
 
+_OF_A_RUN = ("checkpoint",)
 _OF_A_MODULE = ("weights", "key", "arguments")
 _OF_EXTERNAL = ("latent", "label", "constants", "output", "layout", "range_", "shape", "distribution")
 _FLAGS = {"arguments": "arg", "constants": "constant", "range_": "range", "distribution": "latent-distribution"}
@@ -181,13 +190,14 @@ def _export_source(source: Path, out: Path, external: dict[str, Any], flags: dic
     if source.is_file() or source.suffix == ".onnx":
         from gen_engine.export.external.to_bundle import export_onnx
 
+        _refuse_flags(external, _OF_A_RUN, "goes with a training run.")
         _refuse_flags(external, _OF_A_MODULE, "goes with --module; an ONNX file holds its weights.")
         return export_onnx(source, out, overrides=_overrides(external), **flags)
     from gen_engine.export.checkpoint import export_checkpoint
 
     _refuse_flags(external, _OF_A_MODULE, "goes with --module; a run states it.")
     _refuse_flags(external, _OF_EXTERNAL, "goes with an ONNX file or --module; a run states it.")
-    return export_checkpoint(source, out, **flags)
+    return export_checkpoint(source, out, checkpoint=external["checkpoint"] or "last", **flags)
 
 
 def _refuse_flags(external: dict[str, Any], names: tuple[str, ...], why: str) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Variant
     from gen_engine.engine.plan.plan import Plan
     from gen_engine.engine.sample.schema import Field
+    from gen_engine.train.watch.alarm import Alarm
 
 Findings = tuple[dict[str, Any], list[tuple[str, str]]]
 """The record for ``--json``, and the lines to print: a title first, then pairs of a name and its value."""
@@ -32,6 +33,8 @@ def inspect(path: str | None, json_: bool) -> None:
     """Describe PATH: a bundle, a training run or a dataset; by default, the bundle that ships with the package.
 
     A dataset may be under a URL.
+
+    The metrics of a run are drawn, in the terminal and as RUN/curves.svg.
 
     Every file of a bundle and of a run's newest checkpoint is checked against its digest; a dataset's shards are
     checked by 'gen-engine verify'.
@@ -302,7 +305,7 @@ def _origin_lines(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _run(path: Path) -> Findings:
-    from gen_engine.train.runs.checkpoint import load_checkpoint, newest_checkpoint
+    from gen_engine.train.runs.checkpoint import best_record, load_checkpoint, newest_checkpoint
 
     newest = newest_checkpoint(path)
     run = load_checkpoint(path).record
@@ -320,6 +323,14 @@ def _run(path: Path) -> Findings:
         ("trained for", f"{run.epoch:,} epochs of {run.config.epochs:,}, {run.step:,} steps"),
         ("settings", ", ".join(f"{name} {value}" for name, value in settings.items())),
         ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in metrics.items()) or "none yet"),
+        *_alarm_lines(run.alarms, config["watch_options"]["watch"]),
+        *_curve_lines(path),
+    ]
+    best = best_record(path)
+    if best is not None:
+        by = run.config.watch_options.keep_best
+        shown.append(("best", f"epoch {best.epoch}, step {best.step}, {by} {_value(best.metrics.get(by))}"))
+    shown += [
         ("export it", f"gen-engine export {path} --out NAME.gen"),
     ]
     kept = {
@@ -328,6 +339,8 @@ def _run(path: Path) -> Findings:
         "step": run.step,
         "epoch": run.epoch,
         "metrics": metrics,
+        "alarms": [alarm.to_json() for alarm in run.alarms],
+        "best": None if best is None else {"step": best.step, "epoch": best.epoch, "metrics": dict(best.metrics)},
     }
     return {"kind": "run", "checkpoint": str(newest), "bytes": size} | kept, shown
 
@@ -336,6 +349,27 @@ def _search(path: Path) -> Findings:
     from gen_engine.cli.search import describe
 
     return describe(path)
+
+
+def _alarm_lines(alarms: Iterable[Alarm], watched: bool) -> list[tuple[str, str]]:
+    lines = [("alarm", str(alarm)) for alarm in alarms]
+    return lines or [("alarms", "none" if watched else "not watched (train --watch)")]
+
+
+def _curve_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Draw the metrics of each epoch: a line of characters each, and all of them in RUN/curves.svg."""
+    from gen_engine.train.runs.run_dir import read_metrics
+    from gen_engine.train.watch.curves import curves_of, sparkline, write_curves
+
+    lines = read_metrics(path)
+    for curve in curves_of(lines):
+        ends = f"{_value(curve.values[0])} → {_value(curve.values[-1])}"
+        yield f"  {curve.name}", f"{sparkline(curve.values)}  {ends}"
+    if lines:
+        try:
+            yield "curves", str(write_curves(path, lines))
+        except OSError as error:
+            yield "curves", f"cannot be written: {error.strerror or error}"
 
 
 def _checkpoint(path: Path) -> Findings:

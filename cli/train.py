@@ -22,6 +22,7 @@ from gen_engine.train import TrainOptions
 from gen_engine.train import train as run_training
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.families import MODELS
+from gen_engine.train.watch.alarm import NOT_SHOWN
 
 if TYPE_CHECKING:
     from gen_engine.train.runs.checkpoint import CheckpointInfo
@@ -71,7 +72,12 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's directory.")
 @field_options(
     TrainOptions,
-    flags={"conditional": "--conditional/--unconditional", "spectral": "--spectral/--no-spectral"},
+    flags={
+        "conditional": "--conditional/--unconditional",
+        "spectral": "--spectral/--no-spectral",
+        "watch": "--watch/--no-watch",
+        "tensorboard": "--tensorboard/--no-tensorboard",
+    },
     types={"max_data_size": parse_size},
     metavars={"model": "|".join(MODELS.built_in)},
 )
@@ -200,6 +206,8 @@ class Reporter:
         elif isinstance(event, events.StepSkipped):
             losses = _losses(event.losses)
             self.say(f"step {event.step} skipped, not finite: {losses} ({event.in_a_row} in a row)")
+        elif isinstance(event, events.Alarmed):
+            self.say(f"warning: {event.alarm}")
         elif isinstance(event, events.Notice):
             self.say(f"note: {event.text}")
         elif isinstance(event, events.DataRead):
@@ -210,7 +218,8 @@ class Reporter:
             config = event.config
             self.say(f"{config.model.family} on {config.device}, {config.precision}, loss {config.loss}")
         elif isinstance(event, events.EpochDone) and not self.terminal:
-            self.say("  ".join(f"{key} {_short(value)}" for key, value in event.metrics.items()))
+            shown = {key: value for key, value in event.metrics.items() if key not in NOT_SHOWN}
+            self.say("  ".join(f"{key} {_short(value)}" for key, value in shown.items()))
 
 
 @contextmanager

@@ -28,10 +28,11 @@ def export_checkpoint(
     *,
     name: str | None = None,
     tolerance: float | None = None,
+    checkpoint: str = "last",
     quality: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write the bundle of a run's newest checkpoint, and return it as read back.
+    """Write the bundle of a run's checkpoint, the newest by default, and return it as read back.
 
     The same checkpoint makes the same ``generator.onnx``, byte for byte; and on the same machine the same bundle.
 
@@ -40,6 +41,7 @@ def export_checkpoint(
         out: the bundle's directory, by convention ``NAME.gen``.
         name: the generator's name; None for the NAME of ``out``.
         tolerance: largest absolute error allowed on the images; None: the default of :mod:`gen_engine.export.parity`.
+        checkpoint: ``last``, the newest; ``best``, by the run's ``keep_best``; or ``step-N``.
         quality: figures measured on its samples, recorded as given.
         overwrite: replace a bundle that is at ``out``.
 
@@ -52,7 +54,7 @@ def export_checkpoint(
     refuse_existing(out, overwrite=overwrite)  # before the work, not after it
     if known := describe_directory(run_dir):
         raise UnsupportedGenerator(known)
-    generator, info = load_generator(run_dir)
+    generator, info = load_generator(run_dir, checkpoint)
     labels = _labels(info)
     model = to_onnx(generator)
     parity = check_parity(torch_reference(generator, info.latent_distribution), model, tolerance=tolerance)
@@ -113,6 +115,7 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
             "precision": run.precision,
             "metrics": {key: _finite(v) for key, v in info.metrics.items() if key not in _NOT_OF_THE_GENERATOR},
         }
+        | ({"alarms": [alarm.to_json() for alarm in info.alarms]} if info.alarms else {})
         | own
         | exported(model, ("torch", "onnx", "onnxscript"))
     )

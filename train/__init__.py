@@ -13,7 +13,7 @@ checkpoint format. The export stage needs `gen_engine.train.runs.checkpoint.load
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gen_engine.train.options import TrainOptions
@@ -21,6 +21,7 @@ from gen_engine.train.options import TrainOptions
 if TYPE_CHECKING:
     from gen_engine.train.runs.checkpoint import CheckpointInfo
     from gen_engine.train.runs.events import Event
+    from gen_engine.train.watch.alarm import WatchMetric
 
 __all__ = ["TrainOptions", "train"]
 
@@ -32,6 +33,7 @@ def train(
     resume: bool = True,
     on_event: Callable[[Event], None] = lambda event: None,
     stop: Callable[[], int | None] = lambda: None,
+    metrics: Sequence[WatchMetric] = (),
     **fields: Any,
 ) -> CheckpointInfo:
     """Train a generator on images, as `gen-engine train` does.
@@ -42,6 +44,8 @@ def train(
         resume: continue the run that `out` holds; False replaces it.
         on_event: called with what happens (`gen_engine.train.runs.events`), from this thread.
         stop: called after every step; a signal's number saves the state and stops the run.
+        metrics: figures of the caller's own, which a watched run computes at every look (`watch=True`); one of them
+            may be `keep_best`.
         fields: fields of `TrainOptions`, only without `options`.
 
     Returns:
@@ -57,4 +61,4 @@ def train(
     from gen_engine.train.runs.start import start  # torch is imported when training begins
 
     options = TrainOptions(**fields) if options is None else options
-    return start(options, out, resume=resume, on_event=on_event, stop=stop)
+    return start(options, out, resume=resume, on_event=on_event, stop=stop, metrics=metrics)

@@ -22,11 +22,14 @@ from gen_engine.train.options import (
     PrivacyOptions,
     TrainOptions,
     VaeOptions,
+    WatchOptions,
     flag_name,
 )
 from gen_engine.train.privacy.rules import check_private
 
-MAY_CHANGE_ON_RESUME = frozenset({"epochs", "preview_every", "checkpoint_every", "max_bad_steps"})
+MAY_CHANGE_ON_RESUME = frozenset(
+    {"epochs", "preview_every", "checkpoint_every", "max_bad_steps", "watch", "watch_every", "keep_best", "tensorboard"}
+)
 """Fields that do not change what step n computes; `epochs` does when learning rates fall towards the last."""
 
 PRIVATE_LOSS = "mean-embedding"
@@ -54,6 +57,9 @@ class TrainConfig(LoopOptions):
 
     privacy_options: PrivacyOptions = field(default_factory=PrivacyOptions)
     """ε and δ, or none."""
+
+    watch_options: WatchOptions = field(default_factory=WatchOptions)
+    """Looks, alarms, the best checkpoint."""
 
     lr_discriminator: float = LoopOptions.lr
     """Adam's learning rate, discriminator (GAN)."""
@@ -129,6 +135,7 @@ def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
         gan_options=GanOptions(**_shared(GanOptions, options)),
         vae_options=VaeOptions(**_shared(VaeOptions, options)),
         privacy_options=PrivacyOptions(**_shared(PrivacyOptions, options)),
+        watch_options=WatchOptions(**_shared(WatchOptions, options)),
         lr_discriminator=options.lr if options.lr_discriminator is None else options.lr_discriminator,
         device=device,
         precision=precision,

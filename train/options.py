@@ -269,7 +269,39 @@ class PrivacyOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, VaeOptions, LoopOptions, PrivacyOptions):
+class WatchOptions:
+    """How a run is watched; see `gen_engine.train.watch`."""
+
+    watch: bool = False
+    """Look at samples, discriminator and norms as training goes: figures in metrics.jsonl, and alarms of collapse,
+    divergence and memorisation."""
+
+    watch_every: int = 1
+    """Epochs between looks; the last epoch always has one."""
+
+    keep_best: str = "frechet"
+    """The figure by which the best checkpoint is kept beside the last: frechet, frechet_worst_class,
+    diversity_worst_class, or none."""
+
+    hold_out: float = 0.0
+    """Share of each class that is not trained on, 0 to 0.5, to see a discriminator over-fit."""
+
+    tensorboard: bool = False
+    """Write metrics and sample grids for TensorBoard too."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.watch_every < 2**31:
+            raise ConfigError(f"watch-every is {self.watch_every}: it must be at least 1 and less than 2^31")
+        if not 0.0 <= self.hold_out <= 0.5:
+            raise ConfigError(f"hold-out is {self.hold_out}: it must be 0 to 0.5")
+        if self.hold_out and not self.watch:
+            raise ConfigError(f"hold-out is {self.hold_out}: only --watch looks at held-out images; give both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(
+    ReadOptions, NetworkOptions, LossOptions, GanOptions, VaeOptions, LoopOptions, PrivacyOptions, WatchOptions
+):
     """Everything that `gen_engine.train.train` and `gen-engine train` take; "auto" and None are resolved later."""
 
     model: str = "dcgan"
@@ -303,7 +335,7 @@ class TrainOptions(ReadOptions, NetworkOptions, LossOptions, GanOptions, VaeOpti
             expected = {float: (float, int), float | None: (float, int, NoneType)}.get(hint, hint)
             if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
                 raise ConfigError(f"{flag_name(name)} is {value!r}: it must be {getattr(hint, '__name__', hint)}")
-        for base in (ReadOptions, LossOptions, GanOptions, VaeOptions, LoopOptions, PrivacyOptions):
+        for base in (ReadOptions, LossOptions, GanOptions, VaeOptions, LoopOptions, PrivacyOptions, WatchOptions):
             base.__post_init__(self)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")

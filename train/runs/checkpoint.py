@@ -1,6 +1,6 @@
 """The checkpoint format: a directory of safetensors and one JSON record, complete or absent.
 
-    RUN/checkpoints/step-00001876/
+    RUN/checkpoints/step-00001876/    and RUN/checkpoints-best/step-N/, of which there is one at most
         checkpoint.json               configuration, data, step, metrics, size and SHA-256 of every other file; sealed
         generator.safetensors         the generator (VAE: decoder) as the optimiser has it
         generator-ema.safetensors     its moving average: what is exported
@@ -36,6 +36,8 @@ from gen_engine.train.config import TrainConfig
 from gen_engine.train.errors import CheckpointError, ConfigError
 from gen_engine.train.models import Generator, ModelConfig, build_generator
 from gen_engine.train.runs.record import RunRecord
+from gen_engine.train.runs.run_dir import BEST, CHECKPOINTS
+from gen_engine.train.watch.alarm import Alarm
 
 SCHEMA = 3
 KEPT = 2
@@ -87,6 +89,9 @@ class CheckpointInfo:
     path: Path
     """The checkpoint's own directory."""
 
+    alarms: tuple[Alarm, ...] = ()
+    """What the watch raised until then; empty for a run that was not watched."""
+
     latent_distribution: str = "normal"
     """What latents are drawn from: a standard normal."""
 
@@ -119,10 +124,38 @@ def save_checkpoint(run_dir: Path, snapshot: Snapshot) -> Path:
 
     OSError when the disk refuses or that step is there already; what was there before stays.
     """
-    parent = run_dir / "checkpoints"
+    parent = run_dir / CHECKPOINTS
+    target = _commit(parent, snapshot)
+    for old in _committed(parent)[:-KEPT]:
+        _discard(old)
+    return target
+
+
+def save_best(run_dir: Path, snapshot: Snapshot) -> Path:
+    """Commit a snapshot as RUN/checkpoints-best/step-N, in the place of what is there, and return that path.
+
+    OSError when the disk refuses; what was there before stays. Rotation of the other checkpoints leaves it alone.
+    """
+    parent = run_dir / BEST
+    for same in _committed(parent):
+        if same.name == _name(snapshot):  # of steps that a resumed run took again, on other threads
+            _discard(same)
+    target = _commit(parent, snapshot)
+    for old in _committed(parent):
+        if old != target:
+            _discard(old)
+    return target
+
+
+def _name(snapshot: Snapshot) -> str:
+    return f"step-{snapshot.record.step:08d}"
+
+
+def _commit(parent: Path, snapshot: Snapshot) -> Path:
+    """Write a snapshot below a directory, complete or not at all."""
     parent.mkdir(parents=True, exist_ok=True)
     _sweep(parent)
-    target = parent / f"step-{snapshot.record.step:08d}"
+    target = parent / _name(snapshot)
     temporary = parent / f".tmp-{target.name}"
     temporary.mkdir()
     files = {}
@@ -135,14 +168,12 @@ def save_checkpoint(run_dir: Path, snapshot: Snapshot) -> Path:
     fsync_directory(temporary)
     temporary.rename(target)
     fsync_directory(parent)
-    for old in _committed(parent)[:-KEPT]:
-        _discard(old)
     return target
 
 
 def has_checkpoint(run_dir: Path) -> bool:
     """Whether the run directory holds a committed checkpoint (damaged or not)."""
-    return bool(_committed(run_dir / "checkpoints"))
+    return bool(_committed(run_dir / CHECKPOINTS))
 
 
 def load_checkpoint(run_dir: Path) -> Snapshot:
@@ -153,12 +184,16 @@ def load_checkpoint(run_dir: Path) -> Snapshot:
     return Snapshot(tensors=tensors, record=document.run)
 
 
-def load_generator(run_dir: Path) -> tuple[Generator, CheckpointInfo]:
-    """The moving-average generator of the newest checkpoint, in eval mode on the CPU, and what it is.
+def load_generator(run_dir: Path, which: str = "last") -> tuple[Generator, CheckpointInfo]:
+    """The moving-average generator of a checkpoint, in eval mode on the CPU, and what it is.
 
     Only the record and that one file are read. CheckpointError when either is missing or damaged.
+
+    Args:
+        run_dir: the run.
+        which: as of `find_checkpoint`.
     """
-    path = newest_checkpoint(run_dir)
+    path = find_checkpoint(run_dir, which)
     document = _read_document(path)
     run = document.run
     weights = _read_tensors(path, "generator-ema", document)
@@ -179,6 +214,7 @@ def load_generator(run_dir: Path) -> tuple[Generator, CheckpointInfo]:
         epochs=run.epoch,
         metrics=dict(run.metrics),
         path=path,
+        alarms=run.alarms,
     )
     return generator.eval().requires_grad_(False), info
 
@@ -194,10 +230,37 @@ def check_tensors(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def newest_checkpoint(run_dir: Path) -> Path:
     """The directory of the newest committed checkpoint; CheckpointError when there is none."""
-    committed = _committed(run_dir / "checkpoints")
+    committed = _committed(run_dir / CHECKPOINTS)
     if not committed:
         raise CheckpointError(f"{run_dir} holds no checkpoint: give the --out of a `gen-engine train` run")
     return committed[-1]
+
+
+def find_checkpoint(run_dir: Path, which: str) -> Path:
+    """The directory of a committed checkpoint; CheckpointError, with those that there are, when it is not there.
+
+    Args:
+        run_dir: the run.
+        which: "last", the newest; "best", what `keep_best` kept; or "step-N".
+    """
+    if which == "last":
+        return newest_checkpoint(run_dir)
+    best, match = _committed(run_dir / BEST), re.fullmatch(r"step-0*([0-9]{1,18})", which)
+    if which == "best" and best:
+        return best[-1]
+    present = {path.name: path for path in [*best, *_committed(run_dir / CHECKPOINTS)]}
+    if match and (name := f"step-{int(match[1]):08d}") in present:
+        return present[name]
+    if which == "best":
+        raise CheckpointError(f"{run_dir} keeps no best checkpoint: train with --watch, or take the last one")
+    steps = ", ".join(sorted(present)) or "none"
+    raise CheckpointError(f"{run_dir} holds no checkpoint {which!r}: use last, best, or one of {steps}")
+
+
+def best_record(run_dir: Path) -> RunRecord | None:
+    """The record of the best checkpoint; None when none is kept, CheckpointError when it is damaged."""
+    committed = _committed(run_dir / BEST)
+    return _read_document(committed[-1]).run if committed else None
 
 
 def _form(tensor: Tensor) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gen_engine.train.config import TrainConfig
+    from gen_engine.train.watch.alarm import Alarm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +94,21 @@ class EpochDone:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Alarmed:
+    """The watch saw a failure begin."""
+
+    alarm: Alarm
+
+
+@dataclass(frozen=True, kw_only=True)
 class Saved:
     """A checkpoint was committed or a preview written."""
 
     what: str
-    """"checkpoint" or "preview"."""
+    """"checkpoint", "preview" or "best checkpoint"."""
 
     path: Path
 
 
-Event = DataRead | ConfigResolved | RunStarted | Notice | StepDone | StepSkipped | EpochDone | Saved
+Event = DataRead | ConfigResolved | RunStarted | Notice | StepDone | StepSkipped | EpochDone | Alarmed | Saved
 OnEvent = Callable[[Event], None]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,9 @@ from gen_engine.train.runs.preview import write_preview
 from gen_engine.train.runs.prior import fit_prior
 from gen_engine.train.runs.run_dir import append_metrics, clear_run, keep_metrics, locked, preview_path, writing
 from gen_engine.train.runs.state import KEPT, RunState
+from gen_engine.train.watch.alarm import WatchMetric
+from gen_engine.train.watch.hold_out import hold_out
+from gen_engine.train.watch.observer import Observer
 
 Stop = Callable[[], "int | None"]
 """Called after every step: a signal's number to save and stop, or None."""
@@ -58,6 +61,7 @@ def run_training(
     resume: bool = True,
     on_event: OnEvent = lambda event: None,
     stop: Stop = lambda: None,
+    metrics: Sequence[WatchMetric] = (),
 ) -> CheckpointInfo:
     """Train to `config.epochs` in run_dir, continuing what is there if `resume`, and return what came out.
 
@@ -66,6 +70,7 @@ def run_training(
     signal and the state is saved. Whatever is raised, OutputError from a full disk included, the last checkpoint is
     complete.
     """
+    data, held_out = hold_out(data, config.watch_options.hold_out, config.seed)
     check_data(config, data)
     check_fits(count_parameters(config.model), config.device)
     with locked(run_dir), deterministic(config.device), _memory_errors(config):
@@ -76,6 +81,7 @@ def run_training(
                 means = open_means(run_dir, config, data, trained=trained)
             data = withheld(data)
         trainer = Trainer(config, data, run_dir, on_event, stop, means)
+        trainer.observer = Observer(trainer.state, data, held_out, run_dir, on_event, metrics)
         if has_checkpoint(run_dir):
             if resume:
                 trainer.restore(load_checkpoint(run_dir))
@@ -135,6 +141,7 @@ class Trainer:
         self.on_event, self.stop = on_event, stop
         self.means = means
         self.state = RunState(config, means)
+        self.observer: Observer | None = None
         home = home_of(data.images_NHWC.nbytes, config.device)
         self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy()).to(home)
         self.labels_N = None
@@ -161,6 +168,8 @@ class Trainer:
                 f"the checkpoint in {self.run_dir} does not fit its config: {error}. Use --no-resume to start over."
             ) from error
         keep_metrics(self.run_dir, self.epoch)
+        if self.observer is not None:
+            self.observer.resume()
         self.on_event(Notice(text=f"resuming after step {self.state.step} (epoch {self.epoch})"))
         environment = (
             ("threads", record.threads, torch.get_num_threads()),
@@ -232,7 +241,8 @@ class Trainer:
 
     def _finish_epoch(self, samples_per_s: float) -> None:
         metrics = self.state.close_epoch(self.epoch, samples_per_s)
-        append_metrics(self.run_dir, metrics)
+        line = metrics if self.observer is None else self.observer.look(self.epoch)
+        append_metrics(self.run_dir, line)
         self.on_event(EpochDone(metrics=metrics))
         last = self.epoch == self.config.epochs
         if self.config.preview_every and (self.epoch % self.config.preview_every == 0 or last):
@@ -242,6 +252,8 @@ class Trainer:
             self.on_event(Saved(what="preview", path=path))
         if self.epoch % self.config.checkpoint_every == 0 or last:
             self._save()
+        if self.observer is not None:
+            self.observer.keep(self.epoch, line)
 
     def _interrupted(self, signum: int) -> None:
         if self.saved_at != self.state.step:

@@ -21,6 +21,7 @@ from gen_engine.engine.base.parse import (
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.data.names import LONGEST
+from gen_engine.train.watch.alarm import Alarm
 
 _count = integer(0, 2**63 - 1)
 _figure = number(-inf, inf)
@@ -116,6 +117,9 @@ class RunRecord:
     metrics: Mapping[str, float | None]
     """The last whole epoch's mean losses; empty before there is one. None where a value is not finite."""
 
+    alarms: tuple[Alarm, ...] = ()
+    """What the watch raised so far."""
+
     progress: Progress = field(default_factory=Progress)
     threads: int | None = None
     """CPU threads that torch used."""
@@ -126,7 +130,7 @@ class RunRecord:
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict."""
         finite = {name: value if isfinite(value or 0) else None for name, value in self.metrics.items()}
-        return asdict(self) | {"metrics": finite}
+        return asdict(self) | {"metrics": finite, "alarms": [alarm.to_json() for alarm in self.alarms]}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> RunRecord:
@@ -138,6 +142,7 @@ class RunRecord:
                 step=fields.take("step", _count),
                 epoch=fields.take("epoch", _count),
                 metrics=fields.take("metrics", mapping_of(nullable(_figure))),
+                alarms=fields.take("alarms", list_of(Alarm.from_json)),
                 progress=fields.take("progress", Progress.from_json),
                 threads=fields.take("threads", nullable(_count)),
                 torch=fields.take("torch", nullable(text())),

@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from gen_engine.engine.base.durable import write_file
-from gen_engine.engine.base.files import FileRefused, open_regular
+from gen_engine.engine.base.files import FileRefused, open_regular, read_bounded
 from gen_engine.engine.errors import OutputError, OutputLocked
 
 LOCK, METRICS, CHECKPOINTS, PREVIEWS = ".lock", "metrics.jsonl", "checkpoints", "previews"
 PRIVACY = "privacy"
 """What a private run measured of its data, with noise; `clear_run` leaves it, since it can be measured only once."""
 
+BEST, TENSORBOARD = "checkpoints-best", "tensorboard"
 MAX_METRICS = 256 * 2**20
 """Bytes of metrics.jsonl that a resumed run reads: a line per epoch is a few hundred."""
 
@@ -42,7 +43,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run directory, made if need be, for this process; OutputLocked when another one has it."""
     with writing(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
-        for name in (LOCK, METRICS, CHECKPOINTS, PREVIEWS, PRIVACY):
+        for name in (LOCK, METRICS, CHECKPOINTS, PREVIEWS, PRIVACY, BEST, TENSORBOARD):
             if (run_dir / name).is_symlink():
                 raise OutputError(f"{run_dir / name} is a symbolic link: remove it, or use another --out")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -93,9 +94,24 @@ def keep_metrics(run_dir: Path, epoch: int) -> None:
     temporary.replace(path)
 
 
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The whole lines of metrics.jsonl, one dict per epoch; none without the file.
+
+    OutputError when it is no regular file or too large.
+    """
+    path = metrics_path(run_dir)
+    if not path.exists():
+        return []
+    try:
+        content = read_bounded(path, MAX_METRICS, follow_symlinks=False)
+    except FileRefused as error:
+        raise OutputError(f"{error}: remove it, or use another --out") from error
+    return [json.loads(line) for line in content.splitlines() if _epoch_of(line) < float("inf")]
+
+
 def clear_run(run_dir: Path) -> None:
     """Remove what a run wrote, and nothing else."""
-    for name in (CHECKPOINTS, PREVIEWS):
+    for name in (CHECKPOINTS, PREVIEWS, BEST, TENSORBOARD):
         shutil.rmtree(run_dir / name, ignore_errors=True)
     metrics_path(run_dir).unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from gen_engine.train.config import resolve_config
@@ -12,10 +13,17 @@ from gen_engine.train.options import TrainOptions
 from gen_engine.train.runs.checkpoint import CheckpointInfo
 from gen_engine.train.runs.events import ConfigResolved, DataRead, OnEvent
 from gen_engine.train.runs.loop import Stop, run_training
+from gen_engine.train.watch.alarm import WatchMetric
 
 
 def start(
-    options: TrainOptions, out: str | os.PathLike[str], *, resume: bool, on_event: OnEvent, stop: Stop
+    options: TrainOptions,
+    out: str | os.PathLike[str],
+    *,
+    resume: bool,
+    on_event: OnEvent,
+    stop: Stop,
+    metrics: Sequence[WatchMetric] = (),
 ) -> CheckpointInfo:
     """Train as `gen_engine.train.train` documents."""
     set_threads(options.threads)
@@ -23,4 +31,4 @@ def start(
     on_event(DataRead(name=data.name, images=len(data.images_NHWC), classes=data.num_classes, notes=data.notes))
     config = resolve_config(options, data)
     on_event(ConfigResolved(config=config))
-    return run_training(config, data, Path(out), resume=resume, on_event=on_event, stop=stop)
+    return run_training(config, data, Path(out), resume=resume, on_event=on_event, stop=stop, metrics=metrics)

@@ -21,6 +21,7 @@ from gen_engine.train.objectives.vae_gan import VaeGanStep
 from gen_engine.train.privacy.release import Means
 from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
+from gen_engine.train.watch.alarm import Alarm
 
 STEPS: dict[str, Callable[[TrainConfig, Generator, Any], Step]] = {
     "gan": GanStep,
@@ -52,6 +53,7 @@ class RunState:
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.metrics: dict[str, Any] = {}
+        self.alarms: tuple[Alarm, ...] = ()
         self.bad_in_a_row = 0
         self.sums: dict[str, float] = {}
         self.counted = 0
@@ -105,6 +107,7 @@ class RunState:
             step=self.step,
             epoch=epoch,
             metrics=self.metrics,
+            alarms=self.alarms,
             torch=torch.__version__,
             threads=torch.get_num_threads(),
             progress=Progress(
@@ -143,7 +146,7 @@ class RunState:
         if progress.sums and not progress.counted:
             raise ValueError("progress holds sums of no steps")
         self.average.n_averaged.fill_(progress.averaged)
-        self.step, self.metrics = record.step, dict(record.metrics)
+        self.step, self.metrics, self.alarms = record.step, dict(record.metrics), record.alarms
         self.bad_in_a_row, self.sums = progress.bad_in_a_row, dict(progress.sums)
         self.counted, self.skipped = progress.counted, progress.skipped
 

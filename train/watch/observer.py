@@ -1,0 +1,135 @@
+"""What a run does after each epoch besides training: looks, alarms, the best checkpoint, TensorBoard.
+
+The history of a run is its metrics.jsonl: a resumed run reads from there what it saw before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gen_engine.train.config import TrainConfig
+from gen_engine.train.data.image_data import ImageData
+from gen_engine.train.errors import CheckpointError, ConfigError
+from gen_engine.train.models import family_of
+from gen_engine.train.runs.checkpoint import best_record, save_best
+from gen_engine.train.runs.events import Alarmed, Notice, OnEvent, Saved
+from gen_engine.train.runs.run_dir import preview_path, read_metrics
+from gen_engine.train.runs.state import RunState
+from gen_engine.train.watch.alarm import Watched, WatchMetric
+from gen_engine.train.watch.look import Networks, look, norm
+from gen_engine.train.watch.rules import NOT_LOSSES, Limits, Look, alarms
+from gen_engine.train.watch.tensorboard import append_events, rewrite_events
+from gen_engine.train.watch.yardstick import Yardstick, measure_real
+
+BETTER = {"frechet": "lower", "frechet_worst_class": "lower", "diversity_worst_class": "higher"}
+"""Figures that can choose the best checkpoint, and which values are better."""
+
+NONE = "none"
+"""The value of `keep_best` that keeps none."""
+
+
+class Observer:
+    """Looks at a run's state at the end of its epochs; changes only its metrics and alarms."""
+
+    def __init__(
+        self,
+        state: RunState,
+        data: ImageData,
+        held_out: ImageData | None,
+        run_dir: Path,
+        on_event: OnEvent,
+        metrics: Sequence[WatchMetric] = (),
+    ) -> None:
+        self.config: TrainConfig = state.config
+        self.state, self.data, self.held_out = state, data, held_out
+        self.run_dir, self.on_event, self.metrics = run_dir, on_event, metrics
+        self.better = BETTER | {metric.name: metric.better for metric in metrics}
+        options = self.config.watch_options
+        if options.keep_best != NONE and options.keep_best not in self.better:
+            choices = ", ".join([*self.better, NONE])
+            raise ConfigError(f"keep-best is {options.keep_best!r}: use one of {choices}")
+        self.yardstick: Yardstick | None = None
+        self.looks: list[Look] = []
+        self.kept: float | None = None
+        if options.watch:
+            self._open()
+
+    def _open(self) -> None:
+        conditional = self.config.model.num_classes > 0
+        self.yardstick = measure_real(self.data, conditional=conditional)
+        if self.yardstick is None:
+            self.on_event(
+                Notice(text=f"--watch: {self.data.name} has too few different images to compare samples with")
+            )
+            return
+        state = self.state
+        self.networks = Networks(
+            averaged=state.averaged_generator,
+            live=state.generator,
+            discriminator=state.auxiliary if family_of(self.config.model.family).kind == "gan" else None,
+            auxiliary=state.auxiliary,
+        )
+        self.limits = Limits(
+            copies_floor=self.yardstick.floors["copies"],
+            scale=self.yardstick.scale,
+            norms={"norm_generator": norm(state.generator), "norm_auxiliary": norm(state.auxiliary)},
+            held_out=self.held_out is not None,
+        )
+
+    def resume(self) -> None:
+        """Take up what the run had seen when its checkpoint was written."""
+        lines = read_metrics(self.run_dir)
+        self.looks = [_floats(line) for line in lines if "diversity" in line]
+        if self.config.watch_options.tensorboard:
+            rewrite_events(self.run_dir, lines)
+        try:
+            best = best_record(self.run_dir)
+        except CheckpointError as error:
+            self.on_event(Notice(text=f"{error} The next epoch is kept as the best one."))
+            return
+        self.kept = None if best is None else best.metrics.get(self.config.watch_options.keep_best)
+
+    def look(self, epoch: int) -> dict[str, Any]:
+        """Add the epoch's figures to the state's metrics, its alarms to the state; return the line of metrics.jsonl."""
+        state = self.state
+        last = epoch == self.config.epochs
+        if self.yardstick is None or not (epoch % self.config.watch_options.watch_every == 0 or last):
+            return state.metrics
+        losses = [name for name in state.metrics if name not in NOT_LOSSES]
+        figures, images_SHWC = look(self.networks, self.yardstick, self.held_out)
+        watched = Watched(
+            images_NHWC=images_SHWC,
+            labels_N=self.yardstick.labels_R,
+            real_NHWC=self.yardstick.images_RHWC,
+            real_labels_N=self.yardstick.labels_R,
+        )
+        state.metrics |= figures | {metric.name: float(metric.measure(watched)) for metric in self.metrics}
+        self.looks.append(_floats(state.metrics))
+        raised = tuple(alarms(self.looks, self.limits, losses))
+        state.alarms += raised
+        for alarm in raised:
+            self.on_event(Alarmed(alarm=alarm))
+        return state.metrics | ({"alarms": [alarm.to_json() for alarm in raised]} if raised else {})
+
+    def keep(self, epoch: int, line: dict[str, Any]) -> None:
+        """Log the epoch, and keep its checkpoint if it is the best so far."""
+        if self.config.watch_options.tensorboard:
+            append_events(self.run_dir, line, preview_path(self.run_dir, epoch))
+        name = self.config.watch_options.keep_best
+        value = line.get(name)
+        if value is None or value != value or not self._is_better(name, value):
+            return
+        path = save_best(self.run_dir, self.state.snapshot(epoch, self.data))
+        self.kept = value
+        self.on_event(Saved(what="best checkpoint", path=path))
+
+    def _is_better(self, name: str, value: float) -> bool:
+        if self.kept is None:
+            return True
+        return value < self.kept if self.better[name] == "lower" else value > self.kept
+
+
+def _floats(line: dict[str, Any]) -> Look:
+    return {name: value for name, value in line.items() if isinstance(value, int | float) or value is None}
