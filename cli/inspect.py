@@ -176,6 +176,8 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("privacy", _figures({name: private.get(name) for name in ("epsilon", "delta", "unit")})))
     if training.get("epochs") is not None and training.get("steps") is not None:
         lines.append(("trained for", f"{training['epochs']:,} epochs, {training['steps']:,} steps"))
+    for alarm in training.get("alarms") or ():
+        lines.append(("alarm", f"{alarm.get('kind')} at epoch {alarm.get('epoch')}: {alarm.get('saw')}"))
     if origin := training.get("origin"):
         lines.append(("origin", _figures(origin)))
     lines += [("  inferred", sentence) for sentence in training.get("inferred") or ()]

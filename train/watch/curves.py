@@ -29,6 +29,9 @@ SPAN = 100.0
 """Ratio of the values from which on the axis is logarithmic."""
 
 _NO_CURVES = frozenset({"epoch", "step", "samples_per_s"})
+_FAULTS = frozenset({"skipped_steps", "saturated", "constant"})
+"""Drawn only where there are any."""
+
 _FLOORS = {"frechet": "frechet_floor"}
 _BOUND = 1e30
 """Values beyond are drawn as gaps."""
@@ -55,7 +58,7 @@ def curves_of(lines: Sequence[Mapping[str, Any]]) -> list[Curve]:
         if name in _NO_CURVES or name in _FLOORS.values():
             continue
         kept = [(float(line["epoch"]), float(line[name])) for line in lines if _finite(line.get(name))]
-        if not kept or (name == "skipped_steps" and not any(value for _, value in kept)):
+        if not kept or (name in _FAULTS and not any(value for _, value in kept)):
             continue
         floors = [line.get(_FLOORS.get(name, "")) for line in lines]
         known = [float(floor) for floor in floors if floor is not None and _finite(floor)]
@@ -121,7 +124,7 @@ def _chart(curve: Curve, last: float, alarms: Sequence[float]) -> Iterator[str]:
     yield f'<text x="0" y="-10" font-size="13" fill="#1a1a1a">{escape(title)}</text>'
     yield f'<path d="M0 0V{HEIGHT}H{WIDTH}" fill="none" stroke="#b0b0b0"/>'
     for value, place in ((high, 4), (low, HEIGHT + 2)):
-        yield f'<text x="-6" y="{place}" text-anchor="end" fill="#555">{value:.3g}</text>'
+        yield f'<text x="-6" y="{place}" text-anchor="end" fill="#555">{value:.4g}</text>'
         if high == low:
             break
     yield f'<text x="0" y="{HEIGHT + 16}" fill="#555">1</text>'

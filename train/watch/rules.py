@@ -23,11 +23,13 @@ is left of a generator of many modes when two are."""
 
 IGNORED, SETTLED = 0.01, 50
 """Diversity below which the generator ignores its latents, once batch statistics, of which a tenth is replaced at each
-step, have forgotten how they began (0.9^50 = 0.5 %). Good runs had 0.07 or more by then."""
+step, have forgotten how they began (0.9^50 = 0.5 %). Good runs had 0.03 or more by then."""
 
-RISEN, LATE = 0.25, 5000
-"""Diversity that a generator has learnt, since good runs had it within 2,000 steps, the slowest of them; until then it
-fluctuates. And the step at which it is late."""
+RISEN = 0.25
+"""Diversity from which on a loss of it counts; until then good runs fluctuate."""
+
+LEAST, LATE = 0.1, 5000
+"""Diversity that good runs had within 300 steps, the slowest of them, and the steps after which it is late."""
 
 IN_A_ROW = 2
 """Looks for which a figure that fluctuates has to be bad."""
@@ -107,8 +109,8 @@ def collapsed(looks: Sequence[Look]) -> str | None:
     best = max((_value(look, "diversity_worst_class") for look in looks[:-IN_A_ROW]), default=0.0)
     if best >= RISEN and now < FELL * best:
         return f"{seen}; it was {100 * best:.3g} %"
-    if step >= LATE and max(map(_diversity, looks)) < RISEN:
-        return f"{seen}, and never by {100 * RISEN:.0f} % in {step:,.0f} steps"
+    if step >= LATE and max(map(_diversity, looks)) < LEAST:
+        return f"{seen}, and never by {100 * LEAST:.0f} % in {step:,.0f} steps"
     return None
 
 

@@ -7,6 +7,7 @@ metrics.jsonl and the previews, so a resumed run writes it anew, without the epo
 
 from __future__ import annotations
 
+import math
 import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,10 @@ from gen_engine.train.runs.run_dir import TENSORBOARD, preview_path
 
 NAME = "events.out.tfevents.0000000000.gen-engine"
 """TensorBoard finds event files by the middle of their names."""
+
+
+_LARGEST = 3e38
+"""Of float32, about."""
 
 
 def append_events(run_dir: Path, line: Mapping[str, Any], preview: Path) -> None:
@@ -46,12 +51,16 @@ def rewrite_events(run_dir: Path, lines: Iterable[Mapping[str, Any]]) -> None:
 
 def _events(line: Mapping[str, Any], preview: Path) -> Iterator[bytes]:
     """Event {wall_time = 1, step = 2, summary = 5 {value = 1 {tag = 1, simple_value = 2, image = 4}}}."""
-    head = _wall_time() + _number(2, int(line["step"]))
+    step = line.get("step")
+    if not isinstance(step, int) or not 0 <= step < 2**63:
+        return  # no line of ours
+    head = _wall_time() + _number(2, step)
     for name, value in line.items():
         if isinstance(value, int | float) and name not in ("epoch", "step"):
-            yield head + _value(name, struct.pack("<Bf", 2 << 3 | 5, value))
-    if preview.is_file():
-        png = read_bounded(preview, IMAGE, follow_symlinks=False)
+            near = value if abs(value) < _LARGEST else math.copysign(math.inf, value)
+            yield head + _value(name, struct.pack("<Bf", 2 << 3 | 5, near))
+    png = read_bounded(preview, IMAGE, follow_symlinks=False) if preview.is_file() else b""
+    if len(png) > 24:
         width, height = struct.unpack(">II", png[16:24])
         image = _number(1, height) + _number(2, width) + _number(3, 3) + _bytes(4, png)
         yield head + _value("samples", _bytes(4, image))
