@@ -103,6 +103,11 @@ def run_search(
         DataError, BackendUnavailable, OutputError: as `train` raises them.
     """
     check_ends(space, base)
+    if base.dp_epsilon:
+        raise ConfigError(
+            "--search and --dp-epsilon cannot go together: it chooses among runs by their score on the real images, "
+            "outside the noise, so no ε would hold. Search on public data, and train once with --dp-epsilon"
+        )
     set_threads(base.threads)
     data = read_data(base.data, base)
     on_event(DataRead(name=data.name, images=len(data.images_NHWC), classes=data.num_classes, notes=data.notes))

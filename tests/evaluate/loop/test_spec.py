@@ -76,6 +76,7 @@ def test_an_option_has_one_name_however_it_is_spelled(tmp_path: Path) -> None:
         ("validation = 0.25", "validation = 1.0", "loop: data.validation: 1.0 is not from 0.001 to 0.9"),
         ("latent-dim = 8", "latent-dims = 8", "as it begins: .*'latent_dims'"),
         ("latent-dim = 8", "latent-dim = 0", "latent-dim is 0"),
+        ("latent-dim = 8", "dp-epsilon = 10.0", "no ε would hold"),
         ("latent-dim = 8", 'data = "other"', "data is the same in every round"),
         ("latent-dim = 8", "threads = [1]", "threads"),
         ("count = 100", "", "as it begins: .*'count'"),

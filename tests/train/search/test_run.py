@@ -246,6 +246,13 @@ def test_a_value_that_is_refused_stops_before_the_first_trial(
     assert not (tmp_path / "s").exists()
 
 
+def test_a_private_generator_is_not_searched_for(tmp_path, make_base: Base, space, objective) -> None:
+    base = make_base(conditional=True, dp_epsilon=10.0)
+    with pytest.raises(ConfigError, match="no ε would hold"):
+        run_search(base, space, SearchRequest(trials=1), objective, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_how_long_is_checked() -> None:
     for fields, message in (
         ({"trials": 0}, "search is 0: it must be at least 1 trial"),
