@@ -17,6 +17,9 @@ from gen_engine.evaluate.report.report import Report
 from gen_engine.evaluate.report.templates import templates
 
 WIDTH, HEIGHT, MARGIN = 640, 200, 24
+LEFT = 56
+"""Room for the values at the chart's left."""
+
 _PREVIEW: Final = 1 << 22
 """Most bytes of a preview that are put into the page."""
 
@@ -57,6 +60,7 @@ def render(
         best=best_of(rounds),
         ended=ended,
         marks=chart(rounds),
+        bounds=bounds(rounds),
         final=whole,
         previews={one.number: _preview(out, one) for one in rounds},
         minutes=sum(one.seconds for one in rounds) / 60,
@@ -64,12 +68,19 @@ def render(
     return page
 
 
+def bounds(rounds: Sequence[Round]) -> tuple[float, float] | None:
+    """The least and the greatest bound of the figures: the bottom and the top of the chart."""
+    judged = [one.judged for one in rounds if one.judged is not None]
+    return (min(one.low for one in judged), max(one.high for one in judged)) if judged else None
+
+
 def chart(rounds: Sequence[Round]) -> list[Mark]:
     """Where the goal's figures are drawn, the greatest bound at the top."""
     judged = [(one, one.judged) for one in rounds if one.judged is not None]
-    if not judged:
+    ends = bounds(rounds)
+    if ends is None:
         return []
-    low, high = min(found.low for _, found in judged), max(found.high for _, found in judged)
+    low, high = ends
     span = high - low or 1.0
     last = max(one.number for one, _ in judged)
 
@@ -79,7 +90,7 @@ def chart(rounds: Sequence[Round]) -> list[Mark]:
     return [
         Mark(
             number=one.number,
-            x=round(MARGIN + (one.number - 0.5) / last * (WIDTH - 2 * MARGIN), 1),
+            x=round(LEFT + (one.number - 0.5) / last * (WIDTH - LEFT - MARGIN), 1),
             y=place(found.value),
             top=place(found.high),
             bottom=place(found.low),

@@ -191,8 +191,8 @@ def check_settings(settings: Settings, what: str) -> None:
         family_of(options.model)
         if options.dp_epsilon:
             raise RequestError(
-                "dp-epsilon and a loop cannot go together: it chooses among rounds by their score on real rows, outside "
-                "the noise, so no ε would hold; train once with --dp-epsilon"
+                "dp-epsilon and a loop cannot go together: it chooses among rounds by their score on real rows, "
+                "outside the noise, so no ε would hold; train once with --dp-epsilon"
             )
         sizes = {one.name: getattr(options, one.name) for one in fields(NetworkOptions)}
         ModelConfig(family=options.model, image_size=IMAGE_SIZES[0], **sizes)
