@@ -14,7 +14,6 @@ from collections.abc import Hashable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.models import Generator
@@ -30,6 +29,7 @@ class MeanEmbeddingStep:
         self.config, self.generator = config, generator
         self.features = means.features(config.device)
         self.classes = means.release.classes
+        self.ids_K1 = torch.arange(self.classes, device=config.device)[:, None]
         targets_KE, shares_K = targets(means)
         self.targets_KE, self.shares_K = targets_KE.to(config.device), shares_K.to(config.device)
         self.optimizers = {"generator": adam(config, generator.parameters(), config.lr)}
@@ -66,7 +66,7 @@ class MeanEmbeddingStep:
 
     def _distance(self, rows_BE: Tensor, classes_B: Tensor) -> Tensor:
         """Σ share_k (unbiased ‖mean of class k‖² − 2 ⟨mean of class k, target_k⟩ + ‖target_k‖²)."""
-        members_KB = functional.one_hot(classes_B, self.classes).t().float()
+        members_KB = (classes_B == self.ids_K1).float()  # one_hot may wait for the device, which no step does
         counts_K = members_KB.sum(dim=1)
         means_KE = (members_KB @ rows_BE) / counts_K[:, None]
         # The mean of n rows of norm 1 has a squared norm that is 1/n of its way to 1 too large.
