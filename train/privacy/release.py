@@ -180,11 +180,11 @@ def class_means(release: Release, data: ImageData) -> Tensor:
     features = draw_features(release.image_shape, release.features)
     sums_KE = torch.zeros(release.classes, features.size, dtype=torch.float64)
     for start in range(0, release.images, _AT_ONCE):
-        levels_BHWC = torch.from_numpy(data.images_NHWC[start : start + _AT_ONCE])
+        levels_BHWC = torch.from_numpy(np.array(data.images_NHWC[start : start + _AT_ONCE]))
         rows_BE = bounded(features(from_levels(levels_BHWC.permute(0, 3, 1, 2).float())).double())
         labels_B = np.zeros(len(rows_BE), np.int64)
         if release.classes > 1 and data.labels is not None:
-            labels_B = data.labels[start : start + _AT_ONCE]
+            labels_B = np.array(data.labels[start : start + _AT_ONCE])
         sums_KE.index_add_(0, torch.from_numpy(labels_B), rows_BE)
     return sums_KE / release.images
 

@@ -76,6 +76,9 @@ def a_release(data: ImageData, **changes: object) -> Release:
 
 
 def test_the_last_feature_counts_the_classes(tiny_data: ImageData) -> None:
+    for array in (tiny_data.images_NHWC, tiny_data.labels):  # as a reader may return them
+        assert array is not None
+        array.setflags(write=False)
     counts = class_means(a_release(tiny_data), tiny_data)[:, -1] / COUNT_FEATURE
     torch.testing.assert_close(counts, torch.tensor([0.5, 0.5], dtype=torch.float64))
 
