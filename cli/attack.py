@@ -109,7 +109,8 @@ def attack(
     **flags: Any,
 ) -> None:
     """Write the adversarial set of a dataset."""
-    from gen_engine.engine.run.derive import Storage, check_apart
+    from gen_engine.engine.run.derive import Storage
+    from gen_engine.engine.sinks.apart import check_apart
     from gen_engine.evaluate.attack.classifier import Scaling, as_floats
     from gen_engine.evaluate.attack.settings import attack_settings
     from gen_engine.evaluate.attack.source import open_source

@@ -65,7 +65,7 @@ Examples:
 @quiet_option
 def augment(data: str, out: str, request: AugmentRequest, workers: int | None, json_: bool, quiet: bool) -> None:
     """Write a dataset of real images that were changed at random."""
-    from gen_engine.engine.run.derive import check_apart
+    from gen_engine.engine.sinks.apart import check_apart
     from gen_engine.evaluate.augment.write import augment_dataset
     from gen_engine.train.data import NAMED, read_data
 

@@ -28,7 +28,6 @@ from gen_engine.engine.run.shard import aborted_on_error, memory_limit
 from gen_engine.engine.run.shard_size import resolve_shard_size
 from gen_engine.engine.run.write import Monitor, worker_count
 from gen_engine.engine.sample.schema import Batch, Layout, Schema
-from gen_engine.engine.sinks import is_url
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format, ShardWriter
 from gen_engine.engine.writers.shard import is_encoded
@@ -209,17 +208,3 @@ def shared(todo: deque[int], stop: StopSignal) -> Iterator[int]:
         except IndexError:
             return
         yield number
-
-
-def check_apart(place: str | Path, out: str | Path) -> None:
-    """Raise RequestError if one of two locations lies within the other."""
-    if is_url(place) != is_url(out):
-        return
-    one, other = (_parts(where) for where in (place, out))
-    shared = min(len(one), len(other))
-    if one[:shared] == other[:shared]:
-        raise RequestError(f"output {out} and {place} lie within each other: give another --out")
-
-
-def _parts(place: str | Path) -> tuple[str, ...]:
-    return tuple(str(place).rstrip("/").split("/")) if is_url(place) else Path(place).resolve().parts

@@ -26,7 +26,6 @@ from gen_engine.engine.run.derive import (
     Storage,
     Stored,
     Written,
-    check_apart,
     shared,
     write_derived,
 )
@@ -34,6 +33,7 @@ from gen_engine.engine.run.preview import SAMPLES, preview
 from gen_engine.engine.run.write import Monitor
 from gen_engine.engine.sample.schema import Batch
 from gen_engine.engine.sinks import open_reader
+from gen_engine.engine.sinks.apart import check_apart
 from gen_engine.engine.verify import hash_files
 from gen_engine.evaluate.attack.card import attack_card
 from gen_engine.evaluate.attack.classifier import Classifier

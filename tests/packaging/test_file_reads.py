@@ -23,7 +23,7 @@ LOADERS = {"np", "numpy", "torch", "onnx", "pickle", "json", "tomllib", "safeten
 
 OTHER_OPENS = {
     *("sink.open", "self._sink.open", "reader.open", "self._reader.open", "self._objects.open"),  # DatasetReader
-    *("form.open", "job.format.open"),  # a writer
+    *("form.open", "job.format.open", "stored.format.open"),  # a writer
     *("Generator.open", "generation.open", "task.open"),  # a runtime, a job
 }
 
