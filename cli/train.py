@@ -18,6 +18,7 @@ from gen_engine.cli.fields import field_options
 from gen_engine.cli.progress import Progress
 from gen_engine.cli.search import keep_space, kept_space, search, show
 from gen_engine.cli.size import parse_size
+from gen_engine.cli.watch_metrics import watch_metrics as open_watch_metrics
 from gen_engine.train import TrainOptions
 from gen_engine.train import train as run_training
 from gen_engine.train.errors import ConfigError
@@ -89,6 +90,12 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     help="Search the ranges in the file's table [search] by N trials, each a run in OUT/trials; writes OUT/best.toml.",
 )
 @click.option("--search-hours", type=float, metavar="H", help="Begin no trial once the trials took H hours.")
+@click.option(
+    "--watch-metrics",
+    metavar="A,B",
+    help="With --watch, also these metrics of 'gen-engine evaluate' on the same samples, such as usefulness,manifold; "
+    "--keep-best evaluate.FIGURE chooses by one.",
+)
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Resume the run in --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print one final JSON record on stdout.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress on stderr.")
@@ -97,6 +104,7 @@ def train(
     out: Path,
     trials: int | None,
     search_hours: float | None,
+    watch_metrics: str | None,
     resume: bool,
     as_json: bool,
     quiet: bool,
@@ -115,6 +123,7 @@ def train(
       gen-engine train --config train/recipes/fashion-mnist-dcgan.toml --out runs/fashion
       gen-engine train --config recipe.toml --search 20 --search-hours 3 --out runs/search
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
+      gen-engine train --watch --watch-metrics manifold --data digits --epochs 50 --out runs/digits
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """
     from gen_engine.train.runs.events import RunStarted
@@ -142,7 +151,10 @@ def train(
             raise ConfigError("--search-hours needs --search N")
         if kept_space() is not None:
             reporter.say(f"note: the ranges in {config} are for --search N; this is one run")
-        info = run_training(options, out=out, resume=resume, on_event=on_event, stop=ask)
+        if watch_metrics and not options.watch:
+            raise click.UsageError("--watch-metrics goes with --watch.")
+        metrics = open_watch_metrics(watch_metrics)
+        info = run_training(options, out=out, resume=resume, on_event=on_event, stop=ask, metrics=metrics)
     if as_json:
         click.echo(json.dumps(final_record(info)))
     else:

@@ -21,7 +21,7 @@ from gen_engine.train.options import TrainOptions
 if TYPE_CHECKING:
     from gen_engine.train.runs.checkpoint import CheckpointInfo
     from gen_engine.train.runs.events import Event
-    from gen_engine.train.watch.alarm import WatchMetric
+    from gen_engine.train.watch.hook import WatchMetric
 
 __all__ = ["TrainOptions", "train"]
 

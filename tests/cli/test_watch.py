@@ -86,3 +86,23 @@ def test_a_checkpoint_that_is_not_there(
     given = [argument.replace("RUN", str(run)) for argument in arguments]
     assert main(["export", *given, "-o", str(tmp_path / "x.gen")]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("metrics", ["manifold", pytest.param("manifold,usefulness", marks=pytest.mark.slow)])
+def test_the_evaluation_s_metrics_while_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metrics: str
+) -> None:
+    out, common = tmp_path / "on", [*TRAIN, "--epochs", "1", "--threads", "1", "--conditional"]
+    flags = ["--watch", "--watch-metrics", metrics, "--keep-best", "evaluate.coverage"]
+    assert main([*common, *flags, "--out", str(out)]) == 0
+    line = json.loads((out / "metrics.jsonl").read_text())
+    assert 0.0 <= line["evaluate.coverage"] <= 1.0
+    assert any(name.startswith("evaluate.tstr.") for name in line) == ("usefulness" in metrics)
+    assert find_checkpoint(out, "best").name == "step-00000007"
+    assert main([*common, "--out", str(tmp_path / "off")]) == 0
+    on, off = (find_checkpoint(run, "last") / "generator.safetensors" for run in (out, tmp_path / "off"))
+    assert on.read_bytes() == off.read_bytes()
+    capsys.readouterr()
+    assert main([*common, "--watch-metrics", "manifold", "--out", str(tmp_path / "x")]) == 2
+    assert "--watch-metrics goes with --watch" in capsys.readouterr().err
+    assert main([*common, "--watch", "--watch-metrics", "fid", "--out", str(tmp_path / "x")]) == 2

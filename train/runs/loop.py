@@ -45,8 +45,8 @@ from gen_engine.train.runs.preview import write_preview
 from gen_engine.train.runs.prior import fit_prior
 from gen_engine.train.runs.run_dir import append_metrics, clear_run, keep_metrics, locked, preview_path, writing
 from gen_engine.train.runs.state import KEPT, RunState
-from gen_engine.train.watch.alarm import WatchMetric
 from gen_engine.train.watch.hold_out import hold_out
+from gen_engine.train.watch.hook import WatchMetric
 from gen_engine.train.watch.observer import Observer
 
 Stop = Callable[[], "int | None"]

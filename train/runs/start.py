@@ -13,7 +13,7 @@ from gen_engine.train.options import TrainOptions
 from gen_engine.train.runs.checkpoint import CheckpointInfo
 from gen_engine.train.runs.events import ConfigResolved, DataRead, OnEvent
 from gen_engine.train.runs.loop import Stop, run_training
-from gen_engine.train.watch.alarm import WatchMetric
+from gen_engine.train.watch.hook import WatchMetric
 
 
 def start(

@@ -1,16 +1,11 @@
-"""What an alarm is: a kind, what was seen, and what to try. Imports neither torch nor NumPy."""
+"""What an alarm is: a kind, what was seen, and what to try. Imports no library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from gen_engine.engine.base.parse import Fields, integer, one_of, text
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 Kind = Literal["collapse", "divergence", "memorisation"]
 KINDS: tuple[Kind, ...] = ("collapse", "divergence", "memorisation")
@@ -56,34 +51,3 @@ class Alarm:
                 saw=fields.take("saw", text(2000)),
                 try_=fields.take("try", text(2000)),
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watched:
-    """What a metric of the caller's is computed from."""
-
-    images_NHWC: NDArray[np.uint8]
-    """Samples of the averaged generator, uint8 [N, H, W, C], from the same latents at every look."""
-
-    labels_N: NDArray[np.int64] | None
-    """int64 [N], as many of each class as among the real rows; None for a model without classes."""
-
-    real_NHWC: NDArray[np.uint8]
-    """Training rows, uint8 [N, H, W, C], the same at every look."""
-
-    real_labels_N: NDArray[np.int64] | None
-    """int64 [N], None without labels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchMetric:
-    """A figure of the caller's own, computed at every look: training imports nothing that evaluates."""
-
-    name: str
-    """In metrics.jsonl, and for `keep_best`."""
-
-    better: Literal["lower", "higher"]
-    """Which values are better."""
-
-    measure: Callable[[Watched], float]
-    """Return the figure; NaN where there is none."""

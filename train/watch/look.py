@@ -42,12 +42,19 @@ class Networks:
 
 
 @contextmanager
+def own_randomness(device: str) -> Iterator[None]:
+    """A fixed state of torch's random numbers inside, the caller's afterwards."""
+    with torch.random.fork_rng([torch.cuda.current_device()] if device == "cuda" else []):
+        torch.manual_seed(STREAM)
+        yield
+
+
+@contextmanager
 def undisturbed(*networks: nn.Module) -> Iterator[None]:
     """Eval mode and a fixed random state inside; every module's own mode and the caller's random state afterwards."""
     modes = [(module, module.training) for network in networks for module in network.modules()]
-    devices = [torch.cuda.current_device()] if any(p.is_cuda for n in networks for p in n.parameters()) else []
-    with torch.random.fork_rng(devices), torch.no_grad():
-        torch.manual_seed(STREAM)
+    cuda = any(parameter.is_cuda for network in networks for parameter in network.parameters())
+    with own_randomness("cuda" if cuda else "cpu"), torch.no_grad():
         for network in networks:
             network.eval()
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
@@ -17,13 +17,13 @@ from gen_engine.train.runs.checkpoint import best_record, save_best
 from gen_engine.train.runs.events import Alarmed, Notice, OnEvent, Saved
 from gen_engine.train.runs.run_dir import preview_path, read_metrics
 from gen_engine.train.runs.state import RunState
-from gen_engine.train.watch.alarm import Watched, WatchMetric
-from gen_engine.train.watch.look import Networks, look, norm
+from gen_engine.train.watch.hook import Better, Rows, Watched, WatchMetric
+from gen_engine.train.watch.look import Images, Networks, look, norm, own_randomness
 from gen_engine.train.watch.rules import NOT_LOSSES, Limits, Look, alarms
 from gen_engine.train.watch.tensorboard import append_events, rewrite_events
 from gen_engine.train.watch.yardstick import Yardstick, measure_real
 
-BETTER = {"frechet": "lower", "frechet_worst_class": "lower", "diversity_worst_class": "higher"}
+BETTER: dict[str, Better] = {"frechet": "lower", "frechet_worst_class": "lower", "diversity_worst_class": "higher"}
 """Figures that can choose the best checkpoint, and which values are better."""
 
 NONE = "none"
@@ -45,11 +45,10 @@ class Observer:
         self.config: TrainConfig = state.config
         self.state, self.data, self.held_out = state, data, held_out
         self.run_dir, self.on_event, self.metrics = run_dir, on_event, metrics
-        self.better = BETTER | {metric.name: metric.better for metric in metrics}
+        self.better = dict(BETTER)
         options = self.config.watch_options
-        if options.keep_best != NONE and options.keep_best not in self.better:
-            choices = ", ".join([*self.better, NONE])
-            raise ConfigError(f"keep-best is {options.keep_best!r}: use one of {choices}")
+        if options.keep_best.partition(".")[0] not in {*BETTER, NONE, *(metric.name for metric in metrics)}:
+            self._refuse_keep_best([*BETTER, *(f"{metric.name}.FIGURE" for metric in metrics), NONE])
         self.yardstick: Yardstick | None = None
         self.looks: list[Look] = []
         self.kept: float | None = None
@@ -99,19 +98,38 @@ class Observer:
             return state.metrics
         losses = [name for name in state.metrics if name not in NOT_LOSSES]
         figures, images_SHWC = look(self.networks, self.yardstick, self.held_out)
-        watched = Watched(
-            images_NHWC=images_SHWC,
-            labels_N=self.yardstick.labels_R,
-            real_NHWC=self.yardstick.images_RHWC,
-            real_labels_N=self.yardstick.labels_R,
-        )
-        state.metrics |= figures | {metric.name: float(metric.measure(watched)) for metric in self.metrics}
+        state.metrics |= figures | self._of_caller(images_SHWC, self.yardstick)
         self.looks.append(_floats(state.metrics))
         raised = tuple(alarms(self.looks, self.limits, losses))
         state.alarms += raised
         for alarm in raised:
             self.on_event(Alarmed(alarm=alarm))
         return state.metrics | ({"alarms": [alarm.to_json() for alarm in raised]} if raised else {})
+
+    def _of_caller(self, images_SHWC: Images, yardstick: Yardstick) -> dict[str, float]:
+        """The caller's own figures; ConfigError when `keep_best` is to be one of them and is not."""
+        labels_R, held = yardstick.labels_R, self.held_out
+        test = Rows(images_NHWC=yardstick.others_RHWC, labels_N=labels_R)
+        if held is not None:
+            test = Rows(images_NHWC=held.images_NHWC, labels_N=None if labels_R is None else held.labels)
+        watched = Watched(
+            samples=Rows(images_NHWC=images_SHWC, labels_N=labels_R),
+            train=Rows(images_NHWC=yardstick.images_RHWC, labels_N=labels_R),
+            test=test,
+            class_names=None if labels_R is None else self.data.class_names,
+        )
+        figures: dict[str, float] = {}
+        for metric in self.metrics:
+            with own_randomness(self.config.device):
+                found = metric.measure(watched)
+            figures |= {f"{metric.name}.{name}": float(one.value) for name, one in found.items()}
+            self.better |= {f"{metric.name}.{name}": one.better for name, one in found.items()}
+        if self.config.watch_options.keep_best not in {*self.better, NONE}:
+            self._refuse_keep_best([*self.better, NONE])
+        return figures
+
+    def _refuse_keep_best(self, choices: Sequence[str]) -> NoReturn:
+        raise ConfigError(f"keep-best is {self.config.watch_options.keep_best!r}: use one of {', '.join(choices)}")
 
     def keep(self, epoch: int, line: dict[str, Any]) -> None:
         """Log the epoch, and keep its checkpoint if it is the best so far."""

@@ -56,6 +56,9 @@ class Yardstick:
 
     features: PixelFeatures
     images_RHWC: NDArray[np.uint8]
+    others_RHWC: NDArray[np.uint8]
+    """Other real rows, with the same labels."""
+
     labels_R: NDArray[np.int64] | None
     """Labels of the reference rows and of the samples: both have the same classes in the same numbers."""
 
@@ -113,6 +116,7 @@ def measure_real(data: ImageData, *, conditional: bool) -> Yardstick | None:
     yardstick = Yardstick(
         features=features,
         images_RHWC=images_RHWC,
+        others_RHWC=others_RHWC,
         labels_R=labels_R,
         groups=groups,
         training_NK=training_NK,

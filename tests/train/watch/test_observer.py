@@ -21,8 +21,8 @@ from gen_engine.train.options import TrainOptions
 from gen_engine.train.runs.checkpoint import FILES, best_record, find_checkpoint, load_generator
 from gen_engine.train.runs.events import Event, Notice, Saved, StepDone
 from gen_engine.train.runs.loop import run_training
-from gen_engine.train.watch.alarm import Watched, WatchMetric
 from gen_engine.train.watch.curves import curves_of, sparkline, svg
+from gen_engine.train.watch.hook import Measured, Watched, WatchMetric
 from gen_engine.train.watch.tensorboard import NAME, crc32c
 
 Make = Callable[..., TrainConfig]
@@ -85,7 +85,10 @@ def test_a_killed_run_sees_the_same(tmp_path: Path, configure: Make, digits: Ima
 def scored(values: list[float], better: str = "higher") -> WatchMetric:
     """A metric that has these values at successive looks."""
     left = iter(values)
-    return WatchMetric(name="score", better=better, measure=lambda watched: next(left))  # type: ignore[arg-type]
+    return WatchMetric(
+        name="my",
+        measure=lambda watched: {"score": Measured(value=next(left), better=better)},  # type: ignore[arg-type]
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,13 +103,13 @@ def scored(values: list[float], better: str = "higher") -> WatchMetric:
 def test_the_best_checkpoint_by_a_metric_of_the_caller_s(
     tmp_path: Path, configure: Make, digits: ImageData, better: str, values: list[float], epoch: int
 ) -> None:
-    config = configure(watch=True, keep_best="score")
+    config = configure(watch=True, keep_best="my.score")
     events: list[Event] = []
     metrics = [scored(values, better)]
     run_training(config, digits, tmp_path, on_event=events.append, metrics=metrics)
     best = best_record(tmp_path)
     assert best is not None
-    assert (best.epoch, best.metrics["score"]) == (epoch, values[epoch - 1])
+    assert (best.epoch, best.metrics["my.score"]) == (epoch, values[epoch - 1])
     assert len(list((tmp_path / "checkpoints-best").iterdir())) == 1
     saved = [event.path.parent.name for event in events if isinstance(event, Saved) and event.what == "best checkpoint"]
     assert set(saved) == {"checkpoints-best"}
@@ -118,7 +121,7 @@ def test_the_best_checkpoint_by_a_metric_of_the_caller_s(
 
 
 def test_a_resumed_run_keeps_the_best_of_before(tmp_path: Path, configure: Make, digits: ImageData) -> None:
-    config = configure(watch=True, keep_best="score", epochs=2)
+    config = configure(watch=True, keep_best="my.score", epochs=2)
     run_training(config, digits, tmp_path, metrics=[scored([5, 1])])
     run_training(replace(config, epochs=4), digits, tmp_path, metrics=[scored([4, 3])])
     best = best_record(tmp_path)
@@ -146,19 +149,30 @@ def test_a_damaged_best_checkpoint_is_said_and_replaced(tmp_path: Path, configur
 def test_the_metric_gets_samples_and_real_rows(tmp_path: Path, configure: Make, digits: ImageData) -> None:
     seen: list[Watched] = []
 
-    def measure(watched: Watched) -> float:
+    def measure(watched: Watched) -> dict[str, Measured]:
         seen.append(watched)
-        return 0.0
+        torch.randn(7)  # training is not disturbed by it
+        return {"score": Measured(value=0.0, better="lower")}
 
-    metric = WatchMetric(name="mine", better="lower", measure=measure)
+    metric = WatchMetric(name="my", measure=measure)
     run_training(configure(watch=True, watch_every=3), digits, tmp_path, metrics=[metric])
-    assert ["mine" in line for line in lines_of(tmp_path)] == [False, False, True, True]  # and the last epoch
+    assert ["my.score" in line for line in lines_of(tmp_path)] == [False, False, True, True]  # and the last epoch
     first, last = seen
-    assert first.images_NHWC.shape == first.real_NHWC.shape == (len(first.real_NHWC), 28, 28, 1)
-    assert first.images_NHWC.dtype == np.uint8
-    assert first.labels_N is not None
-    assert np.array_equal(first.real_NHWC, last.real_NHWC)
-    assert not np.array_equal(first.images_NHWC, last.images_NHWC)
+    made, real, other = first.samples, first.train, first.test
+    assert made.images_NHWC.shape == real.images_NHWC.shape == other.images_NHWC.shape
+    assert made.images_NHWC.dtype == np.uint8
+    assert made.labels_N is real.labels_N is other.labels_N is not None
+    assert first.class_names == digits.class_names
+    assert not {row.tobytes() for row in real.images_NHWC} & {row.tobytes() for row in other.images_NHWC}
+    assert np.array_equal(real.images_NHWC, last.train.images_NHWC)
+    assert not np.array_equal(made.images_NHWC, last.samples.images_NHWC)
+    run_training(configure(), digits, tmp_path / "off")
+    assert weights(find_checkpoint(tmp_path, "last")) == weights(find_checkpoint(tmp_path / "off", "last"))
+
+
+def test_a_figure_that_a_metric_does_not_have_cannot_choose(tmp_path: Path, configure: Make, digits: ImageData) -> None:
+    with pytest.raises(ConfigError, match=r"keep-best is 'my.fid': use one of frechet, .*, my.score, none"):
+        run_training(configure(watch=True, keep_best="my.fid"), digits, tmp_path, metrics=[scored([1.0])])
 
 
 def test_held_out_rows_are_not_trained_on_and_show_over_fitting(
