@@ -62,12 +62,12 @@ def test_a_run_that_cannot_be_written_to_is_inspected(
 
 def test_export_takes_the_checkpoint_that_is_named(run: Path, tmp_path: Path) -> None:
     steps = {}
-    for which in ("best", "last", find_checkpoint(run, "best").name):
+    for which in ("best", "last", "step-14"):
         out = tmp_path / f"{which}.gen"
         assert main(["export", str(run), "-o", str(out), "--checkpoint", which]) == 0
         steps[which] = read_bundle(out).training["steps"]
     best = int(find_checkpoint(run, "best").name[5:])
-    assert steps == {"best": best, "last": 21, f"step-{best:08d}": best}
+    assert steps == {"best": best, "last": 21, "step-14": 14}
     card = read_bundle(tmp_path / "last.gen").training
     assert card["alarms"][0]["kind"] == "divergence"
     assert "frechet" in card["metrics"]

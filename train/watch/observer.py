@@ -19,7 +19,7 @@ from gen_engine.train.runs.run_dir import preview_path, read_metrics
 from gen_engine.train.runs.state import RunState
 from gen_engine.train.watch.hook import Better, Rows, Watched, WatchMetric
 from gen_engine.train.watch.look import Images, Networks, look, norm, own_randomness
-from gen_engine.train.watch.rules import NOT_LOSSES, Limits, Look, alarms
+from gen_engine.train.watch.rules import OBJECTIVES, Limits, Look, alarms
 from gen_engine.train.watch.tensorboard import append_events, rewrite_events
 from gen_engine.train.watch.yardstick import Yardstick, measure_real
 
@@ -96,7 +96,7 @@ class Observer:
         last = epoch == self.config.epochs
         if self.yardstick is None or not (epoch % self.config.watch_options.watch_every == 0 or last):
             return state.metrics
-        losses = [name for name in state.metrics if name not in NOT_LOSSES]
+        losses = [name for name in OBJECTIVES if name in state.metrics]
         figures, images_SHWC = look(self.networks, self.yardstick, self.held_out)
         state.metrics |= figures | self._of_caller(images_SHWC, self.yardstick)
         self.looks.append(_floats(state.metrics))

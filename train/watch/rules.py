@@ -49,7 +49,9 @@ SKIPPED = 0.01
 BLANK = 0.5
 """Share of samples that are saturated or constant, where the run had less than a tenth."""
 
-NOT_LOSSES = frozenset({"epoch", "step", "skipped_steps", "samples_per_s"})
+OBJECTIVES = ("loss", "d", "g")
+"""What training minimises. Not its parts: the KL term of a good VAE grows twentyfold as the encoder begins to use its
+latents, while the objective falls."""
 
 
 @dataclass(frozen=True, kw_only=True)

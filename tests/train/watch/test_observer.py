@@ -82,6 +82,18 @@ def test_a_killed_run_sees_the_same(tmp_path: Path, configure: Make, digits: Ima
         assert (one.name, weights(one)) == (other.name, weights(other))
 
 
+def test_an_alarm_that_lasts_is_not_raised_again_after_a_resume(
+    tmp_path: Path, configure: Make, digits: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gen_engine.train.watch.rules.COPIES", 0.0)  # so every look is an alarm
+    config = configure(watch=True, epochs=2)
+    run_training(config, digits, tmp_path)
+    run_training(replace(config, epochs=4), digits, tmp_path)
+    raised = [line["epoch"] for line in lines_of(tmp_path) if "alarms" in line]
+    assert raised == [1]
+    assert [alarm.epoch for alarm in load_generator(tmp_path)[1].alarms] == [1]
+
+
 def scored(values: list[float], better: str = "higher") -> WatchMetric:
     """A metric that has these values at successive looks."""
     left = iter(values)
