@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.commit.manifest import read_shards
-from gen_engine.engine.commit.records import FileRecord
+from gen_engine.engine.commit.records import FILTER, FileRecord
 from gen_engine.engine.errors import VerifyError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels
 from gen_engine.engine.reader import Dataset, differing_fields, open_manifest
 from gen_engine.engine.run.job import Job, fingerprint, open_plan
+from gen_engine.engine.run.scan import open_accepted
 from gen_engine.engine.sample.schema import Record
 from gen_engine.engine.sinks.contract import DatasetReader, FileStat
 from gen_engine.engine.sinks.errors import reading_errors
@@ -98,13 +99,26 @@ def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progres
         job = open_plan(plan, bundle, labels)
         _check_claims(out, job, bundle)
         excuse = _excuse(job)
-        with contextlib.closing(job.renderer()) as renderer:
+        with _selected(job, reader) as job, contextlib.closing(job.renderer()) as renderer:
             for stored in dataset.records(np.sort(chosen).tolist()):
                 (again,) = dataset.stored(renderer.array(stored.index, stored.index + 1))
                 if names := differing_fields(stored, again):
                     raise VerifyError(f"{out}: {_difference(dataset, stored, again, names)}{excuse}")
                 on_progress(1)
     return len(chosen)
+
+
+@contextlib.contextmanager
+def _selected(job: Job, reader: DatasetReader) -> Iterator[Job]:
+    """Yield the job; of a filtered dataset, with the candidates that its ``filter.bits`` say are its samples."""
+    if job.plan.filter is None:
+        yield job
+        return
+    stat = reader.stat(FILTER)
+    if stat is None:
+        raise VerifyError(f"{reader.uri}: {FILTER} is missing; the command that made the dataset makes it again")
+    with contextlib.closing(reader.open(FILTER)) as file:
+        yield replace(job, accepted=open_accepted(job, file, 8 * stat.bytes))
 
 
 def _check_claims(out: str | Path, job: Job, bundle: Bundle) -> None:

@@ -227,13 +227,8 @@ def _load_cuda_libraries(runtime: Any) -> None:
 def _open_session(
     runtime: Any, graph: Graph, provider: str, provider_options: Mapping[str, str], batch: int
 ) -> onnxruntime.InferenceSession:
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
+    options = cpu_options(runtime)
     options.add_free_dimension_override_by_name("batch", batch)
-    options.log_severity_level = 4
-    # Graphs with external data were refused earlier; one that got here would find no file, not even a relative one.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
     if provider != "CPUExecutionProvider":
         # Without this, a session whose GPU provider cannot load silently runs on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
@@ -241,3 +236,14 @@ def _open_session(
     return runtime.InferenceSession(
         graph.onnx, options, providers=[(provider, dict(provider_options))], enable_fallback=0
     )
+
+
+def cpu_options(runtime: Any) -> Any:
+    """Return the options of a session that computes on the calling thread, and reads no file."""
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    # Graphs with external data were refused earlier; one that got here would find no file, not even a relative one.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
+    return options

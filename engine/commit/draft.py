@@ -10,7 +10,7 @@ from gen_engine.engine.base.digests import blake3_bytes, seal, sha256_bytes, uns
 from gen_engine.engine.base.parse import Fields, Reader, digest, integer, mapping_of, nullable, one_of, prose
 from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.commit.manifest import file_fault
-from gen_engine.engine.commit.records import FileRecord
+from gen_engine.engine.commit.records import FILTER, FileRecord
 from gen_engine.engine.plan.derived import Value, values
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.sinks.contract import Sink
@@ -40,16 +40,23 @@ class Draft:
     figures: Mapping[str, Value] | None = None
     """What was measured of the samples, for the manifest."""
 
+    selection: FileRecord | None = None
+    """``filter.bits`` of a filtered job."""
+
     def to_json(self) -> dict[str, Any]:
-        """Return its fields; ``figures`` only if there are some."""
-        document = {
+        """Return its fields; ``figures`` and ``selection`` only if there are some."""
+        document: dict[str, Any] = {
             "schema": SCHEMA,
             "plan": self.plan,
             "card": self.card,
             "preview": self.preview.to_json(),
             "index": None if self.index is None else dict(self.index),
         }
-        return document if self.figures is None else document | {"figures": dict(self.figures)}
+        if self.figures is not None:
+            document["figures"] = dict(self.figures)
+        if self.selection is not None:
+            document["selection"] = self.selection.to_json()
+        return document
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Draft:
@@ -62,12 +69,18 @@ class Draft:
                 preview=fields.take("preview", _read_preview),
                 index=fields.take("index", nullable(_read_index)),
                 figures=fields.take_optional("figures", values),
+                selection=fields.take_optional("selection", _read_selection),
             )
 
 
 def _read_preview(value: Any, where: str) -> FileRecord:
     with Fields(value, where) as fields:
         return FileRecord.take(fields, one_of(PREVIEW))
+
+
+def _read_selection(value: Any, where: str) -> FileRecord:
+    with Fields(value, where) as fields:
+        return FileRecord.take(fields, one_of(FILTER))
 
 
 _read_index: Reader[Mapping[str, Any]] = mapping_of(lambda value, where: value)
@@ -85,10 +98,13 @@ def write_draft(
     preview: bytes,
     index: Mapping[str, Any] | None,
     figures: Mapping[str, Value] | None = None,
+    selection: FileRecord | None = None,
 ) -> None:
     """Write the preview, a copy to restore it from, and then the draft; see :class:`Draft`."""
     record = FileRecord(PREVIEW, len(preview), blake3_bytes(preview))
-    draft = Draft(plan=plan_digest(plan), card=card, preview=record, index=index, figures=figures)
+    draft = Draft(
+        plan=plan_digest(plan), card=card, preview=record, index=index, figures=figures, selection=selection
+    )
     sink.write(PREVIEW, preview)
     sink.write(PREVIEW_COPY, preview)
     sink.write(DRAFT, seal(draft.to_json()))

@@ -16,7 +16,7 @@ from gen_engine.engine.base.digests import blake3_bytes, blake3_stream
 from gen_engine.engine.base.durable import temporary_name
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
 from gen_engine.engine.commit.draft import TOTAL_BYTES, Draft, read_draft, restore_preview
-from gen_engine.engine.commit.manifest import Manifest, seal_manifest, shard_line, write_shard_list
+from gen_engine.engine.commit.manifest import Manifest, file_fault, seal_manifest, shard_line, write_shard_list
 from gen_engine.engine.commit.records import FileRecord, ShardRecord
 from gen_engine.engine.commit.refusal import check_accepted
 from gen_engine.engine.commit.scan import has_shard_list, read_manifest, scan_shards, side_damage
@@ -119,6 +119,10 @@ def _finish(sink: Sink) -> MissingShards | None:
             raise OutputError(f"{sink.uri}: {DRAFT} is missing; run the job's command again, which rewrites it")
         files = [_put(sink, CARD, draft.card.replace(TOTAL_BYTES, f"{size:,}").encode()), draft.preview]
         restore_preview(sink, draft)
+        if draft.selection is not None:
+            if (fault := file_fault(sink, draft.selection)) is not None:
+                raise OutputError(f"{sink.uri}: {fault}; run the job's command again, which restores it")
+            files.append(draft.selection)
         files += _put_index(sink, plan, draft, spool)
         shards = _put_shard_list(sink, spool)
         manifest = Manifest(plan=plan, bytes=size, shards=shards, files=tuple(files), figures=draft.figures)

@@ -10,7 +10,7 @@ import json
 import re
 import tempfile
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +74,18 @@ _read_files = list_of(JournaledFile.from_json, 1, MAX_FILES)
 
 def to_line(entry: Entry) -> bytes:
     """Return the line to append for a finished shard."""
-    body = json.dumps(entry.to_json(), sort_keys=True, separators=(",", ":")).encode()
+    return as_line(entry.to_json())
+
+
+def as_line(document: Mapping[str, Any]) -> bytes:
+    """Return a document as a line that carries its own digest."""
+    body = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     return b"\n%s %s\n" % (sha256_bytes(body)[:_DIGITS].encode(), body)
 
 
 def read_line(line: bytes) -> Entry | None:
     """Return what a line records, or None if it is damaged or inconsistent."""
-    body = _whole(line)
+    body = whole_line(line)
     return None if body is None else _parse(body)
 
 
@@ -91,7 +96,7 @@ def _parse(body: bytes) -> Entry | None:
         return None
 
 
-def _whole(line: bytes) -> bytes | None:
+def whole_line(line: bytes) -> bytes | None:
     """Return the JSON of a line that is not damaged."""
     digest, _, body = line.strip(b"\n").partition(b" ")
     return body if body and sha256_bytes(body)[:_DIGITS].encode() == digest else None
@@ -105,7 +110,7 @@ def sorted_entries(lines: Iterable[bytes], shards: range) -> Iterator[Entry]:
     numbers, offsets = array("q"), array("q")
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-journal-") as spool:
         for line in lines:
-            body = _whole(line) or b""
+            body = whole_line(line) or b""
             number = _SHARD.search(body)
             if number is not None and int(number[1]) in shards:
                 numbers.append(int(number[1]))

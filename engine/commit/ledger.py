@@ -43,7 +43,7 @@ from gen_engine.engine.commit.finish import finish, read_plan
 from gen_engine.engine.commit.journal import Entry, JournaledFile, to_line
 from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.commit.refusal import write_refusal
-from gen_engine.engine.commit.scan import Damage
+from gen_engine.engine.commit.scan import Damage, read_manifest
 from gen_engine.engine.commit.state import Phase, State, check_plan, read_phase, read_state
 from gen_engine.engine.errors import GateFailed, JobUnfinished, RequestError, WriterError
 from gen_engine.engine.plan.derived import Value
@@ -141,6 +141,12 @@ class Ledger:
         return self._state.phase is Phase.FINISHED
 
     @property
+    def figures(self) -> Mapping[str, Value] | None:
+        """What the manifest of a finished job says was measured of its samples."""
+        manifest = read_manifest(self._sink)
+        return None if manifest is None else manifest.figures
+
+    @property
     def damage(self) -> Sequence[Damage]:
         """Shards and files that were finished but are damaged, and will be made again."""
         return self._state.damage
@@ -170,6 +176,7 @@ class Ledger:
         index: Mapping[str, Any] | None,
         draw: Callable[[], bytes],
         figures: Mapping[str, Value] | None = None,
+        selection: FileRecord | None = None,
     ) -> None:
         """Write the draft, so that any process can finish the job; does nothing if it exists.
 
@@ -177,13 +184,14 @@ class Ledger:
             card: the dataset card, with :data:`gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the size.
             index: the content of the format's index besides the shards; None if there is none.
             draw: returns the preview, a PNG.
-            figures: what was measured of the samples, for the manifest: then prepare once all shards are finished.
+            figures: what was measured of the samples, for the manifest: then prepare once it is known.
+            selection: ``filter.bits`` of a filtered job, which was published.
         """
         with output_errors(self._sink.uri):
             draft, measured = read_draft(self._sink, self.plan), None if figures is None else dict(figures)
-            there = None if draft is None else (draft.card, canonical_json(draft.index), draft.figures)
-            if there != (card, canonical_json(index), measured):
-                write_draft(self._sink, self.plan, card, draw(), index, measured)
+            there = None if draft is None else (draft.card, canonical_json(draft.index), draft.figures, draft.selection)
+            if there != (card, canonical_json(index), measured, selection):
+                write_draft(self._sink, self.plan, card, draw(), index, measured, selection)
 
     def judge(self, accept: Callable[[], str] | None) -> None:
         """Let an evaluation of the shards decide whether the job may be finished; without one, it may.
@@ -208,7 +216,7 @@ class Ledger:
             draft = read_draft(self._sink, self.plan)
             if draft is not None:
                 card, preview = f"{draft.card}\n{section}", self._sink.read(PREVIEW_COPY)
-                write_draft(self._sink, self.plan, card, preview, draft.index, draft.figures)
+                write_draft(self._sink, self.plan, card, preview, draft.index, draft.figures, draft.selection)
             write_refusal(self._sink, None)
 
     def commit(self, shard: int, files: Sequence[WrittenFile]) -> None:

@@ -19,7 +19,7 @@ from blake3 import blake3 as new_blake3
 from gen_engine.engine.base.digests import seal, unseal
 from gen_engine.engine.base.parse import Fields, Reader, digest, integer, list_of, one_of
 from gen_engine.engine.base.strict_json import DocumentError, parse_json
-from gen_engine.engine.commit.records import MAX_BYTES, MAX_FILES, FileRecord, ShardRecord, data_file
+from gen_engine.engine.commit.records import FILTER, MAX_BYTES, MAX_FILES, FileRecord, ShardRecord, data_file
 from gen_engine.engine.errors import DatasetError, RequestError
 from gen_engine.engine.plan.derived import Value, values
 from gen_engine.engine.plan.plan import Plan
@@ -83,8 +83,11 @@ class Manifest:
             files = fields.take("files", list_of(_record_of(_side_file), 2, MAX_FILES))
             if [file.name for file in files[:2]] != [CARD, PREVIEW] or len({file.name for file in files}) < len(files):
                 raise DocumentError(where, f"files: they have to be {CARD}, {PREVIEW} and others, each once")
+            plan = fields.take("plan", Plan.from_json)
+            if (FILTER in {file.name for file in files}) != (plan.filter is not None and plan.derived is None):
+                raise DocumentError(where, f"files: {FILTER} belongs to a dataset with a filter")
             return cls(
-                plan=fields.take("plan", Plan.from_json),
+                plan=plan,
                 bytes=fields.take("bytes", integer(0, MAX_BYTES)),
                 shards=fields.take("shards", _record_of(one_of(SHARDS))),
                 files=files,
@@ -107,7 +110,7 @@ def _record_of(name: Reader[str]) -> Reader[FileRecord]:
 
 
 def _side_file(value: Any, where: str) -> str:
-    return value if value in (CARD, PREVIEW) else data_file(value, where)
+    return value if value in (CARD, PREVIEW, FILTER) else data_file(value, where)
 
 
 def parse_manifest(data: bytes, place: str) -> Manifest:

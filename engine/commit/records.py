@@ -12,6 +12,9 @@ MAX_BYTES = 2**62
 MAX_FILES = 64
 """Of one shard."""
 
+FILTER = "filter.bits"
+"""Of a filtered dataset: a bit for each of its candidates, whether it was accepted."""
+
 data_file: Reader[str] = matching("data/[A-Za-z0-9][A-Za-z0-9._-]*", 255)
 """Reads the name of a file directly inside ``data``; no name leads outside of it."""
 

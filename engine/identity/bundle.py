@@ -40,6 +40,9 @@ MAX_NAME = 500
 MAX_BATCH = 1 << 20
 MANIFEST = "bundle.json"
 GENERATOR = "generator.onnx"
+DISCRIMINATOR = "discriminator.onnx"
+"""Optional: the network that the generator was trained against, for filters."""
+
 SHIPPED = Path(__file__).parents[1] / "shipped" / "fashion-mnist.gen"
 """The bundle that comes with the package: the default of every command that takes one."""
 

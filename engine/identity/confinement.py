@@ -48,6 +48,9 @@ _RANDOM: Final = {
 _OUTSIDE: Final = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "ATen", "ATenGrad", "TritonOp", "YieldOp"})
 """Operators of com.microsoft that read a file, or call code outside of the runtime."""
 
+EXPORT_AGAIN: Final = "; export the generator again"
+"""The end of every message, which callers replace for a model that is no generator."""
+
 _ORT_FORMAT = b"ORTM"
 """The identifier at byte 4 of ONNX Runtime's own flatbuffer format, which it also detects in bytes passed as ONNX."""
 
@@ -80,7 +83,7 @@ def check_confined(model: bytes, where: str, *, sha256: str | None = None) -> No
             raise ValueError("it is in ONNX Runtime's own format, not ONNX")
         _Reader().model(memoryview(model))
     except ValueError as error:
-        raise BundleError(f"{where}: {error}; export the generator again") from error
+        raise BundleError(f"{where}: {error}{EXPORT_AGAIN}") from error
     passed.append(True)
 
 

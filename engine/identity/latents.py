@@ -34,7 +34,7 @@ ALGORITHM = "philox4x64-10/quantile-v1"
 DISTRIBUTIONS = ("normal", "uniform")
 """Distributions of each latent: standard normal, or uniform over (-1, 1)."""
 
-LATENT_STREAM, LABEL_STREAM, ATTACK_STREAM = 0, 1, 2
+LATENT_STREAM, LABEL_STREAM, ATTACK_STREAM, FILTER_STREAM = 0, 1, 2, 3
 """Second half of the Philox key: one stream per purpose, so that draws are independent."""
 
 MAX_SEED = 2**64 - 1

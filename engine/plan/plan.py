@@ -16,6 +16,7 @@ from gen_engine.engine.identity.labels import LabelPlan
 from gen_engine.engine.identity.latents import ALGORITHM, DISTRIBUTIONS, check_truncation
 from gen_engine.engine.identity.runtime import MAX_BATCH
 from gen_engine.engine.plan.derived import Derived
+from gen_engine.engine.plan.filtering import FilterPlan
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.request import MAX_COUNT, MAX_SHARD_BYTES
 from gen_engine.engine.plan.shard_set import ShardSet
@@ -122,6 +123,9 @@ class Plan:
     of a dataset, its generator, seed, latents and labels are this plan's. None for samples as the generator made them.
     """
 
+    filter: FilterPlan | None = None
+    """Which candidates are its samples; None if all are, so that sample i is candidate i."""
+
     @property
     def encoding(self) -> str:
         """The format and, if it uses one, the codec, in human-readable form."""
@@ -149,7 +153,7 @@ class Plan:
         return shards * self.shard_size - (self.shards * self.shard_size - self.count if last else 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON: equal for equal plans. ``derived`` is present only if it is."""
+        """Return the plan as JSON: equal for equal plans. ``derived`` and ``filter`` are present only if they are."""
         document: dict[str, Any] = {
             "schema": PLAN_SCHEMA,
             "bundle": None
@@ -171,7 +175,11 @@ class Plan:
             "shard_bytes": self.shard_bytes,
             "compute": self.compute.to_json(),
         }
-        return document if self.derived is None else document | {"derived": self.derived.to_json()}
+        if self.derived is not None:
+            document["derived"] = self.derived.to_json()
+        if self.filter is not None:
+            document["filter"] = self.filter.to_json()
+        return document
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> Plan:
@@ -207,6 +215,7 @@ class Plan:
                 shard_bytes=fields.take("shard_bytes", nullable(integer(1, MAX_SHARD_BYTES))),
                 compute=fields.take("compute", Compute.from_json),
                 derived=derived,
+                filter=fields.take_optional("filter", FilterPlan.from_json),
             )
 
     def seal(self) -> bytes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from gen_engine.engine.errors import RequestError
 from gen_engine.engine.identity.runtime import Runtime, check_range
+from gen_engine.engine.plan.filtering import FilterOptions
 
 MAX_COUNT = 10**12
 """Sample indices are written with twelve digits."""
@@ -51,6 +52,9 @@ class SampleRequest:
 
     with_latents: bool = False
     """Store with each sample the seed and the latents that it was made from."""
+
+    filtering: FilterOptions = field(default_factory=FilterOptions)
+    """Which samples are kept."""
 
     runtime: Runtime = field(default_factory=Runtime)
     """What computes the samples."""

@@ -52,7 +52,8 @@ class Renderer:
     ) -> None:
         self._stream, self._batch = stream, batch
         # Once: checking a class for a protocol's methods takes longer than all other work per batch here.
-        self._drawing = stream if isinstance(stream, DrawingStream) else None
+        # What a device draws are the latents of consecutive samples, which those of a filtered dataset are not.
+        self._drawing = stream if isinstance(stream, DrawingStream) and type(latents) is Latents else None
         self._latents, self._labels = latents, labels
         self._outputs = [(field.name, field, field.behaviour.valid) for field in schema.outputs]
         self._stores_latents = "latents" in schema

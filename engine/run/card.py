@@ -3,27 +3,63 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gen_engine.engine.base.text import markdown, shown
 from gen_engine.engine.commit.draft import TOTAL_BYTES
 from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.plan.filtering import FilterPlan
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.run.preview import shown_field
 from gen_engine.engine.sample.schema import Field, Schema
 from gen_engine.engine.writers.contract import Format
 
 
-def readme(plan: Plan, bundle: Bundle, form: Format) -> str:
+def readme(plan: Plan, bundle: Bundle, form: Format, acceptance: Mapping[str, str] | None = None) -> str:
     """Return the dataset card: Markdown with the YAML head that Hugging Face reads.
 
-    It has :data:`~gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the dataset's size.
+    ``acceptance`` is of a filtered dataset: see :func:`acceptance`. It has :data:`~gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the dataset's size.
     """
     tables = {"How the generator was trained": bundle.training, "Its quality": bundle.quality}
+    if plan.filter is not None:
+        names = plan.layout.schema.class_names or ()
+        tables = {"The filter": _filter_facts(plan.filter, acceptance or {}, names)} | tables
     title = f"{plan.count:,} synthetic samples of {bundle.name}"
     tags = ["synthetic", "gen-engine"]
     return _card(plan, form, title=title, tags=tags, origin=_PROVENANCE, tables=tables, check=_CHECK)
+
+
+def acceptance(drawn: NDArray[np.int64], kept: NDArray[np.int64]) -> dict[str, str]:
+    """Return how many candidates passed a filter, in all under ``""`` and of each class under its id.
+
+    Args:
+        drawn: candidates of each class, int64 [G]; of all, if there are no classes.
+        kept: how many of them passed.
+    """
+    shares = {"": (int(drawn.sum()), int(kept.sum()))}
+    if len(drawn) > 1:
+        shares |= {str(label): pair for label, pair in enumerate(zip(drawn.tolist(), kept.tolist(), strict=True))}
+    return {name: f"{got:,} of {of:,}, {100 * got / of:.1f} %" for name, (of, got) in shares.items() if of}
+
+
+def _filter_facts(plan: FilterPlan, shares: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Return the rows of a filter's table: what it is, and of the candidates that were drawn how many passed."""
+    facts = {
+        "Filter": str(plan),
+        "SHA-256 of its model": plan.sha256,
+        "Range of its input": plan.input_range,
+        "Computed by": plan.version,
+    }
+    facts |= {f"Candidates that passed{_of(name, names)}": share for name, share in shares.items()}
+    return facts
+
+
+def _of(label: str, names: Sequence[str]) -> str:
+    return f", {names[int(label)]}" if label else ""
 
 
 def derived_readme(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -26,9 +26,11 @@ from gen_engine.engine.identity.runtime import DEFAULT_BATCH, Runtime
 from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.render.accepted import Accepted, AcceptedLabels, AcceptedLatents
 from gen_engine.engine.render.first_batch import First
 from gen_engine.engine.render.opening import Generation, open_checked
 from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.run.filtering import Filter, Unsettled, open_filter
 from gen_engine.engine.run.shard_size import resolve_shard_size
 from gen_engine.engine.sample.schema import Batch, Layout, Schema
 from gen_engine.engine.writers import open_format
@@ -47,6 +49,7 @@ class Resolved:
     label_plan: LabelPlan | None
     format: Format
     codec: Codec
+    filter: Unsettled | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +67,26 @@ class Job:
     labels: Labels | None = field(repr=False)
 
     first_batch: Batch = field(repr=False)
-    """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint."""
+    """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint; of a filtered job, candidates."""
+
+    filter: Filter | None = field(default=None, repr=False)
+    """Decides which candidates a filtered job keeps; None if it was opened from its plan."""
+
+    accepted: Accepted | None = field(default=None, repr=False)
+    """The samples of a filtered job among its candidates, once they are known; until then candidates are rendered."""
 
     def renderer(self) -> Renderer:
         """Open one more execution stream and its renderer."""
         latent, plan = self.bundle.latent, self.plan
         latents = Latents(dim=latent.dim, distribution=latent.distribution, seed=plan.seed, truncation=plan.truncation)
         stream, schema = self.backend.open_stream(), plan.layout.schema
-        return Renderer(stream, self.backend.batch, latents, self.labels, schema, self.first_batch)
+        if self.accepted is None:
+            return Renderer(stream, self.backend.batch, latents, self.labels, schema, self.first_batch)
+        assert plan.filter is not None
+        accepted, labels = self.accepted.again(), self.labels
+        if labels is not None and plan.filter.quota == "none":
+            labels = AcceptedLabels(labels, accepted)
+        return Renderer(stream, self.backend.batch, AcceptedLatents(latents, accepted), labels, schema)
 
 
 def open_job(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], None] = lambda _: None) -> Job:
@@ -106,6 +121,7 @@ def resolve(request: SampleRequest, bundle: Bundle, choose_graph: Callable[[], t
     codec = _choose_codec(request, form, bundle)
     check_truncation(bundle.latent.distribution, request.truncation)
     label_plan, labels = _resolve_labels(request, bundle)
+    filter_ = open_filter(request.filtering, bundle, label_plan)
     backend, graph = choose_graph()
     runtime = Runtime(
         backend=backend,
@@ -123,7 +139,9 @@ def resolve(request: SampleRequest, bundle: Bundle, choose_graph: Callable[[], t
         labels=labels,
         schema=bundle.schema(with_latents=request.with_latents),
     )
-    return Resolved(request=request, generation=generation, label_plan=label_plan, format=form, codec=codec)
+    return Resolved(
+        request=request, generation=generation, label_plan=label_plan, format=form, codec=codec, filter=filter_
+    )
 
 
 def assemble(resolved: Resolved, first: First) -> Job:
@@ -131,7 +149,7 @@ def assemble(resolved: Resolved, first: First) -> Job:
     plan, generation = settle(resolved, first), resolved.generation
     backend, first_batch = first
     _log.info("%s: %s", generation.bundle.name, plan.compute)
-    return Job(
+    job = Job(
         request=resolved.request,
         plan=plan,
         bundle=generation.bundle,
@@ -141,6 +159,11 @@ def assemble(resolved: Resolved, first: First) -> Job:
         labels=generation.labels,
         first_batch=first_batch,
     )
+    if resolved.filter is None:
+        return job
+    with contextlib.closing(job.renderer()) as renderer:
+        settled = resolved.filter.settle(renderer, first_batch, plan.seed)
+    return replace(job, plan=replace(plan, filter=settled.plan), filter=settled)
 
 
 def settle(resolved: Resolved, first: First) -> Plan:

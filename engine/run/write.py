@@ -6,15 +6,17 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from gen_engine.engine import native
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.commit.ledger import Ledger
+from gen_engine.engine.commit.records import FileRecord
 from gen_engine.engine.errors import RequestError
+from gen_engine.engine.plan.derived import Value
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.plan.shard_set import MissingShards
@@ -23,6 +25,7 @@ from gen_engine.engine.run.executor import CommittedShard, Executor, Task
 from gen_engine.engine.run.job import Job
 from gen_engine.engine.run.preview import SAMPLES, preview
 from gen_engine.engine.run.processes import ProcessExecutor
+from gen_engine.engine.run.scan import Selection, selection
 from gen_engine.engine.run.threads import ThreadExecutor
 
 MAX_WORKERS = 1024
@@ -79,6 +82,9 @@ class Outcome:
     unfinished: MissingShards | None
     """The parts or shards that are still missing; None if the dataset is finished."""
 
+    figures: Mapping[str, Value] | None = None
+    """The acceptance of a filtered job; None for others."""
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -87,6 +93,20 @@ class Draft:
     card: str
     index: Mapping[str, Any] | None
     """The content of the format's index besides the shards; None for a format without one."""
+
+    figures: Mapping[str, Value] | None = None
+    """The acceptance of a filtered job."""
+
+    selection: FileRecord | None = None
+    """Its ``filter.bits``."""
+
+
+class Started(NamedTuple):
+    """What a filtered job is run with, once its samples are known among its candidates."""
+
+    draft: Draft
+    draw: Callable[[], bytes]
+    executor: Callable[[int], Executor]
 
 
 def write_dataset(
@@ -119,16 +139,35 @@ def write_dataset(
         BackendUnavailable: a device cannot be opened, or makes different bytes.
         KeyboardInterrupt: passed on after the workers have stopped; the same call resumes.
     """
-    return run_task(
-        Task.of(job),
-        partial(local_executor, job, devices),
-        out,
-        draft=make_draft(job),
-        draw=partial(draw_preview, job),
-        workers=worker_count(workers, len(part.shards(job.plan.layout.shards))),
-        part=part,
-        monitor=monitor,
-        accept=accept,
+    if job.plan.filter is not None and len(devices) > 1:
+        raise RequestError(
+            f"a filter with {len(devices)} devices: one process decides which candidates pass; give one --device, and "
+            "run one --part per device"
+        )
+    with contextlib.ExitStack() as held:
+        return run_task(
+            Task.of(job),
+            partial(local_executor, job, devices),
+            out,
+            draft=make_draft(job),
+            draw=partial(draw_preview, job),
+            workers=worker_count(workers, len(part.shards(job.plan.layout.shards))),
+            part=part,
+            monitor=monitor,
+            accept=accept,
+            select=None if job.plan.filter is None else partial(_select, job, held, workers, monitor),
+        )
+
+
+def _select(job: Job, held: contextlib.ExitStack, workers: int | None, monitor: Monitor, ledger: Ledger) -> Started:
+    """Make the first pass of a filtered job; ``held`` keeps what it selected until the job ends."""
+    threads = worker_count(workers, MAX_WORKERS)
+    selected = held.enter_context(selection(job, ledger, threads, monitor.message))
+    job = replace(job, accepted=selected.accepted)
+    return Started(
+        make_draft(job, selected),
+        partial(draw_preview, job),
+        lambda workers: ThreadExecutor(workers, job),
     )
 
 
@@ -143,6 +182,7 @@ def run_task(
     part: Part,
     monitor: Monitor,
     accept: Callable[[], str] | None = None,
+    select: Callable[[Ledger], Started] | None = None,
 ) -> Outcome:
     """Run a task's shards by any executor. Needs neither the device nor its runtime in this process.
 
@@ -156,6 +196,7 @@ def run_task(
         part: which shards to make.
         monitor: receives progress and messages.
         accept: decides whether the complete job may be finished; see :meth:`Ledger.judge`.
+        select: of a filtered job, returns what takes the place of its draft, preview and executor.
 
     Raises:
         EngineError: as :func:`write_dataset`.
@@ -171,7 +212,9 @@ def run_task(
         if left > _LARGE and (fault := native.found().fault) is not None:
             monitor.message(f"without the compiled core samples are stored several times more slowly; {fault}")
         if not ledger.complete:
-            ledger.prepare(draft.card, draft.index, draw)
+            if select is not None:
+                draft, draw, executor = select(ledger)
+            ledger.prepare(draft.card, draft.index, draw, draft.figures, draft.selection)
             if ledger.left:
                 run = executor(min(workers, ledger.left)).run
                 run(task, ledger.committer, ledger.todo(), _Progress(ledger, monitor))
@@ -193,6 +236,7 @@ def run_task(
             plan=plan,
             part=part,
             unfinished=unfinished,
+            figures=ledger.figures if ledger.complete else draft.figures,
         )
 
 
@@ -203,11 +247,14 @@ def local_executor(job: Job, devices: Sequence[str], workers: int) -> Executor:
     return ThreadExecutor(workers, job)
 
 
-def make_draft(job: Job) -> Draft:
-    """Return the dataset's metadata, which needs the opened bundle."""
+def make_draft(job: Job, selected: Selection | None = None) -> Draft:
+    """Return the dataset's metadata, which needs the opened bundle; of a filtered job, what was selected as well."""
+    acceptance = None if selected is None else card.acceptance(selected.drawn, selected.kept)
     return Draft(
-        card=card.readme(job.plan, job.bundle, job.format),
+        card=card.readme(job.plan, job.bundle, job.format, acceptance),
         index=job.format.index_head(job.plan.layout, job.codec),
+        figures=None if selected is None else selected.figures(),
+        selection=None if selected is None else selected.record,
     )
 
 

@@ -1,0 +1,97 @@
+"""Models for filters: small ONNX graphs with known scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from gen_engine.engine.generator import Generator
+from gen_engine.engine.identity.bundle import Bundle
+from gen_engine.engine.plan.filtering import FilterOptions
+
+
+def linear_model(
+    path: Path,
+    weights_VK: NDArray[Any],
+    bias_K: NDArray[Any] | float = 0.0,
+    *,
+    image: tuple[int, int, int] = (28, 28, 1),
+    softmax: bool = False,
+    flat: bool = False,
+    batch: int | str = "N",
+    labels: bool = False,
+    tail: list[onnx.NodeProto] | None = None,
+) -> Path:
+    """Write a model whose scores are ``images @ weights + bias``, of images [N, C, H, W], and return its path.
+
+    Args:
+        path: the ONNX file.
+        weights_VK: a column per score.
+        bias_K: added to the scores.
+        image: (H, W, C) of an image.
+        softmax: the output is probabilities.
+        flat: the output is [N].
+        batch: the only batch that it takes.
+        labels: it takes labels as well, and adds them to its scores.
+        tail: nodes from ``scores`` to ``out`` instead.
+    """
+    height, width, channels = image
+    size = weights_VK.shape[1]
+    initializers = {
+        "W": np.asarray(weights_VK, np.float32),
+        "b": np.broadcast_to(np.float32(bias_K), (size,)),
+        "shape": np.array([-1, height * width * channels], np.int64),
+        "one": np.array([1], np.int64),
+        "row": np.array([-1], np.int64),
+    }
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, channels, height, width])]
+    nodes = [
+        helper.make_node("Reshape", ["images", "shape"], ["values"]),
+        helper.make_node("Gemm", ["values", "W", "b"], ["scores"]),
+    ]
+    scores = "scores"
+    if labels:
+        inputs.append(helper.make_tensor_value_info("labels", TensorProto.INT64, [batch]))
+        nodes += [
+            helper.make_node("Cast", ["labels"], ["ids"], to=TensorProto.FLOAT),
+            helper.make_node("Unsqueeze", ["ids", "one"], ["column"]),
+            helper.make_node("Add", ["scores", "column"], ["labelled"]),
+        ]
+        scores = "labelled"
+    if tail is not None:
+        nodes += tail
+    elif softmax:
+        nodes.append(helper.make_node("Softmax", [scores], ["out"], axis=1))
+    elif flat:
+        nodes.append(helper.make_node("Reshape", [scores, "row"], ["out"]))
+    else:
+        nodes.append(helper.make_node("Identity", [scores], ["out"]))
+    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(
+        nodes, "filter", inputs, outputs, [numpy_helper.from_array(value, name) for name, value in initializers.items()]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def fitted_classifier(path: Path, bundle: Bundle, *, gain: float = 4.0, **options: Any) -> Path:
+    """Write a classifier of a bundle's samples, by least squares on some of them, and return its path."""
+    with Generator.open(bundle, workers=1) as generator:
+        columns = generator.columns(0, 3000, seed=99)
+    images_NV = np.asarray(columns["image"]).reshape(3000, -1).astype(np.float64) / 255
+    centre_V = images_NV.mean(axis=0)
+    targets_NK = np.eye(len(generator.classes or ()))[np.asarray(columns["label"])] - 1 / 3
+    ridge = np.eye(images_NV.shape[1])
+    weights_VK = np.linalg.solve((images_NV - centre_V).T @ (images_NV - centre_V) + ridge, (images_NV - centre_V).T @ targets_NK)
+    return linear_model(path, gain * weights_VK, -gain * centre_V @ weights_VK, **options)
+
+
+def filtering(model: Path | str, **options: Any) -> FilterOptions:
+    """Return the options of a filter, whose names are given without ``filter_``."""
+    return FilterOptions(filter=str(model), **{f"filter_{name}": value for name, value in options.items()})
