@@ -127,6 +127,11 @@ def _read_quality(ctx: click.Context, param: click.Parameter, path: Path | None)
     metavar="FILE.json",
     help="Metrics of the samples, recorded in the bundle.",
 )
+@click.option(
+    "--with-discriminator",
+    is_flag=True,
+    help="Add the discriminator of RUN to the bundle, for 'gen-engine sample --filter discriminator'.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace the bundle at --out.")
 @click.option("--json", "json_", is_flag=True, help="Print one JSON record at the end, for scripts.")
 def export(
@@ -168,6 +173,7 @@ def export(
 
         if external["weights"] is None:
             raise click.UsageError("--module needs --weights: a generator that was not trained makes noise.")
+        _refuse_discriminator(flags)
         of_module = {name: external[name] for name in _OF_A_MODULE}
         bundle = export_module(str(module), out, overrides=_overrides(external), **of_module, **flags)
     if json_:
@@ -191,6 +197,7 @@ def _export_source(source: Path, out: Path, external: dict[str, Any], flags: dic
         from gen_engine.export.external.to_bundle import export_onnx
 
         _refuse_flags(external, _OF_A_RUN, "goes with a training run.")
+        _refuse_discriminator(flags)
         _refuse_flags(external, _OF_A_MODULE, "goes with --module; an ONNX file holds its weights.")
         return export_onnx(source, out, overrides=_overrides(external), **flags)
     from gen_engine.export.checkpoint import export_checkpoint
@@ -198,6 +205,13 @@ def _export_source(source: Path, out: Path, external: dict[str, Any], flags: dic
     _refuse_flags(external, _OF_A_MODULE, "goes with --module; a run states it.")
     _refuse_flags(external, _OF_EXTERNAL, "goes with an ONNX file or --module; a run states it.")
     return export_checkpoint(source, out, checkpoint=external["checkpoint"] or "last", **flags)
+
+
+def _refuse_discriminator(flags: dict[str, Any]) -> None:
+    if flags.pop("with_discriminator"):
+        raise click.UsageError(
+            "--with-discriminator goes with a training run; give a file to 'sample --filter discriminator:FILE.onnx'."
+        )
 
 
 def _refuse_flags(external: dict[str, Any], names: tuple[str, ...], why: str) -> None:

@@ -283,6 +283,8 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("shard size", f"{plan.shard_size:,}"),
         ("computed by", computed_by),
     ]
+    if plan.filter is not None:
+        lines.append(("filter", f"{plan.filter}, sha256 {plan.filter.sha256}"))
     if plan.derived is not None:
         what = "data" if plan.generator_id is None else "dataset"
         lines.append(("derived from", f"{what} {plan.derived.dataset}"))

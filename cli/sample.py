@@ -55,6 +55,12 @@ original precision.
 quotes if that contains a comma or an equals sign (--labels '"T-shirt, white"=0.5,Bag=0.5'), or id:3. A bare number is
 a class id, unless the bundle has classes whose names are numbers. file:labels.npy holds one id per sample.
 
+--filter keeps only samples that pass: 'classifier.onnx>=0.8', if the classifier gives a sample's own class at least
+that probability, and no other class a greater one; or 'discriminator', which rejects by density ratio, with the
+network that 'gen-engine export --with-discriminator' adds to the bundle. The count and the classes are those that
+were requested, and sample i is the next of its class that passes. Candidates are rendered and scored first, so a
+sample costs about 1 / acceptance + 1 times as much.
+
 \b
 Examples:
   gen-engine sample --count 100000 --out out/demo
@@ -63,6 +69,7 @@ Examples:
   gen-engine sample -n 1000000 --format parquet --dry-run
   gen-engine sample -n 9000000 -o /shared/faces --part $SLURM_ARRAY_TASK_ID/16
   gen-engine sample -n 1000000 --out - --labels Bag | consumer
+  gen-engine sample faces.gen -n 50000 -o out/best --filter "classifier.onnx>=0.8"
 """
 
 
@@ -85,6 +92,11 @@ Examples:
         "truncation": "PSI",
         "format": "|".join((*FORMATS.built_in, FORMAT)),
         "codec": "|".join(CODECS.built_in),
+        "filter": "MODEL.onnx>=T|discriminator[:MODEL.onnx]",
+        "filter_input_range": "0..1|-1..1|0..255",
+        "filter_quantile": "Q",
+        "filter_quota": "class|none",
+        "filter_min_acceptance": "A",
         "shard_size": "S",
         "shard_bytes": "SIZE",
         "backend": "auto|onnxruntime|openvino|tensorrt|…",
@@ -150,7 +162,7 @@ def sample(
     request = replace(request, runtime=replace(request.runtime, device=devices[0]))
     if out == PIPE:
         options = {f"--{name.replace('_', '-')}": given(name) for name in FILE_OPTIONS if name != "format"}
-        options |= {"--dry-run": dry_run, "--json": json_, "--part": part is not None}
+        options |= {"--dry-run": dry_run, "--json": json_, "--part": part is not None, "--filter": given("filter")}
         refuse_file_options(
             request.format if given("format") else None, options | {"more than one --device": len(devices) > 1}
         )
@@ -211,7 +223,7 @@ def _read_shards(out: str, plan: Plan, options: DataOptions) -> Rows:
 
 
 def _record(outcome: Outcome) -> dict[str, Any]:
-    return {
+    record = {
         "out": str(outcome.out),
         "preview": f"{outcome.out}/preview.png",
         "part": str(outcome.part),
@@ -224,6 +236,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
         "implementation": outcome.implementation,
         "plan": outcome.plan.to_json(),
     }
+    return record if outcome.figures is None else record | {"figures": dict(outcome.figures)}
 
 
 def _print_outcome(outcome: Outcome) -> None:
@@ -238,6 +251,9 @@ def _print_outcome(outcome: Outcome) -> None:
             f"{outcome.rendered:,} samples in {duration(outcome.seconds)} ({rate:,.0f} samples/s), "
             f"{outcome.bytes / 1e6:,.1f} MB in {what}"
         )
+    if outcome.figures is not None and "filter_candidates" in outcome.figures:
+        kept, of = outcome.figures["filter_accepted"], outcome.figures["filter_candidates"]
+        click.echo(f"filter: {kept:,} of {of:,} candidates passed ({outcome.figures['filter_acceptance']:.1%})")
     if outcome.unfinished is not None:
         click.echo(f"{outcome.unfinished}; the part that makes the last one finishes the dataset")
     click.echo(f"preview: {outcome.out}/preview.png")
@@ -254,6 +270,8 @@ def _print_estimate(estimate: Estimate, json_: bool) -> None:
             "workers": estimate.workers,
             "plan": plan.to_json(),
         }
+        if estimate.acceptance is not None:
+            record["acceptance"] = round(estimate.acceptance, 4)
         click.echo(json.dumps(record))
         return
     assert plan.generator_id is not None, "it is sampled"
@@ -267,6 +285,8 @@ def _print_estimate(estimate: Estimate, json_: bool) -> None:
         "size": f"about {estimate.bytes_total / 1e6:,.1f} MB",
         "time": f"about {duration(estimate.seconds)} at {estimate.samples_per_second:,.0f} samples/s (measured now)",
     }
+    if plan.filter is not None and estimate.acceptance is not None:
+        rows["filter"] = f"{plan.filter}; {estimate.acceptance:.1%} of the first candidates pass"
     for name, value in rows.items():
         click.echo(f"{name + ':':<9} {value}")
     click.echo("dry run: nothing was written")

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-from gen_engine.engine.identity.bundle import Bundle, LabelSpec, LatentSpec, OutputSpec, refuse_existing, write_bundle
+from gen_engine.engine.identity.bundle import (
+    DISCRIMINATOR,
+    Bundle,
+    LabelSpec,
+    LatentSpec,
+    OutputSpec,
+    refuse_existing,
+    write_bundle,
+)
+from gen_engine.export.discriminator import export_discriminator
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.export.external.formats import describe_directory
 from gen_engine.export.parity import check_parity
@@ -31,6 +40,7 @@ def export_checkpoint(
     checkpoint: str = "last",
     quality: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    with_discriminator: bool = False,
 ) -> Bundle:
     """Write the bundle of a run's checkpoint, the newest by default, and return it as read back.
 
@@ -44,6 +54,7 @@ def export_checkpoint(
         checkpoint: ``last``, the newest; ``best``, by the run's ``keep_best``; or ``step-N``.
         quality: figures measured on its samples, recorded as given.
         overwrite: replace a bundle that is at ``out``.
+        with_discriminator: add the run's discriminator, for ``sample --filter discriminator``.
 
     Raises:
         CheckpointError: there is no checkpoint, or it is damaged.
@@ -56,6 +67,7 @@ def export_checkpoint(
         raise UnsupportedGenerator(known)
     generator, info = load_generator(run_dir, checkpoint)
     labels = _labels(info)
+    extra = {DISCRIMINATOR: export_discriminator(run_dir, info)} if with_discriminator else {}
     model = to_onnx(generator)
     parity = check_parity(torch_reference(generator, info.latent_distribution), model, tolerance=tolerance)
     channels, height, width = generator.image_shape
@@ -69,6 +81,7 @@ def export_checkpoint(
         training=_training(info, model),
         parity=parity.to_json(),
         quality=quality,
+        extra=extra,
         overwrite=overwrite,
     )
 

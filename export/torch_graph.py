@@ -54,10 +54,15 @@ def to_onnx(generator: Generator) -> bytes:
     _check_outputs(generator, inputs)
     names = [LATENTS_INPUT, LABELS_INPUT][: len(inputs)]
     model = trace(GeneratorWithPixels(generator).eval(), inputs, names, [IMAGES_OUTPUT, PIXELS_OUTPUT])
+    return serialized(model)
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """Return a traced graph as a file that names nothing of this machine; UnsupportedGenerator if it is not valid."""
     _strip(model)
     _check_model(model)
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+    data: bytes = model.SerializeToString(deterministic=True)
+    return data
 
 
 class GeneratorWithPixels(nn.Module):

@@ -102,9 +102,7 @@ def write_draft(
 ) -> None:
     """Write the preview, a copy to restore it from, and then the draft; see :class:`Draft`."""
     record = FileRecord(PREVIEW, len(preview), blake3_bytes(preview))
-    draft = Draft(
-        plan=plan_digest(plan), card=card, preview=record, index=index, figures=figures, selection=selection
-    )
+    draft = Draft(plan=plan_digest(plan), card=card, preview=record, index=index, figures=figures, selection=selection)
     sink.write(PREVIEW, preview)
     sink.write(PREVIEW_COPY, preview)
     sink.write(DRAFT, seal(draft.to_json()))

@@ -261,9 +261,10 @@ def write_bundle(
     parity: Mapping[str, Any],
     quality: Mapping[str, Any] | None = None,
     fixed_batch: int | None = None,
+    extra: Mapping[str, bytes] | None = None,
     overwrite: bool = False,
 ) -> Bundle:
-    """Write a bundle atomically, and return it as read back. ``output`` is one or several.
+    """Write a bundle atomically, and return it as read back. ``output`` is one or several, ``extra`` more files.
 
     Raises:
         OutputError: ``path`` exists and is not to be overwritten, or cannot be written.
@@ -275,6 +276,7 @@ def write_bundle(
     outputs = [output] if isinstance(output, OutputSpec) else list(output)
     _check_size(outputs)
     check_confined(generator, f"the graph of bundle {path}")
+    files = {GENERATOR: generator, **(extra or {})}
     document = {
         "schema": SCHEMA,
         "name": name,
@@ -284,12 +286,12 @@ def write_bundle(
         "training": dict(training),
         "parity": dict(parity),
         "quality": dict(quality or {}),
-        "files": {GENERATOR: _file_json(generator)},
+        "files": {name: _file_json(data) for name, data in files.items()},
     }
     if fixed_batch is not None:
         document["batch"] = fixed_batch
     try:
-        _put_directory(path, {GENERATOR: generator, MANIFEST: seal(document)})
+        _put_directory(path, {**files, MANIFEST: seal(document)})
     except OSError as error:
         raise OutputError(f"bundle {path}: cannot be written ({error.strerror}: {error.filename})") from error
     return read_bundle(path)

@@ -1,17 +1,18 @@
 """From the rank of a sample in a filtered dataset to the candidate that it is.
 
-Candidates are the samples of the same generator without a filter. Each belongs to a group, its class, or the only one if
-classes are not kept apart; so does each rank. A rank that is the k-th of its group is the k-th accepted candidate of that
-group. Everything follows from one bit per candidate and from what is drawn by index, so a range of ranks needs no other.
+Candidates are the samples of the same generator without a filter. Each belongs to a group, which is its class, or the
+only one if classes are not kept apart; so does each rank. A rank that is the k-th of its group is the k-th accepted
+candidate of that group. Everything follows from one bit per candidate and from what is drawn by index.
 
-Shape suffixes: B ranks, G groups, N candidates.
+Shape suffixes: B ranks, G groups.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import BinaryIO, Final
+from itertools import pairwise
+from typing import IO, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class Bits:
         candidates: how many there are, a multiple of 8.
     """
 
-    def __init__(self, file: BinaryIO, candidates: int) -> None:
+    def __init__(self, file: IO[bytes], candidates: int) -> None:
         self._file, self._lock, self.candidates = file, threading.Lock(), candidates
 
     def read(self, start: int, stop: int) -> NDArray[np.bool_]:
@@ -97,7 +98,8 @@ class Groups:
         """Return the sums before every row of ranks, drawn once: int64 [rows, G]."""
         with self._lock:
             if self._sums is None:
-                counts = [self._counted(at, at + self._row) for at in range(0, self.count // self._row * self._row, self._row)]
+                starts = [row * self._row for row in range(self.count // self._row)]
+                counts = [self._counted(start, start + self._row) for start in starts]
                 self._sums = np.cumsum(np.stack([np.zeros(self.size, np.int64), *counts]), axis=0)
             return self._sums
 
@@ -194,7 +196,7 @@ class AcceptedLatents(Latents):
         sorted_B = candidates_B[order]
         drawn = np.empty((stop - start, self.dim), np.float32)
         edges = [0, *(np.flatnonzero(np.diff(sorted_B) > _GAP) + 1).tolist(), len(sorted_B)]
-        for first, last in zip(edges, edges[1:], strict=False):
+        for first, last in pairwise(edges):
             run = sorted_B[first:last]
             if len(run):
                 drawn[order[first:last]] = self._latents.draw(int(run[0]), int(run[-1]) + 1)[run - run[0]]

@@ -22,7 +22,8 @@ from gen_engine.engine.writers.contract import Format
 def readme(plan: Plan, bundle: Bundle, form: Format, acceptance: Mapping[str, str] | None = None) -> str:
     """Return the dataset card: Markdown with the YAML head that Hugging Face reads.
 
-    ``acceptance`` is of a filtered dataset: see :func:`acceptance`. It has :data:`~gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the dataset's size.
+    It has :data:`~gen_engine.engine.commit.draft.TOTAL_BYTES` in place of the dataset's size. ``acceptance`` is that
+    of a filtered dataset: see :func:`acceptance`.
     """
     tables = {"How the generator was trained": bundle.training, "Its quality": bundle.quality}
     if plan.filter is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import NamedTuple
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.render.threads import StopSignal, run_threads
+from gen_engine.engine.run.filtering import Filter
 from gen_engine.engine.run.job import Job
 from gen_engine.engine.run.shard import render_shard
 from gen_engine.engine.run.threads import renderers
@@ -19,6 +21,9 @@ from gen_engine.engine.run.write import worker_count
 from gen_engine.engine.sample.shard import Shard
 
 PROBE_SECONDS = 1.0
+
+_PROBED_BATCHES = 1000
+"""Of candidates, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +37,19 @@ class Estimate:
     samples_per_second: float
     """Measured: all workers at once, for about :data:`PROBE_SECONDS`."""
 
+    acceptance: float | None = None
+    """Of a filtered job: the share of the first candidates that pass."""
+
+    candidates_per_second: float | None = None
+    """Of a filtered job: how fast candidates are rendered and scored."""
+
     @property
     def seconds(self) -> float:
-        """Time for the whole job."""
-        return self.plan.count / self.samples_per_second
+        """Time for the whole job; infinite if no candidate was seen to pass."""
+        made = self.plan.count / self.samples_per_second
+        if self.acceptance is None or self.candidates_per_second is None:
+            return made
+        return made + self.plan.count / self.candidates_per_second / max(self.acceptance, 1e-9)
 
 
 def estimate(job: Job, *, workers: int | None) -> Estimate:
@@ -53,7 +67,21 @@ def estimate(job: Job, *, workers: int | None) -> Estimate:
         workers=count,
         bytes_total=round(sum(p.bytes for p in probes) / sum(p.samples for p in probes) * job.plan.count),
         samples_per_second=sum(p.samples / p.seconds for p in probes),
+        **({} if job.filter is None else _probe_filter(job, job.filter, count)),
     )
+
+
+def _probe_filter(job: Job, kept: Filter, workers: int) -> dict[str, float]:
+    """Score candidates for about :data:`PROBE_SECONDS` on one stream, for an estimate of all."""
+    began, scored, passed = time.monotonic(), 0, 0
+    with contextlib.closing(job.renderer()) as renderer:
+        for batch in renderer.render(0, job.plan.compute.batch * _PROBED_BATCHES):
+            passed += int(kept.keeps(batch).sum())
+            scored += len(batch)
+            if time.monotonic() - began > PROBE_SECONDS:
+                break
+    seconds = time.monotonic() - began
+    return {"acceptance": passed / scored, "candidates_per_second": workers * scored / seconds}
 
 
 class _Probe(NamedTuple):

@@ -1,10 +1,10 @@
 """The filter of a job: a classifier or a discriminator, opened, checked and settled on the first candidates.
 
-A classifier keeps a candidate if it gives the candidate's own class at least a probability, and no other class a greater
-one; without classes, any class. A discriminator whose logit is F = log(p_real / p_generated), as the optimal one of the
-cross-entropy losses is (Goodfellow et al. 2014), keeps candidate j with probability min(1, exp(F_j - F_q)): rejection
-sampling by density ratio, its constant a quantile q of the first candidates (Azadi et al., Discriminator Rejection
-Sampling, ICLR 2019, who estimate the greatest ratio and shift it by a percentile).
+A classifier keeps a candidate if it gives the candidate's own class at least the threshold, and no other class a
+greater probability; without classes, any class will do. A discriminator whose logit is F = log(p_real / p_generated), as the
+optimal one of the cross-entropy losses is (Goodfellow et al. 2014), keeps candidate j with probability
+min(1, exp(F_j - F_q)): rejection sampling by density ratio, its constant a quantile q of the first candidates (Azadi et
+al., Discriminator Rejection Sampling, ICLR 2019, who estimate the greatest ratio and shift it by a percentile).
 
 Shape suffixes: B candidates of a batch, K classes.
 """
@@ -88,9 +88,10 @@ class Unsettled:
             BackendError: the model failed, or a score is not finite.
         """
         pixels, labels = np.asarray(first[self.image]), _labels_of(first)
-        scores = self.scorer.check_rows(pixels, labels)
+        scores = self.scorer.scores(pixels, labels)
         self._check_shape(scores)
         _refuse_not_finite(self.scorer, scores, 0)
+        self.scorer.check_rows(scores, pixels, labels)
         output, reference = "logit", None
         if self.rule.kind == CLASSIFIER:
             output = "probabilities" if _are_probabilities(scores) else "scores"
@@ -105,7 +106,7 @@ class Unsettled:
             threshold=self.rule.threshold,
             quantile=None if self.rule.kind == CLASSIFIER else self.options.filter_quantile,
             reference=reference,
-            quota=self.options.filter_quota,
+            quota=self.options.filter_quota if self.classes else "none",
             version=self.scorer.version,
             fingerprint=sha256_bytes(scores.tobytes()),
         )

@@ -1,9 +1,9 @@
 """The first pass of a filtered job: which candidates are kept, block by block, until there are enough.
 
 A block is a whole number of batches of the grid of candidates, so its bits are a function of the plan and its number.
-They are appended to the part's journal; what any journal records is not scored again. A part scores every N-th block of
-those that are likely to be needed, then what is still missing of the others, so that no part waits for another. The bits
-of the first blocks that hold enough of every class become ``filter.bits``, whatever was scored beyond.
+They are appended to the part's journal; what any journal records is not scored again. A part scores every N-th block
+of those that are likely to be needed, then what is still missing of the others, so that no part waits for another. The
+bits of the first blocks that hold enough of every class become ``filter.bits``, whatever was scored beyond.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, BinaryIO, Final
+from typing import IO, Final
 
 import numpy as np
 from blake3 import blake3 as new_blake3
@@ -88,7 +88,7 @@ def groups_of(plan: Plan, labels: Labels | None) -> Groups:
     return Groups(plan.labels if apart else None, labels if apart else None, classes, padded_count(plan))
 
 
-def open_accepted(job: Job, file: BinaryIO, candidates: int) -> Accepted:
+def open_accepted(job: Job, file: IO[bytes], candidates: int) -> Accepted:
     """Return the samples of a job that was opened from its plan, by its ``filter.bits``, which stays open meanwhile."""
     return Accepted(Bits(file, candidates), groups_of(job.plan, job.labels))
 
@@ -147,7 +147,7 @@ class _Scan:
         Raises:
             BackendError: too few candidates of a group pass.
         """
-        while not (self._kept_G >= self._needed).all():
+        while not (self._kept_by_group >= self._needed).all():
             if self._blocks not in self._known:
                 return False
             start = self._blocks * self._size
@@ -162,15 +162,15 @@ class _Scan:
         return True
 
     @property
-    def _kept_G(self) -> NDArray[np.int64]:
+    def _kept_by_group(self) -> NDArray[np.int64]:
         return self._kept if self._groups.size == self._classes else self._kept.sum(keepdims=True)
 
     @property
-    def _drawn_G(self) -> NDArray[np.int64]:
+    def _drawn_by_group(self) -> NDArray[np.int64]:
         return self._drawn if self._groups.size == self._classes else self._drawn.sum(keepdims=True)
 
     def _refuse_few(self) -> None:
-        kept_G, drawn_G = self._kept_G, self._drawn_G
+        kept_G, drawn_G = self._kept_by_group, self._drawn_by_group
         few_G = (kept_G < self._needed) & (drawn_G >= PATIENCE) & (kept_G < self._least * drawn_G)
         if not few_G.any():
             return
@@ -178,10 +178,10 @@ class _Scan:
         names = self._job.plan.layout.schema.class_names
         of = f" of class {names[group]}" if names is not None and self._groups.size > 1 else ""
         raise BackendError(
-            f"filter {self._filter.scorer.name}: {int(kept_G[group]):,} of {int(drawn_G[group]):,} candidates{of} pass, "
-            f"less than {self._least:g}, and {int(self._needed[group]):,} are needed ({self.describe()}). Give a lower "
-            "threshold or another --filter-input-range, leave such classes out with --labels, or, if the wait is worth "
-            "it, --filter-min-acceptance; what was scored is kept in the job's directory"
+            f"filter {self._filter.scorer.name}: {int(kept_G[group]):,} of {int(drawn_G[group]):,} candidates{of} "
+            f"pass, less than {self._least:g}, and {int(self._needed[group]):,} are needed ({self.describe()}). Give a "
+            "lower threshold or another --filter-input-range, leave such classes out with --labels, or, if the wait is "
+            "worth it, lower --filter-min-acceptance; what was scored is kept in the job's directory"
         )
 
     def describe(self) -> str:
@@ -211,10 +211,10 @@ class _Scan:
 
     def _horizon(self) -> int:
         """Return the block up to which candidates are likely to suffice, by what was seen."""
-        lacking_G = self._needed > self._kept_G
+        lacking_G = self._needed > self._kept_by_group
         if not self._blocks:
             return -(-self._groups.count // self._size)
-        seen_G = np.maximum(self._kept_G[lacking_G], 1)
+        seen_G = np.maximum(self._kept_by_group[lacking_G], 1)
         estimate = float((self._needed[lacking_G] / seen_G).max()) * self._blocks
         return self._blocks + max(1, int(min(1.02 * estimate, _GROWTH * self._blocks + 1) - self._blocks) + 1)
 

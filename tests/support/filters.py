@@ -80,18 +80,24 @@ def linear_model(
     return path
 
 
-def fitted_classifier(path: Path, bundle: Bundle, *, gain: float = 4.0, **options: Any) -> Path:
-    """Write a classifier of a bundle's samples, by least squares on some of them, and return its path."""
+def fitted_classifier(path: Path, bundle: Bundle, *, gain: float = 1.0, **options: Any) -> Path:
+    """Write a classifier of a bundle's samples, by least squares on some of them, and return its path.
+
+    Its bias makes the first class the most likely to pass.
+    """
     with Generator.open(bundle, workers=1) as generator:
         columns = generator.columns(0, 3000, seed=99)
+        classes = len(generator.classes or ())
     images_NV = np.asarray(columns["image"]).reshape(3000, -1).astype(np.float64) / 255
+    targets_NK = np.eye(classes)[np.asarray(columns["label"])] - 1 / classes
     centre_V = images_NV.mean(axis=0)
-    targets_NK = np.eye(len(generator.classes or ()))[np.asarray(columns["label"])] - 1 / 3
-    ridge = np.eye(images_NV.shape[1])
-    weights_VK = np.linalg.solve((images_NV - centre_V).T @ (images_NV - centre_V) + ridge, (images_NV - centre_V).T @ targets_NK)
-    return linear_model(path, gain * weights_VK, -gain * centre_V @ weights_VK, **options)
+    centred_NV = images_NV - centre_V
+    weights_VK = np.linalg.solve(centred_NV.T @ centred_NV + 10 * np.eye(len(centre_V)), centred_NV.T @ targets_NK)
+    bias_K = -gain * centre_V @ weights_VK + 0.2 * (np.arange(classes) == 0)
+    height, width, channels = bundle.output.shape
+    return linear_model(path, gain * weights_VK, bias_K, image=(height, width, channels), **options)
 
 
-def filtering(model: Path | str, **options: Any) -> FilterOptions:
+def filtering(value: Path | str, **options: Any) -> FilterOptions:
     """Return the options of a filter, whose names are given without ``filter_``."""
-    return FilterOptions(filter=str(model), **{f"filter_{name}": value for name, value in options.items()})
+    return FilterOptions(filter=str(value), **{f"filter_{name}": option for name, option in options.items()})

@@ -10,7 +10,7 @@ from torch import nn
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData, make_image_data
-from gen_engine.train.models import Generator, ModelConfig, build_generator, family_of
+from gen_engine.train.models import Generator, ModelConfig, build_auxiliary, build_generator, family_of
 from gen_engine.train.models.prior import PriorGenerator
 from gen_engine.train.runs.checkpoint import FILES, Snapshot, save_checkpoint
 from gen_engine.train.runs.record import DataRecord, RunRecord
@@ -27,8 +27,13 @@ def make_tiny_run(
     channels: int = 1,
     name: str = "tiny",
     metrics: dict[str, float] | None = None,
+    loss: str | None = None,
+    auxiliary: bool = False,
 ) -> Path:
-    """Write one checkpoint and return the run's directory. ``name`` is that of the training data."""
+    """Write one checkpoint and return the run's directory.
+
+    ``name`` is that of the training data; with ``auxiliary``, the discriminator or encoder is stored as well.
+    """
     config = TrainConfig(
         model=ModelConfig(
             family=family,
@@ -40,7 +45,7 @@ def make_tiny_run(
             width=4,
             hidden=16,
         ),
-        loss=family_of(family).default_loss,
+        loss=loss or family_of(family).default_loss,
         epochs=2,
         batch=4,
     )
@@ -53,6 +58,10 @@ def make_tiny_run(
         generator.prior.fit(codes_ND, torch.arange(600) // 3 % len(CLASSES) if conditional else None, seed=0)
     tensors = {part: {"none": torch.zeros(1)} for part in FILES}
     tensors["generator-ema"] = generator.state_dict()
+    if auxiliary:
+        network = build_auxiliary(config.model)
+        _spread(network)
+        tensors["auxiliary"] = network.state_dict()
     record = RunRecord(
         config=config,
         data=DataRecord.of(data),
@@ -70,9 +79,9 @@ def _random_images(size: int, channels: int, name: str) -> ImageData:
     return make_image_data(images, rng.integers(0, 3, 8), CLASSES, name)
 
 
-def _spread(generator: Generator) -> None:
+def _spread(network: nn.Module) -> None:
     """Give every layer weights that matter, and batch normalisations statistics that no batch would have."""
-    for module in generator.modules():
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None
             assert module.running_var is not None

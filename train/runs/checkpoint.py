@@ -34,7 +34,8 @@ from gen_engine.engine.base.parse import Fields, anything, digest, integer
 from gen_engine.engine.base.strict_json import parse_json
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.errors import CheckpointError, ConfigError
-from gen_engine.train.models import Generator, ModelConfig, build_generator
+from gen_engine.train.models import Generator, ModelConfig, build_auxiliary, build_generator, family_of
+from gen_engine.train.models.contract import Discriminator
 from gen_engine.train.runs.record import RunRecord
 from gen_engine.train.runs.run_dir import BEST, CHECKPOINTS
 from gen_engine.train.watch.alarm import Alarm
@@ -217,6 +218,29 @@ def load_generator(run_dir: Path, which: str = "last") -> tuple[Generator, Check
         alarms=run.alarms,
     )
     return generator.eval().requires_grad_(False), info
+
+
+def load_discriminator(run_dir: Path) -> Discriminator:
+    """The discriminator of the newest checkpoint, in eval mode on the CPU.
+
+    CheckpointError when it is missing or damaged, ConfigError when the run has none: a VAE's auxiliary is an encoder.
+    """
+    path = newest_checkpoint(run_dir)
+    document = _read_document(path)
+    model = document.run.config.model
+    if family_of(model.family).kind != "gan":
+        raise ConfigError(f"{run_dir}: a {model.family} is trained without a discriminator")
+    weights = _read_tensors(path, "auxiliary", document)
+    try:
+        with torch.device("meta"):  # nothing is allocated before the sizes are known to be those of the file
+            check_tensors(build_auxiliary(model), weights)
+        network = build_auxiliary(model)
+        network.load_state_dict(weights)
+    except (ConfigError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path}/auxiliary.safetensors does not fit its own config: {error}") from error
+    if not isinstance(network, Discriminator):
+        raise ConfigError(f"{run_dir}: the auxiliary of {model.family} is a {type(network).__name__}")
+    return network.eval().requires_grad_(False)
 
 
 def check_tensors(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
