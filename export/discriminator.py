@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 
 from gen_engine.engine.identity.bundle import IMAGES_OUTPUT, LABELS_INPUT
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
+from gen_engine.export.session import Session
 from gen_engine.export.torch_graph import serialized, trace
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.models.contract import Discriminator
@@ -27,6 +27,8 @@ RATIO_LOSSES: Final = ("non-saturating", "minimax", "relativistic")
 The optimum of the Wasserstein and hinge losses is no function of the ratio; that of least squares and of smoothed
 labels is another one.
 """
+
+LOGITS: Final = "logits"
 
 _TRACED = 3
 _TOLERANCE: Final = 1e-4
@@ -59,7 +61,7 @@ def export_discriminator(run_dir: Path, info: CheckpointInfo) -> bytes:
             remove_parametrizations(module, name)  # the weights as they are divided by their largest singular value
     inputs = _examples(network, info.config.image_shape)
     names = [IMAGES_OUTPUT, LABELS_INPUT][: len(inputs)]
-    data = serialized(trace(_Logits(network).eval(), inputs, names, ["logits"]))
+    data = serialized(trace(_Logits(network).eval(), inputs, names, [LOGITS]))
     _check_parity(network, inputs, names, data)
     return data
 
@@ -88,8 +90,7 @@ def _examples(network: Discriminator, shape: tuple[int, int, int]) -> tuple[Tens
 def _check_parity(network: Discriminator, inputs: tuple[Tensor, ...], names: list[str], data: bytes) -> None:
     with torch.inference_mode():
         expected_B = network(*inputs).numpy()
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    made_B = np.asarray(session.run(None, {name: one.numpy() for name, one in zip(names, inputs, strict=True)})[0])
+    made_B = Session(data)({name: one.numpy() for name, one in zip(names, inputs, strict=True)})[LOGITS]
     error = float(np.abs(made_B - expected_B).max())
     if not error <= _TOLERANCE * max(1.0, float(np.abs(expected_B).max())):  # also refuses NaN
         raise ParityError(

@@ -227,7 +227,7 @@ def _load_cuda_libraries(runtime: Any) -> None:
 def _open_session(
     runtime: Any, graph: Graph, provider: str, provider_options: Mapping[str, str], batch: int
 ) -> onnxruntime.InferenceSession:
-    options = cpu_options(runtime)
+    options = _cpu_options(runtime)
     options.add_free_dimension_override_by_name("batch", batch)
     if provider != "CPUExecutionProvider":
         # Without this, a session whose GPU provider cannot load silently runs on the CPU.
@@ -238,7 +238,12 @@ def _open_session(
     )
 
 
-def cpu_options(runtime: Any) -> Any:
+def open_model(runtime: Any, onnx: bytes) -> onnxruntime.InferenceSession:
+    """Open any model, of confined bytes, on the processor; raises the runtime's own errors."""
+    return runtime.InferenceSession(onnx, _cpu_options(runtime), providers=["CPUExecutionProvider"], enable_fallback=0)
+
+
+def _cpu_options(runtime: Any) -> Any:
     """Return the options of a session that computes on the calling thread, and reads no file."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.backends import import_runtime
-from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend, cpu_options
+from gen_engine.engine.backends.onnxruntime import OnnxRuntimeBackend, open_model
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.base.files import MODEL, read_bounded
 from gen_engine.engine.errors import BackendError, BundleError, RequestError
@@ -47,9 +47,7 @@ class Scorer:
         runtime = import_runtime(OnnxRuntimeBackend.name)
         self.version = f"onnxruntime {runtime.__version__}"
         try:
-            self._session = runtime.InferenceSession(
-                onnx, cpu_options(runtime), providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+            self._session = open_model(runtime, onnx)
         except Exception as error:  # its exceptions share no other base class
             raise RequestError(f"filter {name}: ONNX Runtime refuses it ({' '.join(str(error).split())})") from error
         self._low, self._scale = np.float32(values[0]), np.float32((values[1] - values[0]) / 255)

@@ -1,8 +1,8 @@
 """The filter of a job: a classifier or a discriminator, opened, checked and settled on the first candidates.
 
 A classifier keeps a candidate if it gives the candidate's own class at least the threshold, and no other class a
-greater probability; without classes, any class will do. A discriminator whose logit is F = log(p_real / p_generated), as the
-optimal one of the cross-entropy losses is (Goodfellow et al. 2014), keeps candidate j with probability
+greater probability; without classes, any class will do. A discriminator whose logit is F = log(p_real / p_generated),
+as the optimal one of the cross-entropy losses is (Goodfellow et al. 2014), keeps candidate j with probability
 min(1, exp(F_j - F_q)): rejection sampling by density ratio, its constant a quantile q of the first candidates (Azadi et
 al., Discriminator Rejection Sampling, ICLR 2019, who estimate the greatest ratio and shift it by a percentile).
 

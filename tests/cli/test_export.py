@@ -136,3 +136,10 @@ def test_without_the_extra_it_ends_with_4_and_says_what_to_install(tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 4
     assert "pip install 'gen-engine[train]'" in done.stderr
+
+
+def test_a_discriminator_goes_with_a_run_only(model: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "m.onnx").write_bytes(model)
+    assert main(["export", str(tmp_path / "m.onnx"), "-o", str(tmp_path / "m.gen"), "--with-discriminator"]) == 2
+    assert "--with-discriminator goes with a training run" in capsys.readouterr().err
+    assert not (tmp_path / "m.gen").exists()

@@ -145,6 +145,7 @@ def test_a_terminal_gets_no_bytes(tiny: Bundle) -> None:
 
 WRONG = [
     (["--format", "npy"], 2, "format npy is files in a directory, and standard output takes bare samples"),
+    (["--filter", "discriminator"], 2, "--filter does not apply to a stream of bare samples"),
     (["--shard-size", "5"], 2, "--shard-size does not apply to a stream of bare samples"),
     (["--shard-bytes", "5MB"], 2, "--shard-bytes does not apply"),
     (["--codec", "png"], 2, "--codec does not apply"),

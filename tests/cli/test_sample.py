@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_bundle
+from filters import fitted_classifier, linear_model
 from jobs import reseal, tree
 from tiny_bundle import make_tiny_bundle
 from tiny_variant import with_variant
@@ -321,3 +322,68 @@ def test_help_lists_every_format_and_codec(capsys: pytest.CaptureFixture[str]) -
     assert main(["sample", "--help"]) == 0
     words = set(re.split(r"[\s|]+", capsys.readouterr().out))
     assert {*FORMATS.built_in, *CODECS.built_in} <= words
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fitted_classifier(tmp_path_factory.mktemp("filters") / "c.onnx", tiny)
+
+
+class TestFilter:
+    """``--filter`` and what is said of it."""
+
+    def test_it_says_how_many_passed(
+        self, tiny: Bundle, classifier: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        command = (tiny, "-n", 200, "-o", out, "--filter", f"{classifier}>=0.55")
+        assert sample(*command) == 0
+        said = capsys.readouterr()
+        assert re.search(r"filter: [0-9,]+ of [0-9,]+ candidates passed \([0-9.]+%\)", said.out)
+        assert re.search(r"[0-9,]+ candidates scored, [0-9,]+ pass", said.err)
+        assert sample(*command, "--json") == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["rendered"] == 0
+        assert record["plan"]["filter"]["threshold"] == 0.55
+        assert 0.1 < record["figures"]["filter_acceptance"] < 0.9
+        assert main(["inspect", str(out)]) == 0
+        assert "filter       classifier, probability of the class at least 0.55" in capsys.readouterr().out
+        assert main(["verify", str(out), "--regenerate", "50", "--bundle", str(tiny.path)]) == 0
+
+    def test_a_dry_run_measures_it(
+        self,
+        tiny: Bundle,
+        classifier: Path,
+        out: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.05)
+        assert sample(tiny, "-n", 200, "--dry-run", "--filter", f"{classifier}>=0.55") == 0
+        assert "% of the first candidates pass" in capsys.readouterr().out
+        assert sample(tiny, "-n", 200, "--dry-run", "--json", "--filter", f"{classifier}>=0.55") == 0
+        assert 0.1 < json.loads(capsys.readouterr().out)["acceptance"] < 0.9
+
+    @pytest.mark.parametrize(
+        ("flags", "code", "said"),
+        [
+            (["--filter", "c.onnx"], 2, "classifier.onnx>=0.8"),
+            (["--filter", "missing.onnx>=0.8"], 2, "cannot be read"),
+            (["--filter", "discriminator"], 2, "--with-discriminator"),
+            (["--filter-quota", "none"], 2, "filter quota without a filter"),
+        ],
+    )
+    def test_a_filter_that_cannot_be_used_is_refused(
+        self, tiny: Bundle, out: Path, capsys: pytest.CaptureFixture[str], flags: list[str], code: int, said: str
+    ) -> None:
+        assert sample(tiny, "-n", 20, "-o", out, *flags) == code
+        assert said in capsys.readouterr().err
+        assert not out.exists()
+
+    def test_too_few_that_pass_end_it_with_what_was_seen(
+        self, tiny: Bundle, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        model = linear_model(tmp_path / "m.onnx", np.zeros((36, 3)), image=(6, 6, 1))
+        assert sample(tiny, "-n", 20, "-o", out, "--filter", f"{model}>=0.9") == 4
+        said = " ".join(capsys.readouterr().err.split())
+        assert "0 of" in said
+        assert "lower threshold" in said
