@@ -46,6 +46,7 @@ from gen_engine.engine.base.parse import Fields, Reader, flag, integer, list_of,
 from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.errors import EngineError, RequestError
 from gen_engine.engine.identity.latents import check_truncation
+from gen_engine.engine.plan.filtering import FilterOptions
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.evaluate.metrics.contract import Budget
 from gen_engine.train.models import ModelConfig, family_of
@@ -210,7 +211,9 @@ def train_options(settings: Settings, data: str) -> TrainOptions:
 
 def sample_request(settings: Settings) -> SampleRequest:
     """The request of ``sample`` in these settings."""
-    return SampleRequest(format="npy", **_part(settings, "sample"))
+    values = _part(settings, "sample")
+    chosen = {name: values.pop(name) for name in list(values) if name.startswith("filter")}
+    return SampleRequest(format="npy", filtering=FilterOptions(**chosen), **values)
 
 
 def _part(settings: Settings, part: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gen_engine.engine.errors import BackendError, RecordError, RequestError
 from gen_engine.engine.identity.bundle import Bundle, read_bundle
+from gen_engine.engine.plan.filtering import DISCRIMINATOR
 from gen_engine.engine.run.job import open_job
 from gen_engine.engine.run.write import write_dataset
 from gen_engine.evaluate.figures import Figure
@@ -108,7 +109,8 @@ def make_bundle(settings: Settings, here: Path, data: LoopData, watcher: Watcher
             watcher.log("  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items() if value is not None))
 
     train(train_options(settings, str(data.train)), out=here / RUN, on_event=on_event, stop=watcher.stop)
-    return export_checkpoint(here / RUN, here / BUNDLE)
+    by_ratio = sample_request(settings).filtering.filter == DISCRIMINATOR
+    return export_checkpoint(here / RUN, here / BUNDLE, with_discriminator=by_ratio)
 
 
 def make_dataset(settings: Settings, bundle: Bundle, here: Path, watcher: Watcher) -> Path:

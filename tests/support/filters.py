@@ -80,10 +80,10 @@ def linear_model(
     return path
 
 
-def fitted_classifier(path: Path, bundle: Bundle, *, gain: float = 1.0, **options: Any) -> Path:
+def fitted_classifier(path: Path, bundle: Bundle, *, gain: float = 1.0, favour: float = 0.2, **options: Any) -> Path:
     """Write a classifier of a bundle's samples, by least squares on some of them, and return its path.
 
-    Its bias makes the first class the most likely to pass.
+    ``favour`` is added to the score of the first class, which makes it the most likely to pass.
     """
     with Generator.open(bundle, workers=1) as generator:
         columns = generator.columns(0, 3000, seed=99)
@@ -93,7 +93,7 @@ def fitted_classifier(path: Path, bundle: Bundle, *, gain: float = 1.0, **option
     centre_V = images_NV.mean(axis=0)
     centred_NV = images_NV - centre_V
     weights_VK = np.linalg.solve(centred_NV.T @ centred_NV + 10 * np.eye(len(centre_V)), centred_NV.T @ targets_NK)
-    bias_K = -gain * centre_V @ weights_VK + 0.2 * (np.arange(classes) == 0)
+    bias_K = -gain * centre_V @ weights_VK + favour * (np.arange(classes) == 0)
     height, width, channels = bundle.output.shape
     return linear_model(path, gain * weights_VK, bias_K, image=(height, width, channels), **options)
 

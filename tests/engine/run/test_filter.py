@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from filters import filtering, fitted_classifier, linear_model
 from jobs import Heard, make_request, run_job, samples, tree
@@ -48,18 +49,21 @@ def whole(tiny: Bundle, classifier: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
-def by_hand(bundle: Bundle, classifier: Path, candidates: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the labels of candidates, and whether they pass, without the engine's filter."""
-    import onnxruntime
-
-    with Generator.open(bundle, batch=40, workers=1) as generator:
-        columns = generator.columns(0, candidates, seed=5)
-    images = np.asarray(columns["image"]).transpose(0, 3, 1, 2).astype(np.float32) / 255
+def passes(classifier: Path, images_NHWC: NDArray[Any], labels: NDArray[Any], threshold: float) -> NDArray[Any]:
+    """Return which images pass, without the engine's filter."""
+    images = images_NHWC.transpose(0, 3, 1, 2).astype(np.float32) / 255
     scores = onnxruntime.InferenceSession(classifier.read_bytes()).run(None, {"images": images})[0]
     powers = np.exp(scores - scores.max(1, keepdims=True))
-    labels = np.asarray(columns["label"])
-    own = (powers / powers.sum(1, keepdims=True))[np.arange(candidates), labels]
-    return labels, (own >= THRESHOLD) & (scores.argmax(1) == labels)
+    own = (powers / powers.sum(1, keepdims=True))[np.arange(len(labels)), labels]
+    passed: NDArray[Any] = (own >= threshold) & (scores.argmax(1) == labels)
+    return passed
+
+
+def candidates_of(bundle: Bundle, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the images and the labels of the first candidates."""
+    with Generator.open(bundle, batch=40, workers=1) as generator:
+        columns = generator.columns(0, count, seed=5)
+    return np.asarray(columns["image"]), np.asarray(columns["label"])
 
 
 def stored(out: Path, *names: str) -> list[NDArray[Any]]:
@@ -79,7 +83,7 @@ def test_each_class_has_its_quota_of_the_candidates_that_pass(
     run_job(tiny, tmp_path / "all", **{**asked, "count": 8000, "shard_size": 8000})
     drawn, drawn_latents = stored(tmp_path / "all", "label", "latents")
     (images,) = stored(tmp_path / "all", "image")
-    passed = np.array([_passes(classifier, images, drawn)]).ravel()
+    passed = passes(classifier, images, drawn, THRESHOLD)
     kept, latents = stored(out, "label", "latents")
     np.testing.assert_array_equal(kept, drawn[:COUNT])  # labels are those of an unfiltered dataset
     for label in range(3):
@@ -94,31 +98,38 @@ def test_each_class_has_its_quota_of_the_candidates_that_pass(
         assert figures[f"filter_acceptance_class_{label}"] == pytest.approx(passed[:candidates][of].mean())
 
 
-def _passes(classifier: Path, images_NHWC: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
-    import onnxruntime
-
-    images = images_NHWC.transpose(0, 3, 1, 2).astype(np.float32) / 255
-    scores = onnxruntime.InferenceSession(classifier.read_bytes()).run(None, {"images": images})[0]
-    powers = np.exp(scores - scores.max(1, keepdims=True))
-    own = (powers / powers.sum(1, keepdims=True))[np.arange(len(labels)), labels]
-    passed: NDArray[Any] = (own >= THRESHOLD) & (scores.argmax(1) == labels)
-    return passed
-
-
+@pytest.mark.parametrize("threshold", [0.35, THRESHOLD])
 def test_without_a_quota_samples_are_the_candidates_that_pass_in_their_order(
-    tiny: Bundle, classifier: Path, tmp_path: Path
+    tiny: Bundle, tmp_path: Path, threshold: float
 ) -> None:
-    out = tmp_path / "o"
-    options = filtering(f"{classifier}>={THRESHOLD}", quota="none")
-    run_job(tiny, out, **REQUEST, with_latents=True, filtering=options)
-    labels, passed = by_hand(tiny, classifier, 8000)
-    chosen = np.flatnonzero(passed)[:COUNT]
+    out, classifier = tmp_path / "o", fitted_classifier(tmp_path / "c.onnx", tiny, favour=0.7)
+    run_job(tiny, out, **REQUEST, with_latents=True, filtering=filtering(f"{classifier}>={threshold}", quota="none"))
+    images, labels = candidates_of(tiny, 8000)
+    assert not passes(classifier, images, labels, 0).all(), (
+        "the most likely class is always the own one: the test proves nothing"
+    )
+    chosen = np.flatnonzero(passes(classifier, images, labels, threshold))[:COUNT]
     kept, latents, index = stored(out, "label", "latents", "index")
     np.testing.assert_array_equal(kept, labels[chosen])
     np.testing.assert_array_equal(latents, Latents(dim=8, seed=5).draw(0, 8000)[chosen])
     np.testing.assert_array_equal(index, np.arange(COUNT))
     assert len(set(np.bincount(kept).tolist())) > 1, "the classes pass equally often: the test proves nothing"
     assert regenerate_samples(out, tiny, 100, lambda _: None) == 100
+
+
+def test_the_last_batch_is_filled_with_the_candidates_that_come_next(
+    tiny: Bundle, classifier: Path, tmp_path: Path
+) -> None:
+    """With a count of all that pass in the first block, filling the last batch takes another block."""
+    images, labels = candidates_of(tiny, scan.block_size(40))
+    count = int(passes(classifier, images, labels, THRESHOLD).sum())
+    count -= count % 40 == 0
+    options = filtering(f"{classifier}>={THRESHOLD}", quota="none")
+    done = run_job(tiny, tmp_path / "a", **{**REQUEST, "count": count}, filtering=options)
+    assert done.figures is not None
+    assert done.figures["filter_candidates"] == 2 * scan.block_size(40)
+    run_job(tiny, tmp_path / "b", **{**REQUEST, "count": count + 300}, filtering=options)
+    assert samples(tmp_path / "a") == samples(tmp_path / "b")[:count]
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -320,8 +331,7 @@ class TestModels:
         weights = np.zeros((36, 3))
         weights[0, 0] = 1
         root = [helper.make_node("Sqrt", ["scores"], ["out"])]  # of a negative number, where the first pixel is dark
-        with Generator.open(tiny, batch=40, workers=1) as generator:
-            pixel = np.asarray(generator.columns(0, 4000, seed=5)["image"])[:, 0, 0, 0] / 255
+        pixel = candidates_of(tiny, 4000)[0][:, 0, 0, 0] / 255
         least = pixel[:40].min() - 1e-4
         dark = int(np.argmax(pixel < least))
         assert dark >= 40
@@ -406,16 +416,18 @@ class TestDiscriminator:
     def weights(self) -> NDArray[Any]:
         return np.random.default_rng(1).standard_normal((36, 1)) / 2
 
-    def test_it_keeps_by_the_ratio_to_a_quantile(self, tiny: Bundle, tmp_path: Path, weights: NDArray[Any]) -> None:
+    @pytest.mark.parametrize("batch", [40, 7])
+    def test_it_keeps_by_the_ratio_to_a_quantile(
+        self, tiny: Bundle, tmp_path: Path, weights: NDArray[Any], batch: int
+    ) -> None:
         """Known answer, with numpy's own exponential of logits that were computed by hand."""
         model = linear_model(tmp_path / "d.onnx", weights, image=(6, 6, 1), flat=True, labels=True)
         options = filtering(f"discriminator:{model}", quantile=0.8)
-        done = run_job(tiny, tmp_path / "o", **REQUEST, filtering=options)
-        with Generator.open(tiny, batch=40, workers=1) as generator:
-            columns = generator.columns(0, 12000, seed=5)
-        images = np.asarray(columns["image"]).reshape(-1, 36) / 127.5 - 1
-        logits = images @ weights[:, 0] + np.asarray(columns["label"])
-        reference = np.quantile(logits[:4120], 0.8, method="higher")  # 4,096, in whole batches
+        done = run_job(tiny, tmp_path / "o", **{**REQUEST, "batch": batch}, filtering=options)
+        images, labels = candidates_of(tiny, 12000)
+        logits = (images.reshape(-1, 36) / 127.5 - 1) @ weights[:, 0] + labels
+        first = batch * -(-4096 // batch)  # in whole batches
+        reference = np.quantile(logits[:first], 0.8, method="higher")
         assert done.plan.filter is not None
         assert done.plan.filter.reference == pytest.approx(reference, abs=1e-5)
         uniform = (philox_words(5, FILTER_STREAM, 0, 3000) >> np.uint64(11)) * 2.0**-53
