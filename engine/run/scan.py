@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ PATIENCE: Final = 8192
 
 _IN_MEMORY = 16 << 20
 """Bytes of bits that are kept in memory instead of a temporary file: 134 million candidates."""
+
+_REPORT_S: Final = 10.0
 
 _COPIED: Final = 1 << 20
 """Bytes that are copied at once."""
@@ -114,7 +117,7 @@ def selection(job: Job, ledger: Ledger, workers: int, on_message: Callable[[str]
         KeyboardInterrupt: passed on after the workers have stopped; the same call resumes.
     """
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-filter-") as spool:
-        scan = _Scan(job, ledger, spool)
+        scan = _Scan(job, ledger, spool, on_message)
         if not scan.advance():
             on_message("the filter scores candidates first; what it decides is kept, as finished shards are")
             with renderers(job, workers) as opened:
@@ -128,7 +131,7 @@ def selection(job: Job, ledger: Ledger, workers: int, on_message: Callable[[str]
 class _Scan:
     """The decisions so far: those of known blocks in a temporary file, counted from the first block on."""
 
-    def __init__(self, job: Job, ledger: Ledger, spool: IO[bytes]) -> None:
+    def __init__(self, job: Job, ledger: Ledger, spool: IO[bytes], on_message: Callable[[str], None]) -> None:
         assert job.filter is not None, "a job opened from its plan is not run"
         assert job.request is not None
         self._job, self._filter, self._ledger, self._spool = job, job.filter, ledger, spool
@@ -139,6 +142,7 @@ class _Scan:
         self._classes = len(job.plan.layout.schema.class_names or ()) or 1
         self._drawn, self._kept = np.zeros(self._classes, np.int64), np.zeros(self._classes, np.int64)
         self._known, self._blocks = ShardSet(range(MAX_BLOCKS)), 0
+        self._on_message, self._said = on_message, time.monotonic()
         self._read_journals()
 
     def advance(self) -> bool:
@@ -226,10 +230,17 @@ class _Scan:
                 while True:
                     stop.check()
                     scored.append(self._score_block(renderer, todo.popleft(), stop))
+                    self._say(len(scored), len(blocks))
 
         run_threads([partial(work, renderer) for renderer in opened[: len(blocks)]], stop)
         for block in scored:
             self._take(block)
+
+    def _say(self, scored: int, blocks: int) -> None:
+        """Report the progress now and then. Called by any thread: two reports at once do no harm."""
+        if time.monotonic() - self._said >= _REPORT_S and scored < blocks:
+            self._said = time.monotonic()
+            self._on_message(f"{scored * self._size:,} of {blocks * self._size:,} candidates of this round scored")
 
     def _score_block(self, renderer: Renderer, number: int, stop: StopSignal) -> Block:
         kept = []
