@@ -48,7 +48,7 @@ def export_discriminator(run_dir: Path, info: CheckpointInfo) -> bytes:
     """
     loss = info.training.loss
     try:
-        network = load_discriminator(run_dir)
+        network = load_discriminator(info.path)
     except ConfigError as error:
         raise UnsupportedGenerator(f"{error}; export it without --with-discriminator") from error
     if loss not in RATIO_LOSSES:

@@ -17,7 +17,7 @@ from gen_engine.engine.plan.filtering import FilterOptions
 from gen_engine.export.checkpoint import export_checkpoint
 from gen_engine.export.errors import UnsupportedGenerator
 from gen_engine.train.errors import CheckpointError
-from gen_engine.train.runs.checkpoint import load_discriminator
+from gen_engine.train.runs.checkpoint import load_discriminator, newest_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_it_makes_torchs_logits_and_filters_samples(run: Path, tmp_path: Path) -
     assert set(bundle.files) - set(without.files) == {DISCRIMINATOR}
     images = torch.rand(7, 1, 28, 28, generator=torch.Generator().manual_seed(1)) * 2 - 1
     labels = torch.arange(7) % len(CLASSES)
-    expected = load_discriminator(run)(images, labels).numpy()
+    expected = load_discriminator(newest_checkpoint(run))(images, labels).numpy()
     session = onnxruntime.InferenceSession(bundle.load(DISCRIMINATOR))
     made = session.run(None, {"images": images.numpy(), "labels": labels.numpy()})[0]
     np.testing.assert_allclose(made, expected, atol=1e-4)

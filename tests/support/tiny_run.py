@@ -10,7 +10,7 @@ from torch import nn
 
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData, make_image_data
-from gen_engine.train.models import Generator, ModelConfig, build_auxiliary, build_generator, family_of
+from gen_engine.train.models import ModelConfig, build_auxiliary, build_generator, family_of
 from gen_engine.train.models.prior import PriorGenerator
 from gen_engine.train.runs.checkpoint import FILES, Snapshot, save_checkpoint
 from gen_engine.train.runs.record import DataRecord, RunRecord

@@ -44,6 +44,9 @@ SCHEMA = 3
 KEPT = 2
 RECORD = "checkpoint.json"
 FILES = ("generator", "generator-ema", "auxiliary", "optimizers", "rng")
+STEP = "step/"
+"""Begins the names, among the auxiliary's tensors, of what a training step remembers."""
+
 OLDER = "train again, or export it with the version of gen-engine that wrote it"
 _STEP = re.compile(r"step-([0-9]{8,18})")
 
@@ -220,17 +223,17 @@ def load_generator(run_dir: Path, which: str = "last") -> tuple[Generator, Check
     return generator.eval().requires_grad_(False), info
 
 
-def load_discriminator(run_dir: Path) -> Discriminator:
-    """The discriminator of the newest checkpoint, in eval mode on the CPU.
+def load_discriminator(path: Path) -> Discriminator:
+    """The discriminator of a checkpoint, given its directory, in eval mode on the CPU.
 
     CheckpointError when it is missing or damaged, ConfigError when the run has none: a VAE's auxiliary is an encoder.
     """
-    path = newest_checkpoint(run_dir)
     document = _read_document(path)
     model = document.run.config.model
     if family_of(model.family).kind != "gan":
-        raise ConfigError(f"{run_dir}: a {model.family} is trained without a discriminator")
-    weights = _read_tensors(path, "auxiliary", document)
+        raise ConfigError(f"{path}: a {model.family} is trained without a discriminator")
+    tensors = _read_tensors(path, "auxiliary", document)
+    weights = {name: value for name, value in tensors.items() if not name.startswith(STEP)}
     try:
         with torch.device("meta"):  # nothing is allocated before the sizes are known to be those of the file
             check_tensors(build_auxiliary(model), weights)
@@ -239,7 +242,7 @@ def load_discriminator(run_dir: Path) -> Discriminator:
     except (ConfigError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path}/auxiliary.safetensors does not fit its own config: {error}") from error
     if not isinstance(network, Discriminator):
-        raise ConfigError(f"{run_dir}: the auxiliary of {model.family} is a {type(network).__name__}")
+        raise ConfigError(f"{path}: the auxiliary of {model.family} is a {type(network).__name__}")
     return network.eval().requires_grad_(False)
 
 

@@ -19,7 +19,7 @@ from gen_engine.train.objectives.step import LaunchedStep, Step, Taken
 from gen_engine.train.objectives.vae import VaeStep
 from gen_engine.train.objectives.vae_gan import VaeGanStep
 from gen_engine.train.privacy.release import Means
-from gen_engine.train.runs.checkpoint import Snapshot, check_tensors
+from gen_engine.train.runs.checkpoint import STEP, Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
 from gen_engine.train.watch.alarm import Alarm
 
@@ -30,8 +30,7 @@ STEPS: dict[str, Callable[[TrainConfig, Generator, Any], Step]] = {
 }
 """Kind of a family → what a step of its training is."""
 
-KEPT = "step/"
-"""Begins the names of what a step remembers, beside the auxiliary's tensors."""
+KEPT = STEP
 
 
 class RunState:
