@@ -110,18 +110,8 @@ def test_good_runs_raise_nothing(watched: Watched, fields: dict[str, Any]) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [seed for seed in range(20) if seed != 12])  # which collapses, see below
-def test_longer_good_runs_raise_nothing(watched: Watched, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(10))
+def test_ten_longer_good_runs_raise_nothing(watched: Watched, seed: int) -> None:
     family = ("dcgan", "mlp-gan", "conv-vae")[seed % 3]
     epochs = {"dcgan": 8, "mlp-gan": 30, "conv-vae": 8}[family]
     assert watched(model=family, seed=seed, epochs=epochs, conditional=seed % 2 == 0) == []
-
-
-@pytest.mark.slow
-def test_a_collapse_that_nobody_planted(watched: Watched) -> None:
-    """By epoch 16 two classes are blank and each other one is a single image, as the preview shows; by 30 it recovers.
-
-    The seed was among those of the good runs until its alarm was looked into.
-    """
-    (alarm,) = watched(model="dcgan", seed=12, epochs=16)
-    assert (alarm.kind, alarm.epoch) == ("collapse", 11)
