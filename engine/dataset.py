@@ -17,6 +17,7 @@ from gen_engine.engine.identity.bundle import SHIPPED, Bundle
 from gen_engine.engine.identity.labels import LabelsLike
 from gen_engine.engine.identity.latents import check_truncation
 from gen_engine.engine.identity.runtime import Runtime
+from gen_engine.engine.plan.filtering import FilterOptions
 from gen_engine.engine.plan.parts import WHOLE, parse_part
 from gen_engine.engine.plan.request import SampleRequest
 from gen_engine.engine.run.devices import parse_devices
@@ -165,6 +166,9 @@ class _Quiet:
         warnings.warn(text, stacklevel=5)
 
 
+_UNFILTERED = FilterOptions()
+
+
 def write_dataset(
     bundle: str | Path | Bundle,
     out: str | Path,
@@ -178,6 +182,7 @@ def write_dataset(
     shard_size: int | None = SampleRequest.shard_size,
     shard_bytes: int | None = SampleRequest.shard_bytes,
     with_latents: bool = SampleRequest.with_latents,
+    filtering: FilterOptions = _UNFILTERED,
     backend: str = Runtime.backend,
     device: str = Runtime.device,
     precision: str = Runtime.precision,
@@ -220,6 +225,7 @@ def write_dataset(
         shard_size=shard_size,
         shard_bytes=shard_bytes,
         with_latents=with_latents,
+        filtering=filtering,
         runtime=Runtime(backend=backend, device=devices[0], precision=precision, batch=batch, build=build),
     )
     monitor = monitor or _Quiet()

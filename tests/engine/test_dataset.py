@@ -6,7 +6,7 @@ import inspect
 import multiprocessing
 import pickle
 import threading
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +211,8 @@ def test_it_takes_all_that_a_request_has_with_the_same_defaults() -> None:
     parameters = inspect.signature(write_dataset).parameters
     for field in (*fields(SampleRequest), *fields(Runtime)):
         if field.name not in ("count", "runtime"):
-            assert parameters[field.name].default == field.default, field.name
+            made = field.default if field.default_factory is MISSING else field.default_factory()
+            assert parameters[field.name].default == made, field.name
     assert parameters["count"].default is inspect.Parameter.empty
 
 

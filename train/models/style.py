@@ -63,7 +63,7 @@ class StyleGenerator(Generator):
     def decode(self, h_BF: Tensor) -> Tensor:
         """Images_BCHW in [-1, 1]; the latent is first brought to unit length per dimension."""
         style_BS = self.mapping(h_BF * torch.rsqrt(h_BF.square().mean(dim=1, keepdim=True) + 1e-8))
-        x_BCHW = self.first(self.constant.expand(len(h_BF), -1, -1, -1), style_BS)
+        x_BCHW = self.first(self.constant, style_BS)  # a style for each sample makes it one for each
         for up, same in zip(self.up, self.same, strict=True):
             x_BCHW = same(up(functional.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"), style_BS), style_BS)
         return torch.tanh(self.last(x_BCHW))

@@ -223,8 +223,15 @@ def _killed_after(lines: int, shards: int, bundle: Bundle, out: Path, options: A
 
 @pytest.mark.parametrize(("blocks", "shards"), [(0, 9), (1, 9), (9, 0), (9, 3)])
 def test_a_killed_job_is_resumed_to_the_same_bytes(
-    tiny: Bundle, classifier: Path, whole: Path, tmp_path: Path, blocks: int, shards: int
+    tiny: Bundle,
+    classifier: Path,
+    whole: Path,
+    tmp_path: Path,
+    blocks: int,
+    shards: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3]))  # where the child finds this module
     out, options = tmp_path / "o", filtering(f"{classifier}>={THRESHOLD}")
     work = multiprocessing.get_context("spawn").Process(target=_killed_after, args=(blocks, shards, tiny, out, options))
     work.start()
