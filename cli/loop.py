@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from gen_engine.evaluate.loop.run import Result
 
 HELP = """\
-Improve data in rounds: train, export, sample, evaluate, decide.
+Improve data in rounds: augment, train, export, sample, evaluate, decide.
 
-FILE is a TOML file: [data], [train] and [sample] with the settings to begin with, [goal] with a figure of 'gen-engine
-evaluate', [[moves]] with the values to try, and [budget]. A share of the training rows is held out. Each round changes
+FILE is a TOML file: [data], [train], [augment] and [sample] with the settings to begin with, [search] with ranges to
+search before the first round, [goal] with a figure of 'gen-engine evaluate', [[moves]] with the values to try, and
+[budget]; of these, [augment] and [search] are optional. A share of the training rows is held out. Each round changes
 one setting of the best round so far, and is kept if the figure on the held-out rows gains. The loop ends when every
 move was tried, the budget is spent, or rounds gain nothing. Only then are the test rows read, once, for the best round.
 

@@ -169,15 +169,15 @@ def _read_named(source: str, role: Role, options: DataOptions) -> Split:
     from gen_engine.train.data import read_data, read_fashion_mnist
 
     if source == "fashion-mnist/test":
-        return _of_images(read_fashion_mnist("test", options.resize), source, role)
+        return split_of(read_fashion_mnist("test", options.resize), source, role)
     side = 8 if source == "digits" else 28  # their own; training makes the digits larger
-    return _of_images(read_data(source, ImageOptions(image_size=options.resize or side)), source, role)
+    return split_of(read_data(source, ImageOptions(image_size=options.resize or side)), source, role)
 
 
 def _read_folder(source: str, role: Role, options: DataOptions) -> Split:
     from gen_engine.train.data.folder import read_folder
 
-    return _of_images(read_folder(Path(source), options.images()), source, role)
+    return split_of(read_folder(Path(source), options.images()), source, role)
 
 
 def _read_arrays(source: str, role: Role, options: DataOptions) -> Rows:
@@ -187,11 +187,11 @@ def _read_arrays(source: str, role: Role, options: DataOptions) -> Rows:
     table = tables.of_arrays(source, role, options)
     if table is not None:
         return table
-    return _of_images(read_arrays(Path(source), options.images()), source, role)
+    return split_of(read_arrays(Path(source), options.images()), source, role)
 
 
-def _of_images(data: ImageData, source: str, role: Role) -> Split:
-    """Return what a reader of training returned."""
+def split_of(data: ImageData, source: str, role: Role) -> Split:
+    """Return the images that a reader of training returned, with their classes if they have any."""
     shape = data.images_NHWC.shape[1:]
     fields = [Field(name="image", kind="image", dtype="uint8", shape=shape)]
     columns: dict[str, Column] = {"image": data.images_NHWC}

@@ -46,17 +46,20 @@ class Cnn:
         steps: optimiser steps, whatever the number of rows.
         augmentation: ``shift`` moves every image at random; ``shift-and-flip`` also mirrors it, which digits and
             letters do not allow.
+        class_weights: weigh every image by the inverse of its class's frequency.
     """
 
     steps: int = STEPS
     augmentation: Augmentation = "none"
+    class_weights: bool = False
     name: str = "cnn"
 
     @property
     def identity(self) -> str:
         """The network and its training."""
         augmented = "" if self.augmentation == "none" else f", {self.augmentation} augmentation"
-        return f"CNN of 2 convolutions, Adam, {self.steps:,} steps of {BATCH}{augmented}"
+        weighted = ", class weights" if self.class_weights else ""
+        return f"CNN of 2 convolutions, Adam, {self.steps:,} steps of {BATCH}{augmented}{weighted}"
 
     def fit(self, train: Split, seed: int) -> CnnModel:
         """Train on a split's images and classes, on the GPU if there is one."""
@@ -67,6 +70,7 @@ class Cnn:
         pixels_NCHW = torch.from_numpy(np.array(pixels_of(train).transpose(0, 3, 1, 2), order="C"))
         pixels_NCHW = pixels_NCHW.to(home_of(pixels_NCHW.nbytes, device))
         labels_N = torch.from_numpy(ids).to(device)
+        weights_K = _inverse_frequencies(ids, len(classes)).to(device) if self.class_weights else None
         with _seeded(seed, device), _exact(device):
             network = make_network(tuple(pixels_NCHW.shape[1:]), len(classes)).train().to(device)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
@@ -75,7 +79,7 @@ class Cnn:
             for rows_B in _batches(len(train), self.steps):
                 chosen_BCHW = pixels_NCHW[rows_B.to(pixels_NCHW.device)].to(device)
                 x_BCHW = self._augmented(_as_input(chosen_BCHW))
-                loss = functional.cross_entropy(network(x_BCHW), labels_N[rows_B.to(device)])
+                loss = functional.cross_entropy(network(x_BCHW), labels_N[rows_B.to(device)], weights_K)
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
@@ -148,6 +152,12 @@ def arithmetic() -> str:
     if resolve_device("auto") == "cuda":
         return f"float32 on {torch.cuda.get_device_name()}"
     return f"float32 on the CPU, {torch.get_num_threads()} threads"
+
+
+def _inverse_frequencies(ids: NDArray[np.int64], classes: int) -> Tensor:
+    """Return the weight of each class, float32 [K]: 1 if all are as frequent, 0 for a class without rows."""
+    counts_K = torch.bincount(torch.from_numpy(ids), minlength=classes).float()
+    return torch.where(counts_K > 0, len(ids) / (classes * counts_K), 0.0)
 
 
 def _as_input(pixels_BCHW: Tensor) -> Tensor:

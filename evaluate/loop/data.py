@@ -55,7 +55,8 @@ def prepare(spec: LoopSpec, out: Path) -> LoopData:
         return found
     folder.mkdir(parents=True, exist_ok=True)
     for path, chosen in ((found.train, ~held_out), (found.validation, held_out)):
-        replace_file(path, _npz(data, chosen), folder)
+        labels = None if data.labels is None else data.labels[chosen]
+        replace_file(path, npz_of(data.images_NHWC[chosen], labels, data.class_names), folder)
     record = {"schema": SCHEMA, "data_sha256": found.digest, "rows": found.rows, "held_out": found.held_out}
     replace_file(folder / RECORD, seal(record), folder)
     return found
@@ -82,10 +83,13 @@ def validation_rows(data: ImageData, share: float, seed: int) -> NDArray[np.bool
     return held_out
 
 
-def _npz(data: ImageData, chosen: NDArray[np.bool_]) -> bytes:
-    arrays: dict[str, NDArray[Any]] = {"images": data.images_NHWC[chosen]}
-    if data.labels is not None and data.class_names is not None:
-        arrays |= {"labels": data.labels[chosen], "class_names": np.array(data.class_names)}
+def npz_of(
+    images_NHWC: NDArray[np.uint8], labels: NDArray[np.int64] | None, class_names: tuple[str, ...] | None
+) -> bytes:
+    """Return images as a file that training reads."""
+    arrays: dict[str, NDArray[Any]] = {"images": images_NHWC}
+    if labels is not None and class_names is not None:
+        arrays |= {"labels": labels, "class_names": np.array(class_names)}
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()

@@ -81,7 +81,8 @@ class Round:
     """Whether it became the best."""
 
     trained_in: int
-    """The round whose training run its generator comes from: its own, or an earlier one with equal ``train.*``."""
+    """The round whose training run its generator comes from: its own, or an earlier one with equal ``train.*`` and
+    ``augment.*``."""
 
     generator: str | None
     """Identity of the generator."""

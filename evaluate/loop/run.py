@@ -16,6 +16,7 @@ from gen_engine.engine.errors import PlanMismatch, RecordError
 from gen_engine.evaluate.loop.data import LoopData, prepare
 from gen_engine.evaluate.loop.page import render
 from gen_engine.evaluate.loop.rounds import Round, best_of, directory, ending, next_move, read_rounds
+from gen_engine.evaluate.loop.searched import first_settings
 from gen_engine.evaluate.loop.spec import LoopSpec
 from gen_engine.evaluate.loop.stages import BUNDLE, DATASET, Watcher, do_round
 from gen_engine.evaluate.report import document
@@ -74,9 +75,10 @@ def run_loop(spec: LoopSpec, out: Path, watcher: Watcher | None = None) -> Resul
         _claim(spec, out)
         data = prepare(spec, out)
         rounds = read_rounds(out)
+        first = spec.settings if rounds else first_settings(spec, out, data, watcher)
         while (ended := ending(spec, rounds)) is None:
             move = next_move(spec, rounds) if rounds else None
-            done = do_round(spec, out, data, rounds, move, watcher)
+            done = do_round(spec, first, out, data, rounds, move, watcher)
             rounds.append(done)
             watcher.log(_outcome(done))
             _write_page(spec, out, data, rounds, None, None)

@@ -12,6 +12,15 @@
     conditional = true
     epochs = 10
 
+    [augment]                       # optional, options of ``augment``: rows that training has besides
+    count = 20000
+
+    [search]                        # optional: before the first round, as ``train --search``
+    trials = 12
+    hours = 1.0
+    [search.ranges]
+    lr = {low = 1e-4, high = 1e-3, log = true}
+
     [sample]
     count = 20000
 
@@ -48,9 +57,13 @@ from gen_engine.engine.errors import EngineError, RequestError
 from gen_engine.engine.identity.latents import check_truncation
 from gen_engine.engine.plan.filtering import FilterOptions
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.evaluate.augment.request import AugmentRequest
 from gen_engine.evaluate.metrics.contract import Budget
+from gen_engine.train.augment.options import AugmentOptions
 from gen_engine.train.models import ModelConfig, family_of
 from gen_engine.train.options import IMAGE_SIZES, NetworkOptions, TrainOptions
+from gen_engine.train.search.run import SearchRequest
+from gen_engine.train.search.space import SearchSpace, check_ends
 
 T = TypeVar("T")
 Value = str | int | float | bool
@@ -59,6 +72,7 @@ Settings = Mapping[str, Value]
 
 _OF_LOOP: Final = {
     "train": ("data", "image_size", "max_data_size", "max_image_pixels", "max_bad_share", "value_range"),
+    "augment": ("format", "codec", "shard_size", "read", "augment"),
     "sample": ("format", "codec", "shard_size", "shard_bytes", "with_latents", "runtime"),
 }
 """Options that the loop decides itself: the data are the same in every round."""
@@ -113,6 +127,18 @@ class Limits:
     """Rounds in a row without a gain."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched before the first round; each trial is judged on rows held out of the loop's training rows."""
+
+    request: SearchRequest
+    space: SearchSpace
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields."""
+        return {**asdict(self.request), "ranges": self.space.to_json()}
+
+
 @dataclass(frozen=True)
 class Move:
     """One change to the settings."""
@@ -130,15 +156,23 @@ class LoopSpec:
 
     data: Data
     settings: Settings
-    """What the first round uses: ``train.*`` and ``sample.*``."""
+    """What the first round uses: ``train.*``, ``augment.*`` and ``sample.*``; a search replaces what it searched."""
 
     goal: Goal
     moves: tuple[Move, ...]
     limits: Limits = field(default_factory=Limits)
+    search: Search | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return its fields."""
-        return asdict(self)
+        parts = {
+            "data": asdict(self.data),
+            "settings": self.settings,
+            "goal": asdict(self.goal),
+            "moves": [asdict(move) for move in self.moves],
+            "limits": asdict(self.limits),
+        }
+        return parts if self.search is None else parts | {"search": self.search.to_json()}
 
 
 def read_spec(path: Path) -> LoopSpec:
@@ -172,14 +206,26 @@ def parse_spec(document: Any) -> LoopSpec:
     """
     with Fields(document, "loop") as top:
         data = top.take("data", _data)
-        settings = {**top.take("train", _options("train")), **top.take("sample", _options("sample"))}
+        settings = {
+            **top.take("train", _options("train")),
+            **(top.take_optional("augment", _options("augment")) or {}),
+            **top.take("sample", _options("sample")),
+        }
+        search = top.take_optional("search", _search)
         goal = top.take("goal", _goal)
         moves = top.take_optional("moves", list_of(_move)) or ()
         limits = _or(top, "budget", _limits, Limits())
     spec = LoopSpec(
-        data=data, settings=settings, goal=goal, moves=tuple(one for some in moves for one in some), limits=limits
+        data=data,
+        settings=settings,
+        goal=goal,
+        moves=tuple(one for some in moves for one in some),
+        limits=limits,
+        search=search,
     )
     check_settings(settings, "as it begins")
+    if search is not None:
+        check_ends(search.space, train_options(settings, "data.npz"))
     for move in spec.moves:
         check_settings({**settings, move.setting: move.value}, f"move {move}")
     return spec
@@ -198,6 +244,7 @@ def check_settings(settings: Settings, what: str) -> None:
         sizes = {one.name: getattr(options, one.name) for one in fields(NetworkOptions)}
         ModelConfig(family=options.model, image_size=IMAGE_SIZES[0], **sizes)
         check_truncation("normal", sample_request(settings).truncation)
+        augment_request(settings)
     except TypeError as error:  # an unknown option
         raise RequestError(f"{what}: {str(error).split('__init__() ')[-1]}") from error
     except EngineError as error:
@@ -214,6 +261,20 @@ def sample_request(settings: Settings) -> SampleRequest:
     values = _part(settings, "sample")
     chosen = {name: values.pop(name) for name in list(values) if name.startswith("filter")}
     return SampleRequest(format="npy", filtering=FilterOptions(**chosen), **values)
+
+
+def augment_request(settings: Settings) -> AugmentRequest | None:
+    """The request of ``augment`` in these settings; None where it adds no rows."""
+    values = _part(settings, "augment")
+    if not values:
+        return None
+    count = values.pop("count", None)
+    if count is None:
+        raise RequestError("augment has no count: state how many rows it adds, or 0 for none")
+    if count == 0:
+        return None
+    chosen = {one.name: values.pop(one.name) for one in fields(AugmentOptions) if one.name in values}
+    return AugmentRequest(count=count, augment=AugmentOptions(**chosen), **values)
 
 
 def _part(settings: Settings, part: str) -> dict[str, Any]:
@@ -252,6 +313,17 @@ def _goal(value: Any, where: str) -> Goal:
     return replace(goal, budget=replace(goal.budget, **spent))
 
 
+def _search(value: Any, where: str) -> Search:
+    with Fields(value, where) as of:
+        return Search(
+            request=SearchRequest(
+                trials=of.take("trials", integer(1, 1_000_000)),
+                hours=of.take_optional("hours", number(0.0, 1e6)),
+            ),
+            space=of.take("ranges", SearchSpace.from_json),
+        )
+
+
 def _limits(value: Any, where: str) -> Limits:
     with Fields(value, where) as of:
         return Limits(
@@ -267,7 +339,7 @@ def _move(value: Any, where: str) -> list[Move]:
         values = of.take("to", list_of(read_value, 1))
     part, _, name = setting.partition(".")
     if part not in _OF_LOOP or not name:
-        raise DocumentError(where, f"set = {setting!r}: write train.OPTION or sample.OPTION")
+        raise DocumentError(where, f"set = {setting!r}: write train.OPTION, augment.OPTION or sample.OPTION")
     _check_name(part, name, where)
     return [Move(f"{part}.{name.replace('_', '-')}", one) for one in values]
 

@@ -1,4 +1,4 @@
-"""The stages of a round: train, export, sample, evaluate. Each continues where it was stopped."""
+"""The stages of a round: augment, train, export, sample, evaluate. Each continues where it was stopped."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from gen_engine.engine.run.write import write_dataset
 from gen_engine.evaluate.figures import Figure
 from gen_engine.evaluate.loop.data import LoopData
 from gen_engine.evaluate.loop.rounds import Judged, Round, best_of, directory, write_round
+from gen_engine.evaluate.loop.rows import training_rows
 from gen_engine.evaluate.loop.spec import Goal, LoopSpec, Move, Settings, sample_request, train_options
 from gen_engine.evaluate.report import document
 from gen_engine.evaluate.report.files import write_report
@@ -50,9 +51,15 @@ class Watcher:
 
 
 def do_round(
-    spec: LoopSpec, out: Path, data: LoopData, rounds: Sequence[Round], move: Move | None, watcher: Watcher
+    spec: LoopSpec,
+    first: Settings,
+    out: Path,
+    data: LoopData,
+    rounds: Sequence[Round],
+    move: Move | None,
+    watcher: Watcher,
 ) -> Round:
-    """Do the next round and record it, or continue it.
+    """Do the next round and record it, or continue it; `first` are the settings of the first one.
 
     Raises:
         TrainingInterrupted: `watcher.stop` returned a signal; the same call continues.
@@ -60,7 +67,7 @@ def do_round(
     """
     started = time.monotonic()
     best = best_of(rounds)
-    settings = dict(spec.settings if best is None else best.settings)
+    settings = dict(first if best is None else best.settings)
     if move is not None:
         settings[move.setting] = move.value
     number = len(rounds) + 1
@@ -95,12 +102,14 @@ def do_round(
 
 def trains_alike(one: Settings, other: Settings) -> bool:
     """Whether the generators of these settings are the same."""
-    parts = [{name: value for name, value in some.items() if name.startswith("train.")} for some in (one, other)]
-    return parts[0] == parts[1]
+    before, now = (
+        {name: value for name, value in some.items() if not name.startswith("sample.")} for some in (one, other)
+    )
+    return before == now
 
 
 def make_bundle(settings: Settings, here: Path, data: LoopData, watcher: Watcher) -> Bundle:
-    """Train and export, unless it was done."""
+    """Augment, train and export, unless it was done."""
     if (here / BUNDLE).exists():
         return read_bundle(here / BUNDLE)
 
@@ -108,7 +117,8 @@ def make_bundle(settings: Settings, here: Path, data: LoopData, watcher: Watcher
         if isinstance(event, EpochDone):
             watcher.log("  ".join(f"{name} {value:.4g}" for name, value in event.metrics.items() if value is not None))
 
-    train(train_options(settings, str(data.train)), out=here / RUN, on_event=on_event, stop=watcher.stop)
+    rows = training_rows(settings, here, data, watcher)
+    train(train_options(settings, str(rows)), out=here / RUN, on_event=on_event, stop=watcher.stop)
     by_ratio = sample_request(settings).filtering.filter == DISCRIMINATOR
     return export_checkpoint(here / RUN, here / BUNDLE, with_discriminator=by_ratio)
 

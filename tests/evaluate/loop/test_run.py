@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from gen_engine.cli.loop import loop
 from gen_engine.engine.errors import EngineError
 from gen_engine.engine.reader import open_dataset
+from gen_engine.train.search.record import read_record
 
 LOOP = """
 [data]
@@ -173,3 +174,54 @@ def test_a_first_round_that_fails_ends_with_its_reason(file: Path, tmp_path: Pat
     code, message = error_of(run(file, "--out", tmp_path / "out"))
     assert code != 0
     assert "round 1 failed: training diverged" in message
+
+
+AUGMENT_AND_SEARCH = """
+[augment]
+count = 30
+
+[search]
+trials = 2
+[search.ranges]
+batch = [8, 16]
+"""
+
+
+@pytest.fixture
+def longer(file: Path, tmp_path: Path) -> Path:
+    text = file.read_text()
+    path = tmp_path / "longer.toml"
+    path.write_text(
+        text[: text.index("[[moves]]")] + AUGMENT_AND_SEARCH + '\n[[moves]]\nset = "augment.count"\nto = [0]\n'
+    )
+    return path
+
+
+@pytest.mark.slow
+def test_rounds_begin_with_what_a_search_found_and_train_on_augmented_rows(longer: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record = result_of(run(longer, "--out", out, "--json"))
+    first, second = record["rounds"]
+    best = read_record(out / "search" / "trials").best
+    assert best is not None
+    assert first["settings"]["train.batch"] == best.params["batch"]
+    with np.load(out / "data" / "train.npz") as real, np.load(out / "rounds" / "001" / "train.npz") as rows:
+        assert len(rows["images"]) == len(real["images"]) + 30
+        assert (rows["images"][: len(real["images"]), ..., 0] == real["images"][..., 0]).all()
+    assert second["trained_in"] == 2, "other rows need another training"
+    assert not (out / "rounds" / "002" / "train.npz").exists()
+
+
+@pytest.mark.slow
+def test_a_loop_killed_in_its_search_or_augmentation_ends_alike(longer: Path, tmp_path: Path) -> None:
+    whole = result_of(run(longer, "--out", tmp_path / "out", "--json"))
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "gen_engine.cli.main", "loop", str(longer), "--out", str(out)]
+    for wait in ("search/augmented/data", "search/trials/trials/0001/checkpoints", "rounds/001/augmented"):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (out / wait).exists() and child.poll() is None:
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+    moved = json.loads(json.dumps(whole).replace(str(tmp_path / "out"), str(out)))
+    assert result_of(run(longer, "--out", out, "--json")) == moved
