@@ -157,7 +157,7 @@ def arithmetic() -> str:
 def _inverse_frequencies(ids: NDArray[np.int64], classes: int) -> Tensor:
     """Return the weight of each class, float32 [K]: 1 if all are as frequent, 0 for a class without rows."""
     counts_K = torch.bincount(torch.from_numpy(ids), minlength=classes).float()
-    return torch.where(counts_K > 0, len(ids) / (classes * counts_K), 0.0)
+    return torch.where(counts_K > 0, len(ids) / ((counts_K > 0).sum() * counts_K), 0.0)
 
 
 def _as_input(pixels_BCHW: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from evaluations import glyphs, image_split, table_split, vector_split
 
-from gen_engine.evaluate.learners.cnn import BATCH, Cnn, _batches, arithmetic, make_network
+from gen_engine.evaluate.learners.cnn import BATCH, Cnn, _batches, _inverse_frequencies, arithmetic, make_network
 from gen_engine.evaluate.learners.probe import Probe, with_features
 from gen_engine.evaluate.learners.trees import Trees
 
@@ -110,3 +110,8 @@ def test_trees_take_categories_missing_values_and_a_single_class():
 def test_features_keep_their_target():
     split = vector_split("train", np.eye(4), np.arange(4), 4)
     np.testing.assert_array_equal(with_features(split, np.eye(4, dtype=np.float32)).class_ids, np.arange(4))
+
+
+def test_class_weights_make_rare_classes_count_as_much() -> None:
+    assert _inverse_frequencies(np.array([0, 0, 0, 1]), 3).tolist() == pytest.approx([2 / 3, 2, 0])
+    assert _inverse_frequencies(np.array([0, 1, 1, 0]), 2).tolist() == [1, 1]
