@@ -57,6 +57,11 @@ def open_dataset(out: str | Path) -> Dataset:
     return Dataset(reader, manifest.plan)
 
 
+def is_dataset(out: str | Path) -> bool:
+    """Return whether a directory holds a dataset of this package, finished or not; True for a URL, unopened."""
+    return is_url(out) or any((Path(out) / name).exists() for name in (MANIFEST, PLAN))
+
+
 def open_manifest(out: str | Path) -> tuple[DatasetReader, Manifest]:
     """Open a finished dataset in a directory or under a URL, and read its manifest.
 

@@ -19,6 +19,12 @@ DIFFAUGMENTS = ("colour", "translation", "cutout")
 MIN_EPSILON, MAX_EPSILON = 1e-3, 100.0
 """Of `dp_epsilon`: e^100 is certainty, so a larger ε would be no guarantee."""
 
+IDENTIFYING_COLUMNS = (
+    "name,*first*name*,*last*name*,*full*name*,*user*name*,*file*name*,surname,*patient*,*person*,*email*,*e-mail*,"
+    "*phone*,*address*,*birth*,dob,ssn,mrn,id,*_id,*path*"
+)
+"""What `drop_columns` is by default: columns that tend to identify people."""
+
 IMAGE_SIZES = (28, 32, 64, 128)
 """Heights and widths, in pixels, that the models make."""
 
@@ -40,7 +46,19 @@ class ReadOptions:
     """Largest image that is decoded, in pixels."""
 
     max_data_size: int = 2 * 2**30
-    """Most bytes that the data may take in memory, which archives can exceed a thousandfold on disk."""
+    """Most bytes that the data may take in memory; larger data are decoded once, into a file in --cache."""
+
+    cache: str | None = None
+    """Directory for data that are larger than --max-data-size; by default OUT/cache when training, else none."""
+
+    image_column: str | None = None
+    """Column of Parquet, or extension in WebDataset, that holds the images; by default found."""
+
+    label_column: str | None = None
+    """Column, extension, or key of a .json, that holds the labels; by default label, labels, class, cls or target."""
+
+    drop_columns: str = IDENTIFYING_COLUMNS
+    """Columns, and keys of a .json, that are never read: patterns with * and ?, case ignored, separated by commas."""
 
     def sizes(self) -> Collection[int]:
         """The heights and widths that whoever reads the data can use."""
@@ -51,6 +69,11 @@ class ReadOptions:
             check_image_size(self.image_size)
         if not 0.0 <= self.max_bad_share <= 1.0:
             raise ConfigError(f"max-bad-share is {self.max_bad_share}: it must be 0 to 1")
+        if any(not one.strip() for one in self.drop_columns.split(",")) and self.drop_columns:
+            raise ConfigError(f"drop-columns is {self.drop_columns!r}: write patterns, with commas between, or ''")
+        for name in ("cache", "image_column", "label_column"):
+            if getattr(self, name) == "":
+                raise ConfigError(f"{flag_name(name)} is empty: name one, or leave it out")
         for name in ("max_image_pixels", "max_data_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{flag_name(name)} is {getattr(self, name)}: it must be at least 1")
@@ -308,7 +331,8 @@ class TrainOptions(
     """Model family."""
 
     data: str
-    """fashion-mnist, digits, a folder of images, or an .npz or .npy file."""
+    """fashion-mnist, digits, a folder of images, an .npz or .npy, Parquet, WebDataset tars such as 'x-{00..09}.tar', or
+    a dataset of gen-engine."""
 
     conditional: bool = False
     """Learn the labels too."""

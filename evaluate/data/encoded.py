@@ -225,14 +225,15 @@ def _decoded(
     classes: tuple[list[int], tuple[str, ...]] | None,
     notes: tuple[str, ...],
 ) -> Split:
-    from gen_engine.train.data.folder import read_images
+    from gen_engine.train.data.images import read_images
+    from gen_engine.train.data.items import Files
 
     if not images:
         raise DatasetError(f"{source} holds no images of {', '.join(IMAGE_SUFFIXES)}")
     count = len(images)
     rows = chosen_rows(count, 1, role, options)
     images = [images[row] for row in rows.tolist()]
-    found = read_images(images, options.images(), source)
+    found = read_images(Files(images), options.images(), source)
     fields = [Field(name="image", kind="image", dtype="uint8", shape=found.images_NSSC.shape[1:])]
     columns: dict[str, Column] = {"image": found.images_NSSC}
     if classes is not None:

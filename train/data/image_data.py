@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gen_engine.train.data.deidentify import identifying_classes
+from gen_engine.train.data.mapped import blocks
 from gen_engine.train.data.names import check_class_names, class_notes, listed
 from gen_engine.train.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageData:
-    """Square images in memory, with what was done to them."""
+    """Square images, in memory or mapped from a file, with what was done to them."""
 
     images_NHWC: NDArray[np.uint8]
     """uint8 [N, H, W, C], H = W."""
@@ -63,7 +65,7 @@ def make_image_data(
             bad = low if low < 0 else high
             raise DataError(f"{name} has a label {bad}: labels must be 0 to {len(class_names) - 1}")
         check_class_names(class_names, name)
-        notes = (*notes, *class_notes(class_names, labels, name))
+        notes = (*notes, *class_notes(class_names, labels, name), *identifying_classes(class_names, len(labels)))
     images_NHWC = np.ascontiguousarray(images_NHWC)
     return ImageData(
         images_NHWC=images_NHWC,
@@ -116,7 +118,8 @@ def digest_of(
 ) -> str:
     """SHA-256 (hex) of everything training sees, by which a resumed run notices that its data changed."""
     digest = hashlib.sha256(repr((images_NHWC.shape, class_names)).encode())
-    digest.update(np.ascontiguousarray(images_NHWC))
+    for block in blocks(images_NHWC):
+        digest.update(np.ascontiguousarray(block))
     if labels is not None:
         digest.update(np.ascontiguousarray(labels, dtype="<i8"))
     return digest.hexdigest()

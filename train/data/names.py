@@ -20,6 +20,27 @@ LONGEST = 200
 """Characters in a class name."""
 
 
+class Naming(str):
+    """A note that names files, for the log; a record keeps `anonymous` in its place, since names may identify people.
+
+    An empty `anonymous` leaves the note out of records.
+    """
+
+    anonymous: str
+
+    def __new__(cls, text: str, anonymous: str) -> Naming:
+        """Both texts are one sentence."""
+        note = super().__new__(cls, text)
+        note.anonymous = anonymous
+        return note
+
+
+def recorded(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes as a record keeps them: without the names of files."""
+    kept = (note.anonymous if isinstance(note, Naming) else note for note in notes)
+    return tuple(note for note in kept if note)
+
+
 def shown(path: str | os.PathLike[str]) -> str:
     r"""A path for a message or a record: bytes that are not UTF-8 and control characters as \x1b and the like."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")

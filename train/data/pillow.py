@@ -61,3 +61,8 @@ def own_limits() -> Iterator[list[warnings.WarningMessage]]:
             yield caught
     finally:
         image_module.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = before
+
+
+def pillow_version() -> str:
+    """The version, since another may decode an image to other pixels."""
+    return str(pillow_image().__version__)

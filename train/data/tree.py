@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gen_engine.train.data.names import check_class_names, natural_order, shown
+from gen_engine.train.data.names import Naming, check_class_names, natural_order, shown
 from gen_engine.train.errors import DataError
 
 Identity = tuple[int, int]
@@ -39,12 +39,12 @@ class Tree:
 
     def notes(self) -> tuple[str, ...]:
         """What was passed over and followed, one sentence per reason."""
-        notes = []
+        counted = []
         if self.linked:
-            notes.append(f"{len(self.linked)} links to folders were followed, such as {self.linked[0]}")
+            counted.append((f"{len(self.linked)} links to folders were followed", self.linked[0]))
         for reason, count in self.passed_over.items():
-            notes.append(f"{count} {reason}, such as {self.examples[reason]}")
-        return tuple(notes)
+            counted.append((f"{count} {reason}", self.examples[reason]))
+        return tuple(Naming(f"{text}, such as {example}", text) for text, example in counted)
 
 
 def list_tree(folder: Path) -> Tree:

@@ -34,6 +34,7 @@ from gen_engine.engine.base.parse import Fields, anything, digest, integer, numb
 from gen_engine.engine.errors import PlanMismatch
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
+from gen_engine.train.data.mapped import is_mapped, release_pages
 from gen_engine.train.errors import CheckpointError, ConfigError
 from gen_engine.train.options import MAX_EPSILON
 from gen_engine.train.privacy.features import KINDS, Features, draw_features
@@ -181,6 +182,7 @@ def class_means(release: Release, data: ImageData) -> Tensor:
     sums_KE = torch.zeros(release.classes, features.size, dtype=torch.float64)
     for start in range(0, release.images, _AT_ONCE):
         levels_BHWC = torch.from_numpy(np.array(data.images_NHWC[start : start + _AT_ONCE]))
+        release_pages(data.images_NHWC)
         rows_BE = bounded(features(from_levels(levels_BHWC.permute(0, 3, 1, 2).float())).double())
         labels_B = np.zeros(len(rows_BE), np.int64)
         if release.classes > 1 and data.labels is not None:
@@ -197,7 +199,8 @@ def bounded(rows_BE: Tensor) -> Tensor:
 
 def withheld(data: ImageData) -> ImageData:
     """What the rest of a private run gets in place of the data: as many blank images, and class 0 for each."""
-    blank_NHWC = np.zeros_like(data.images_NHWC)
+    shape = data.images_NHWC.shape
+    blank_NHWC = np.broadcast_to(np.uint8(0), shape) if is_mapped(data.images_NHWC) else np.zeros(shape, np.uint8)
     labels = None if data.labels is None else np.zeros_like(data.labels)
     return replace(data, images_NHWC=blank_NHWC, labels=labels)
 

@@ -22,7 +22,7 @@ from gen_engine.engine.base.levels import from_levels
 from gen_engine.engine.errors import BackendError, PlanMismatch
 from gen_engine.train.config import TrainConfig, check_resumable
 from gen_engine.train.data.image_data import ImageData, check_every_class, check_labels_given
-from gen_engine.train.device import check_fits, deterministic, home_of
+from gen_engine.train.device import check_fits, deterministic
 from gen_engine.train.errors import (
     CheckpointError,
     ConfigError,
@@ -43,6 +43,7 @@ from gen_engine.train.runs.checkpoint import (
 from gen_engine.train.runs.events import EpochDone, Notice, OnEvent, RunStarted, Saved, StepDone, StepSkipped
 from gen_engine.train.runs.preview import write_preview
 from gen_engine.train.runs.prior import fit_prior
+from gen_engine.train.runs.rows import Rows
 from gen_engine.train.runs.run_dir import append_metrics, clear_run, keep_metrics, locked, preview_path, writing
 from gen_engine.train.runs.state import KEPT, RunState
 from gen_engine.train.watch.hold_out import hold_out
@@ -142,12 +143,8 @@ class Trainer:
         self.means = means
         self.state = RunState(config, means)
         self.observer: Observer | None = None
-        home = home_of(data.images_NHWC.nbytes, config.device)
-        self.images_NCHW = torch.from_numpy(data.images_NHWC.transpose(0, 3, 1, 2).copy()).to(home)
-        self.labels_N = None
-        if config.model.num_classes and data.labels is not None:
-            self.labels_N = torch.from_numpy(data.labels.copy()).to(home)
-        self.steps_per_epoch = len(data.images_NHWC) // config.batch
+        self.rows = Rows(data, config.device, labelled=config.model.num_classes > 0)
+        self.steps_per_epoch = len(self.rows) // config.batch
         self.saved_at = self.fitted_at = -1
 
     @property
@@ -197,7 +194,7 @@ class Trainer:
 
     def _run_epoch(self) -> None:
         """The rest of the current epoch; a stop on its last step still gets its metrics and preview."""
-        order_N = data_order(self.config.seed, self.epoch, len(self.images_NCHW))
+        order_N = data_order(self.config.seed, self.epoch, len(self.rows))
         batch = self.config.batch
         started, first = time.perf_counter(), self.state.step
         signum = None
@@ -213,9 +210,9 @@ class Trainer:
             self._interrupted(signum)
 
     def _one_step(self, indices_B: NDArray[np.int64]) -> None:
-        chosen = torch.from_numpy(indices_B).to(self.images_NCHW.device)
-        images_BCHW = from_levels(self.images_NCHW[chosen].to(self.config.device).float())
-        labels_B = None if self.labels_N is None else self.labels_N[chosen].to(self.config.device)
+        images_BCHW = from_levels(self.rows.images(indices_B).to(self.config.device).float())
+        labels_B = self.rows.labels(indices_B)
+        labels_B = None if labels_B is None else labels_B.to(self.config.device)
         if self.config.channels_last:
             images_BCHW = images_BCHW.to(memory_format=torch.channels_last)
         self.state.take_step.begin(self.state.step, self.config.epochs * self.steps_per_epoch)
@@ -271,7 +268,7 @@ class Trainer:
     def _fit_prior(self) -> None:
         """Fit the generator's prior, if it has one, to the encoder as it is now."""
         if self.fitted_at != self.state.step:
-            fit_prior(self.state, self.images_NCHW, self.labels_N)
+            fit_prior(self.state, self.rows)
             self.fitted_at = self.state.step
 
     def _check_same_data(self, name: str, digest: str) -> None:

@@ -3,16 +3,18 @@
 The fit is a function of the networks, the data and the seed, and training does not read it: when it was fitted before
 makes no difference to a run.
 
-Legend: N images, B batch, D dimensions of a code, C channels, H height, W width.
+Legend: N images, B batch, D dimensions of a code.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gen_engine.engine.base.levels import from_levels
 from gen_engine.train.models.prior import PriorGenerator
+from gen_engine.train.runs.rows import Rows
 from gen_engine.train.runs.state import RunState
 
 MOST_IMAGES = 100_000
@@ -21,17 +23,16 @@ MOST_IMAGES = 100_000
 _ENCODED = 500
 
 
-def fit_prior(state: RunState, images_NCHW: Tensor, labels_N: Tensor | None) -> None:
+def fit_prior(state: RunState, rows: Rows) -> None:
     """Fit the prior of the generator and of its average; nothing if they have none.
 
     Args:
         state: its encoder makes the codes: a draw from the posterior of each image.
-        images_NCHW: uint8, as trained on.
-        labels_N: int64, None for an unconditional model.
+        rows: the images, as trained on, and their labels, None for an unconditional model.
     """
     if not isinstance(state.generator, PriorGenerator):
         return
-    codes_ND, labels_N = _encode(state, images_NCHW, labels_N)
+    codes_ND, labels_N = _encode(state, rows)
     if not codes_ND.isfinite().all():
         return  # the loop ends a run that has diverged
     state.generator.prior.fit(codes_ND, labels_N, state.config.seed)
@@ -41,20 +42,20 @@ def fit_prior(state: RunState, images_NCHW: Tensor, labels_N: Tensor | None) -> 
 
 
 @torch.no_grad()
-def _encode(state: RunState, images_NCHW: Tensor, labels_N: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _encode(state: RunState, rows: Rows) -> tuple[Tensor, Tensor | None]:
     """Codes, float32 [N, D], and labels, on the CPU."""
-    stride = -(-len(images_NCHW) // MOST_IMAGES)
-    images_NCHW, device = images_NCHW[::stride], state.config.device
-    labels_N = None if labels_N is None else labels_N[::stride]
+    chosen_N, device = np.arange(0, len(rows), -(-len(rows) // MOST_IMAGES)), state.config.device
     rng = torch.Generator().manual_seed(state.config.seed)
     was_training = state.auxiliary.training
     state.auxiliary.eval()
     codes = []
-    for at in range(0, len(images_NCHW), _ENCODED):
-        images_BCHW = from_levels(images_NCHW[at : at + _ENCODED].to(device).float())
-        labels_B = None if labels_N is None else labels_N[at : at + _ENCODED].to(device)
-        mean_BD, log_variance_BD = state.auxiliary(images_BCHW, labels_B)
+    for at in range(0, len(chosen_N), _ENCODED):
+        rows_B = chosen_N[at : at + _ENCODED]
+        images_BCHW = from_levels(rows.images(rows_B).to(device).float())
+        labels_B = rows.labels(rows_B)
+        mean_BD, log_variance_BD = state.auxiliary(images_BCHW, None if labels_B is None else labels_B.to(device))
         noise_BD = torch.randn(mean_BD.shape, generator=rng)
         codes.append(mean_BD.cpu() + noise_BD * (0.5 * log_variance_BD).exp().cpu())
     state.auxiliary.train(was_training)
+    labels_N = rows.labels(chosen_N)
     return torch.cat(codes), None if labels_N is None else labels_N.cpu()

@@ -20,7 +20,7 @@ from gen_engine.engine.base.parse import (
 )
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
-from gen_engine.train.data.names import LONGEST
+from gen_engine.train.data.names import LONGEST, recorded
 from gen_engine.train.watch.alarm import Alarm
 
 _count = integer(0, 2**63 - 1)
@@ -44,7 +44,7 @@ class DataRecord:
     """One name per class, None without labels."""
 
     notes: tuple[str, ...] = ()
-    """`ImageData.notes`."""
+    """`ImageData.notes`, without the names of files."""
 
     @classmethod
     def of(cls, data: ImageData) -> DataRecord:
@@ -54,7 +54,7 @@ class DataRecord:
             digest=data.digest,
             count=len(data.images_NHWC),
             class_names=data.class_names,
-            notes=data.notes,
+            notes=recorded(data.notes),
         )
 
     @classmethod

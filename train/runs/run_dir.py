@@ -23,6 +23,9 @@ LOCK, METRICS, CHECKPOINTS, PREVIEWS = ".lock", "metrics.jsonl", "checkpoints", 
 PRIVACY = "privacy"
 """What a private run measured of its data, with noise; `clear_run` leaves it, since it can be measured only once."""
 
+CACHE = "cache"
+"""Where data that are larger than memory are decoded to; `clear_run` leaves it, since it depends on the data alone."""
+
 BEST, TENSORBOARD = "checkpoints-best", "tensorboard"
 MAX_METRICS = 256 * 2**20
 """Bytes of metrics.jsonl that a resumed run reads: a line per epoch is a few hundred."""
@@ -43,7 +46,7 @@ def locked(run_dir: Path) -> Iterator[None]:
     """Hold the run directory, made if need be, for this process; OutputLocked when another one has it."""
     with writing(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
-        for name in (LOCK, METRICS, CHECKPOINTS, PREVIEWS, PRIVACY, BEST, TENSORBOARD):
+        for name in (LOCK, METRICS, CHECKPOINTS, PREVIEWS, PRIVACY, CACHE, BEST, TENSORBOARD):
             if (run_dir / name).is_symlink():
                 raise OutputError(f"{run_dir / name} is a symbolic link: remove it, or use another --out")
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

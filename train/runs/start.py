@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gen_engine.train.config import resolve_config
@@ -13,6 +14,7 @@ from gen_engine.train.options import TrainOptions
 from gen_engine.train.runs.checkpoint import CheckpointInfo
 from gen_engine.train.runs.events import ConfigResolved, DataRead, OnEvent
 from gen_engine.train.runs.loop import Stop, run_training
+from gen_engine.train.runs.run_dir import CACHE
 from gen_engine.train.watch.hook import WatchMetric
 
 
@@ -27,7 +29,8 @@ def start(
 ) -> CheckpointInfo:
     """Train as `gen_engine.train.train` documents."""
     set_threads(options.threads)
-    data = read_data(options.data, options)
+    read = options if options.cache is not None else replace(options, cache=str(Path(out) / CACHE))
+    data = read_data(options.data, read)
     on_event(DataRead(name=data.name, images=len(data.images_NHWC), classes=data.num_classes, notes=data.notes))
     config = resolve_config(options, data)
     on_event(ConfigResolved(config=config))

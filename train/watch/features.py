@@ -10,10 +10,13 @@ Legend: N, M rows, H height, W width, C channels, D pooled values, K features.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from gen_engine.train.data.mapped import Gathering
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +52,11 @@ class PixelFeatures:
 
     def __call__(self, images_NHWC: NDArray[np.uint8]) -> Floats:
         """float64 [N, K]."""
-        blocks = [images_NHWC[at : at + BLOCK] for at in range(0, len(images_NHWC), BLOCK)]
+        return self.of_rows(Gathering(images_NHWC), np.arange(len(images_NHWC)))
+
+    def of_rows(self, images: Gathering, rows_N: NDArray[np.int64]) -> Floats:
+        """float64 [N, K] of some rows, of which a block is in memory at a time."""
+        blocks = (images.take(rows_N[at : at + BLOCK]) for at in range(0, len(rows_N), BLOCK))
         return np.concatenate([(_pooled(block) - self.mean_D) @ self.axes_DK for block in blocks])
 
 
@@ -128,9 +135,9 @@ def two_nearest(queries_NK: Floats, rows_MK: Floats, own_N: NDArray[np.int64] | 
     return best_N2
 
 
-def first_of_each(images_NHWC: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Indices of the rows that repeat no earlier one, int64, ascending."""
+def first_of_each(images: Iterable[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    """Indices of the images that repeat no earlier one, int64, ascending."""
     seen: dict[bytes, int] = {}
-    for index, image in enumerate(images_NHWC):
+    for index, image in enumerate(images):
         seen.setdefault(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), index)
     return np.fromiter(seen.values(), np.int64, len(seen))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gen_engine.train.data.image_data import ImageData, make_image_data
+from gen_engine.train.data.mapped import is_mapped
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.watch.yardstick import STREAM
 
@@ -23,11 +24,16 @@ def hold_out(data: ImageData, share: float, seed: int) -> tuple[ImageData, Image
         seed: of the run.
 
     Raises:
-        ConfigError: the share holds no row out.
+        ConfigError: the share holds no row out, or the data are larger than memory.
     """
     if not share:
         return data, None
     count = len(data.images_NHWC)
+    if is_mapped(data.images_NHWC):
+        raise ConfigError(
+            f"hold-out {share:g} copies the rows that are left, and the {data.images_NHWC.nbytes:,} bytes of "
+            f"{data.name} are more than --max-data-size: raise that, or use --hold-out 0"
+        )
     rng = np.random.Generator(np.random.PCG64([seed, STREAM]))
     labels_N = np.zeros(count, np.int64) if data.labels is None else data.labels
     out_N = np.zeros(count, bool)

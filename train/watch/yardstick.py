@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.train.data.image_data import ImageData
+from gen_engine.train.data.mapped import Gathering
 from gen_engine.train.watch.features import (
     Floats,
     Gaussian,
@@ -110,7 +111,7 @@ def measure_real(data: ImageData, *, conditional: bool) -> Yardstick | None:
     if not groups:
         return None
     kept_N = _searched(data.images_NHWC)
-    training_NK = features(data.images_NHWC[kept_N])
+    training_NK = features.of_rows(Gathering(data.images_NHWC), kept_N)
     own_N = np.arange(0, len(kept_N), -(-len(kept_N) // BUDGET))
     ratio_N = copy_ratio(training_NK[own_N], training_NK, own_N)
     yardstick = Yardstick(
@@ -191,5 +192,6 @@ def _groups(real_RK: Floats, labels_R: NDArray[np.int64] | None) -> tuple[Group,
 
 def _searched(images_NHWC: NDArray[np.uint8]) -> NDArray[np.int64]:
     """The rows among which copies are sought: evenly spaced if there are too many, each image once."""
-    spaced = np.arange(0, len(images_NHWC), -(-len(images_NHWC) // SEARCHED))
-    return spaced[first_of_each(images_NHWC[spaced])]
+    spaced_N = np.arange(0, len(images_NHWC), -(-len(images_NHWC) // SEARCHED))
+    rows = Gathering(images_NHWC)
+    return spaced_N[first_of_each(rows.take(spaced_N[at : at + 1])[0] for at in range(len(spaced_N)))]

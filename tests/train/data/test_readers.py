@@ -133,14 +133,14 @@ def test_folder_without_pillow_says_what_to_install(tmp_path: Path, monkeypatch:
 def test_unknown_data_and_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="data 'fashionmnist' does not exist: use fashion-mnist, digits, a folder"):
         load_data("fashionmnist")
-    (tmp_path / "a.tar").touch()
-    with pytest.raises(DataError, match=r"a\.tar' is not a folder, \.npz or \.npy"):
-        load_data(str(tmp_path / "a.tar"))
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(DataError, match=r"a\.zip' is not a folder, \.npz, \.npy, \.parquet or \.tar"):
+        load_data(str(tmp_path / "a.zip"))
     with pytest.raises(ConfigError, match="image size 100 is not supported: use one of 28, 32, 64, 128"):
         load_data("digits", image_size=100)
     with pytest.raises(ConfigError, match=r"max-bad-share is 1\.5"):
         load_data("digits", max_bad_share=1.5)
-    assert set(DATASETS) == {"fashion-mnist", "digits", "folder", "arrays"}
+    assert set(DATASETS) == {"fashion-mnist", "digits", "folder", "arrays", "parquet", "tars", "dataset"}
 
 
 def test_digest_sees_pixels_labels_names_and_shape() -> None:
