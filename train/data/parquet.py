@@ -247,11 +247,10 @@ class ParquetRows(Items):
             self._first, self._batch = next(self._batches)
         value = self._batch[at - self._first : at - self._first + 1]
         if value.null_count:
-            raise DataError("its image is missing")
+            only = ": it has no bytes, perhaps only the path of a file; embed the images"
+            raise DataError(f"its image is missing{only if self._columns.struct else ''}")
         if self._columns.encoded:
             data = value[0].as_py()
-            if not isinstance(data, bytes):
-                raise DataError("it has no bytes, perhaps only the path of a file: embed the images")
             if len(data) > IMAGE:
                 raise DataError(f"{len(data):,} bytes, and at most {IMAGE:,} are read")
             return of_bytes("", data)

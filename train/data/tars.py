@@ -21,6 +21,8 @@ from gen_engine.train.errors import DataError
 BLOCK: Final = 512
 """Bytes that everything in a tar is a multiple of."""
 
+NO_END: Final = "tars end without the mark of the end of a tar, and may be cut off"
+
 _LARGEST_HEADER: Final = 1 << 20
 """Bytes of a member's extended header: names and attributes."""
 
@@ -61,13 +63,13 @@ def samples(path: Path, passed_over: dict[str, int]) -> Iterator[Sample]:
 
     Args:
         path: an uncompressed tar.
-        passed_over: by reason, how many members were not read; added to.
+        passed_over: by reason, how many members were not read, and what is odd about tars; added to.
 
     Raises:
         DataError: it is no tar, is damaged or cut off, or a sample has two members of one extension.
     """
     key, found = "", dict[str, Member]()
-    for member, problem in _members(path):
+    for member, problem in _members(path, passed_over):
         stem, extension = split_name(member.name)
         problem = problem or ("" if extension else "members without an extension were left out")
         if problem:
@@ -91,7 +93,7 @@ def split_name(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}", extension.lower()) if stem else (name, "")
 
 
-def _members(path: Path) -> Iterator[tuple[Member, str]]:
+def _members(path: Path, passed_over: dict[str, int]) -> Iterator[tuple[Member, str]]:
     """Yield every member that is not a folder, and why it is not read, "" if it is."""
     try:
         with open_regular(path) as file:
@@ -105,7 +107,8 @@ def _members(path: Path) -> Iterator[tuple[Member, str]]:
                 end = one.offset
                 if not one.isdir():
                     yield Member(path, one.name, one.offset_data, one.size), _unread(one)
-            _check_end(file, tar.offset, size)
+            if not _has_end(file, tar.offset, size):
+                passed_over[NO_END] = passed_over.get(NO_END, 0) + 1
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -127,12 +130,13 @@ def _unread(one: tarfile.TarInfo) -> str:
     return "hidden members were left out" if name.startswith((".", "__")) else ""
 
 
-def _check_end(file: BinaryIO, offset: int, size: int) -> None:
-    """ReadError unless a tar ends with a block of zeros, or exactly after a member."""
+def _has_end(file: BinaryIO, offset: int, size: int) -> bool:
+    """Whether a block of zeros marks the end, not the file's own end alone; ReadError when something else follows."""
     file.seek(offset)
     block = file.read(BLOCK)
     if block.strip(b"\0") or (block and len(block) < BLOCK):
         raise tarfile.ReadError(f"what follows byte {offset:,} of {size:,} is no member")
+    return bool(block)
 
 
 def _is_compressed(path: Path) -> bool:

@@ -120,7 +120,7 @@ def _index(source: str, files: Sequence[Path], options: ReadOptions) -> _Index:
             found.labels.append(label)
             found.labelled = found.labelled or holder
             left = (one for one in sample if one not in (image, holder.strip(".")) and not found.dropped(one))
-            found.others.update(dict.fromkeys(f".{one}" for one in left if one != "json"))
+            found.others.update(dict.fromkeys(f".{one}" for one in left if one != "json" or holder == f".{one}"))
     if not found.images:
         wanted = options.image_column or ", ".join(IMAGE_SUFFIXES)
         raise DataError(f"{shown(source)} holds no sample with an image: none has a member ending in {wanted}")
