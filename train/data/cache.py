@@ -253,12 +253,22 @@ def _load(path: Path, key: str) -> ImageData:
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images) or not images.flags.c_contiguous:
         raise ValueError(f"{IMAGES} holds {images.dtype} {list(images.shape)}")
     labels = None if of_labels is None else _read_labels(path / LABELS, of_labels)
+    _check_labels(labels, class_names, len(images))
     status = (path / IMAGES).stat()
     if status.st_size != size or _probe(images) != probe:
         raise ValueError(f"{IMAGES} is not what was written")
     if status.st_mtime_ns != modified and digest_of(images, labels, class_names) != of_data:
         raise ValueError(f"{IMAGES} is not what was written")
     return ImageData(images_NHWC=images, labels=labels, class_names=class_names, name=name, digest=of_data, notes=notes)
+
+
+def _check_labels(labels: NDArray[np.int64] | None, class_names: tuple[str, ...] | None, count: int) -> None:
+    if labels is None or class_names is None:
+        fits = labels is None and class_names is None
+    else:
+        fits = labels.shape == (count,) and labels.min() >= 0 and labels.max() < len(class_names)
+    if not fits:
+        raise ValueError(f"{LABELS} does not fit {IMAGES} and {RECORD}")
 
 
 def _npy(labels_N: NDArray[np.int64]) -> bytes:

@@ -25,7 +25,7 @@ IDENTIFIERS = {
     "a date": re.compile(r"(?<!\d)(19|20)\d\d[-./]\d\d?[-./]\d\d?(?!\d)|(?<!\d)\d\d?[-./]\d\d?[-./](19|20)\d\d(?!\d)"),
     "a social security number": re.compile(r"(?<!\d)\d{3}-\d{2}-\d{4}(?!\d)"),
     "the number of a person": re.compile(r"(?i)(?<![a-z])(patient|person|subject|client|customer|mrn|pid)[\s_:#-]*\d+"),
-    "a long number, as of a telephone or a record": re.compile(r"(?<!\d)\+?\d(?:[\s()-]?\d){6,}(?!\d)"),
+    "a long number, as of a telephone or a record": re.compile(r"(?<!\w)\+?\d(?:[\s()-]?\d){6,}(?!\w)"),
 }
 """What a name may look like, by what it then probably is."""
 

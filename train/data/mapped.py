@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 32 * 2**20
+BLOCK = 16 * 2**20
 """Bytes of a mapped array that are touched before they are released."""
 
 FAULT = 64 * 2**10
@@ -41,7 +41,7 @@ def release_pages(array: NDArray[Any]) -> None:
 
 
 def blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Yield all rows in order, at most 32 MiB at a time; those of a mapped array are released after use."""
+    """Yield all rows in order, at most 16 MiB at a time; those of a mapped array are released after use."""
     rows = max(1, BLOCK // max(1, array.nbytes // max(1, len(array))))
     for start in range(0, len(array), rows):
         yield array[start : start + rows]

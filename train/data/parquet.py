@@ -37,6 +37,9 @@ from gen_engine.train.options import ReadOptions
 BATCH: Final = 64
 """Rows that are in memory at a time."""
 
+_BUFFER: Final = 1 << 20
+"""Bytes of a column that are read at once; without it, pyarrow reads all of a row group's column."""
+
 IMAGE_NAMES: Final = ("image", "img", "images", "png", "jpg", "jpeg", "picture", "pixels", "pixel_values", "x")
 """Columns that are images although their type does not say so, such as lists of numbers."""
 
@@ -342,7 +345,7 @@ def _open(file: Any) -> Any:
     arrow()
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(file, pre_buffer=False)
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER)
 
 
 class _Reading:

@@ -45,7 +45,8 @@ class Rows:
         if self._images_NCHW is not None:
             return self._images_NCHW[torch.from_numpy(rows_B).to(self.home)]
         assert self._mapped is not None
-        return torch.from_numpy(np.ascontiguousarray(self._mapped.take(rows_B).transpose(0, 3, 1, 2)))
+        # A copy, even of one channel: strides of an axis of one decide which convolution torch takes.
+        return torch.from_numpy(self._mapped.take(rows_B).transpose(0, 3, 1, 2).copy())
 
     def labels(self, rows_B: NDArray[np.int64]) -> Tensor | None:
         """int64 [B], or None for an unconditional model."""

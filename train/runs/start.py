@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from gen_engine.engine.errors import OutputError
 from gen_engine.train.config import resolve_config
 from gen_engine.train.data import read_data
 from gen_engine.train.device import set_threads
@@ -29,9 +30,16 @@ def start(
 ) -> CheckpointInfo:
     """Train as `gen_engine.train.train` documents."""
     set_threads(options.threads)
-    read = options if options.cache is not None else replace(options, cache=str(Path(out) / CACHE))
-    data = read_data(options.data, read)
+    data = read_data(options.data, options if options.cache is not None else _own_cache(options, Path(out)))
     on_event(DataRead(name=data.name, images=len(data.images_NHWC), classes=data.num_classes, notes=data.notes))
     config = resolve_config(options, data)
     on_event(ConfigResolved(config=config))
     return run_training(config, data, Path(out), resume=resume, on_event=on_event, stop=stop, metrics=metrics)
+
+
+def _own_cache(options: TrainOptions, out: Path) -> TrainOptions:
+    """The options with the run's own cache; OutputError when a link has its place."""
+    cache = out / CACHE
+    if cache.is_symlink():
+        raise OutputError(f"{cache} is a symbolic link: remove it, or use another --cache")
+    return replace(options, cache=str(cache))

@@ -32,6 +32,9 @@ ROWS_PER_DIM = 10
 BLOCK = 4096
 """Rows that are in memory as floats at once."""
 
+BLOCK_BYTES = 32 * 2**20
+"""Bytes of images that are in memory at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PixelFeatures:
@@ -56,7 +59,8 @@ class PixelFeatures:
 
     def of_rows(self, images: Gathering, rows_N: NDArray[np.int64]) -> Floats:
         """float64 [N, K] of some rows, of which a block is in memory at a time."""
-        blocks = (images.take(rows_N[at : at + BLOCK]) for at in range(0, len(rows_N), BLOCK))
+        size = max(1, min(BLOCK, BLOCK_BYTES // max(1, images.array[0].nbytes)))
+        blocks = (images.take(rows_N[at : at + size]) for at in range(0, len(rows_N), size))
         return np.concatenate([(_pooled(block) - self.mean_D) @ self.axes_DK for block in blocks])
 
 
