@@ -5,21 +5,19 @@ Shape suffix: N rows.
 
 from __future__ import annotations
 
-import json
-import os
-import tarfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from gen_engine.engine.base.files import IMAGE, open_regular
 from gen_engine.engine.errors import DatasetError
 from gen_engine.engine.sample.schema import Column, Field, Schema
 from gen_engine.evaluate.data.options import DataOptions
 from gen_engine.evaluate.data.rows import Rows, chosen_rows, drawn_note, image_split
 from gen_engine.evaluate.split import Role, Split
+from gen_engine.train.errors import DataError
 
 if TYPE_CHECKING:
     from gen_engine.train.data.image_file import ImageBytes
@@ -28,32 +26,32 @@ IMAGE_SUFFIXES: Final = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gi
 LABELS: Final = ("label", "labels", "class")
 """Columns of Parquet that name a row's class, in order of preference."""
 
+_LARGEST_CLASS: Final = 1 << 12
+"""Bytes of a .cls."""
+
 _SPLITS: Final = {"train": ("train",), "test": ("test", "validation", "valid", "val"), "synthetic": ("train",)}
 """Which of a dataset's own splits a side reads, by the beginnings of its files' names."""
 
 
-def files_under(folder: Path) -> list[Path]:
-    """Return the files of a directory and of the directories in it, by path."""
-    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    found += [path for one in found if one.is_dir() for path in one.iterdir() if not path.name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
+@contextmanager
+def _dataset_errors() -> Iterator[None]:
+    """Turn what the readers of training raise about a file that holds many images into DatasetError."""
+    try:
+        yield
+    except DataError as error:
+        raise DatasetError(str(error)) from error
 
 
 def choose_files(source: str, suffix: str, role: Role) -> tuple[list[Path], tuple[str, ...]]:
     """Return the files of a source, those of one split if their names state splits, and a note about it.
 
     Raises:
-        DatasetError: there are none.
+        DatasetError: one of them does not exist.
     """
-    path = Path(source)
-    if not path.is_dir():
-        return [path], ()
-    files = [one for one in files_under(path) if one.suffix.lower() == suffix]
-    named = {one: [file for file in files if file.name.lower().startswith(one)] for one in _SPLITS[role]}
-    for split, chosen in named.items():
-        if chosen and len(chosen) < len(files):
-            return chosen, (f"of {len(files)} files, the {len(chosen)} of the split {split!r} were read",)
-    return files, ()
+    from gen_engine.train.data import sources
+
+    with _dataset_errors():
+        return sources.choose_files(source, suffix, _SPLITS[role])
 
 
 def read_tars(source: str, role: Role, options: DataOptions) -> Split:
@@ -63,52 +61,29 @@ def read_tars(source: str, role: Role, options: DataOptions) -> Split:
         DatasetError: a file is no tar, is damaged, or holds no image; or only some samples have a class.
         DataError: the images cannot be read.
     """
+    from gen_engine.train.data.tars import samples
+
     files, notes = choose_files(source, ".tar", role)
     images: list[ImageBytes] = []
     classes: list[bytes | None] = []
     others: set[str] = set()
     left = options.memory
-    for path in files:
-        for members in _samples(path):
-            image = next((one for one in IMAGE_SUFFIXES if one in members), None)
-            others |= set(members) - {image, "cls"}
+    passed_over: dict[str, int] = {}
+    with _dataset_errors():
+        for sample in (sample for path in files for sample in samples(path, passed_over)):
+            image = next((one for one in IMAGE_SUFFIXES if one in sample), None)
+            others |= set(sample) - {image, "cls"}
             if image is None:
                 continue
-            data = members[image]
-            left -= len(data)
+            left -= sample[image].size
             if left < 0:
                 raise DatasetError(f"{source} has more than {options.memory:,} bytes of images: raise --memory")
-            images.append(_image_bytes(f"{path}: {image} of sample {len(images)}", data))
-            classes.append(members.get("cls"))
+            images.append(_image_bytes(str(sample[image]), sample[image].read()))
+            classes.append(sample["cls"].read(_LARGEST_CLASS) if "cls" in sample else None)
+    notes = (*notes, *(f"{count} {reason}" for reason, count in passed_over.items()))
     if others:
         notes = (*notes, f"members that were not read: {', '.join(sorted(others)[:10])}")
     return _decoded(source, role, options, images, _class_ids(source, classes), notes)
-
-
-def _samples(path: Path) -> Iterator[dict[str, bytes]]:
-    """Yield the members of each sample by extension: those with equal names up to the first dot."""
-    key: tuple[str, str] | None = None
-    members: dict[str, bytes] = {}
-    try:
-        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
-            for one in tar:
-                if not one.isfile():
-                    continue
-                folder, name = os.path.split(one.name)
-                stem, _, extension = name.partition(".")
-                if (folder, stem) != key and members:
-                    yield members
-                    members = {}
-                key = (folder, stem)
-                if one.size > IMAGE:
-                    raise DatasetError(f"{path}: member {one.name!r} has {one.size:,} bytes, more than {IMAGE:,}")
-                content = tar.extractfile(one)
-                assert content is not None
-                members[extension.lower()] = content.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise DatasetError(f"{path} cannot be read as a tar ({error}): fetch or write it again") from error
-    if members:
-        yield members
 
 
 def _class_ids(source: str, classes: Sequence[bytes | None]) -> tuple[list[int], tuple[str, ...]] | None:
@@ -137,6 +112,7 @@ def read_parquet(source: str, role: Role, options: DataOptions) -> Rows:
         DataError: the images cannot be read.
     """
     from gen_engine.evaluate.data import tables
+    from gen_engine.train.data.parquet import features
 
     files, notes = choose_files(source, ".parquet", role)
     schema = tables.parquet_schema(files)
@@ -153,7 +129,7 @@ def read_parquet(source: str, role: Role, options: DataOptions) -> Rows:
     images = [
         _image_bytes(f"{source}: {column} of row {row}", data or b"") for row, data in enumerate(encoded.to_pylist())
     ]
-    classes = None if label is None else _parquet_classes(source, table.column(label), label, _features(schema))
+    classes = None if label is None else _parquet_classes(source, table.column(label), label, features(schema))
     return _decoded(source, role, options, images, classes, notes)
 
 
@@ -180,22 +156,15 @@ def _parquet_classes(
     raise DatasetError(f"{source}: {label} is {column.type}; classes are whole numbers or text")
 
 
-def _features(schema: Any) -> dict[str, Any]:
-    """Return Hugging Face's description of the columns; empty if there is none that can be read."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return {name: one for name, one in features.items() if isinstance(one, dict)} if isinstance(features, dict) else {}
-
-
 def _image_column(schema: Any) -> str | None:
     """Return the column with encoded images: as its features state, or bytes beside a path; else bytes named image."""
     import pyarrow as pa
 
-    features = _features(schema)
+    from gen_engine.train.data.parquet import features
+
+    described = features(schema)
     for field in schema:
-        if features.get(field.name, {}).get("_type") == "Image":
+        if described.get(field.name, {}).get("_type") == "Image":
             return str(field.name)
     for field in schema:
         if _is_struct(field.type) and {one.name for one in field.type} >= {"bytes"}:

@@ -48,6 +48,7 @@ def read_rows(source: str, role: Role, options: DataOptions) -> Rows:
 
 def _reader(source: str) -> Callable[[str, Role, DataOptions], Rows]:
     from gen_engine.evaluate.data import encoded, tables
+    from gen_engine.train.data.sources import files_under
 
     if is_url(source):
         return _read_dataset
@@ -57,7 +58,7 @@ def _reader(source: str) -> Callable[[str, Role, DataOptions], Rows]:
     if path.is_dir():
         if (path / MANIFEST).exists() or (path / PLAN).exists():
             return _read_dataset
-        names = {one.suffix.lower() for one in encoded.files_under(path)}
+        names = {one.suffix.lower() for one in files_under(path)}
         for found, reader in ((".parquet", encoded.read_parquet), (".tar", encoded.read_tars), (".csv", tables.read)):
             if found in names:
                 return reader

@@ -41,6 +41,7 @@ ALLOWED = {
     "export/external/read.py": {"onnx.load_external_data_for_model"},  # confined to regular files beforehand
     "export/external/formats.py": {"zipfile.ZipFile"},  # of a file that open_regular opened
     "export/external/weights.py": {"torch.load"},  # of a file that open_regular opened
+    "train/data/parquet.py": {"pq.ParquetFile"},  # of a file that open_regular opened
     "train/data/npz.py": {"zipfile.ZipFile", "archive.open"},  # of a file that open_regular opened
     "train/data/image_file.py": {"image_module.open"},  # of a file that open_regular opened
     "train/runs/run_dir.py": {"os.open"},  # a lock; appends

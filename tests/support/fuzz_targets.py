@@ -7,12 +7,14 @@ finished afterwards, its files must be those of an undamaged run.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import random
 import shutil
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,6 +119,49 @@ def images(folder: Path) -> None:
         Image.fromarray(rng.integers(0, 256, (28, 28, 3), np.uint8)).save(path)
 
 
+def columns(folder: Path) -> None:
+    """Images with labels as Parquet and as WebDataset."""
+    import pyarrow as pa
+    from PIL import Image
+    from pyarrow import parquet
+
+    rng = np.random.default_rng(0)
+    encoded = []
+    for _ in range(16):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (28, 28), np.uint8)).save(file, "png")
+        encoded.append(file.getvalue())
+    labels = [row % 2 for row in range(16)]
+    images = [{"bytes": one, "path": None} for one in encoded]
+    parquet.write_table(pa.table({"image": images, "label": labels, "name": ["x"] * 16}), folder / "data.parquet")
+    numbers = rng.integers(0, 256, (16, 784), np.uint8)
+    parquet.write_table(pa.table({"x": pa.array(list(numbers)), "label": ["a", "b"] * 8}), folder / "numbers.parquet")
+    with tarfile.open(folder / "data.tar", "w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "x"}) as tar:
+        for row, data in enumerate(encoded):
+            label = json.dumps({"label": row % 2, "name": "x"}).encode()
+            for suffix, content in (("png", data), ("json", label)):
+                member = tarfile.TarInfo(f"{'long' * 40}/{row:03}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def cache(folder: Path) -> None:
+    """A cache of decoded images, beside what it was made of."""
+    columns(folder)
+    with _in(folder):
+        run(*TRAIN, "run", "--data", "data.parquet", *CACHED)
+
+
+@contextlib.contextmanager
+def _in(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def graph(folder: Path) -> None:
     """A generator as an ONNX file."""
     bundle(folder)
@@ -177,6 +222,21 @@ def baseline(folder: Path) -> None:
     run("bench", str(folder / "tiny.gen"), "--save", str(folder / "baseline.json"), "--time-limit", "1")
 
 
+TRAIN = (
+    "train",
+    "--model",
+    "mlp-vae",
+    "--conditional",
+    "--hidden",
+    "8",
+    "--batch",
+    "8",
+    "--epochs",
+    "1",
+    "-q",
+    "--out",
+)
+CACHED = ("--max-data-size", "1000", "--cache", "cache")
 SEALED: Sequence[Mutation] = (mutate_sealed, mutate_sealed, mutate_bytes)
 FINISH = (("finish", "out"), ("verify", "out"))
 RESUME = (("sample", "tiny.gen", *JOB, "--out", "out"), ("verify", "out"))
@@ -261,6 +321,18 @@ TARGETS: Mapping[str, Target] = {
         mutations=(mutate_bytes,),
         commands=[("train", "--model", "mlp-vae", "--data", "images", "--image-size", "28", "--out", "run",
                    "--epochs", "1")],
+    ),
+    "columns": Target(
+        prepare=columns,
+        files="*.*",
+        mutations=(mutate_bytes,),
+        commands=[(*TRAIN, f"run-{one}", "--data", one) for one in ("data.parquet", "numbers.parquet", "data.tar")],
+    ),
+    "cache": Target(
+        prepare=cache,
+        files="cache/*/*",
+        mutations=SEALED,
+        commands=[(*TRAIN, "run2", "--data", "data.parquet", *CACHED)],
     ),
     "weights": Target(
         prepare=weights,

@@ -52,7 +52,7 @@ def test_help_names_every_choice_and_has_examples() -> None:
     for name in [*MODELS, *LOSSES, "fashion-mnist", "digits", ".npz", ["fp32", "bf16"][0], "cuda"]:
         assert name in text
     assert "Examples:" in text
-    assert set(DATASETS) == {"fashion-mnist", "digits", "folder", "arrays"}
+    assert set(DATASETS) == {"fashion-mnist", "digits", "folder", "arrays", "parquet", "tars", "dataset"}
 
 
 def test_help_does_not_import_torch() -> None:

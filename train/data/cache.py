@@ -5,10 +5,10 @@
         labels.npy      int64 [N], where there are labels
         record.json     names of the classes, digest, notes, size and time of images.npy; sealed
 
-The key is a digest of the files (path, size, time of the last change) and of the options that decide what becomes of
-them. A folder appears under its key when it is complete. It is used again if its record is whole and images.npy is as
-it was: by size, time and parts of its content, or by all of its content if the time differs. All else is made anew.
-Nothing in it names a file. Legend: N images, S side, C channels.
+The key is a digest of the files (path as given, size, time of the last change) and of the options that decide what is
+made of them. A folder appears under its key when it is complete. It is used again if its record is whole and images.npy
+is as it was: by size, time and parts of its content, or by all of its content if the time differs. All else is made
+anew. Nothing in it names a file. Legend: N images, S side, C channels.
 """
 
 from __future__ import annotations
@@ -93,8 +93,7 @@ def _key(files: Iterable[Path | str], options: ReadOptions) -> str:
             status = file.stat()
         except OSError as error:
             raise DataError(f"{shown(file)} cannot be read ({error.strerror})") from error
-        key.update(os.fsencode(file.absolute()))
-        key.update(f"\0{status.st_size} {status.st_mtime_ns} {status.st_ino}\n".encode())
+        key.update(os.fsencode(file) + f"\0{status.st_size} {status.st_mtime_ns}\n".encode())
     return key.hexdigest()
 
 
