@@ -18,7 +18,8 @@ from gen_engine.evaluate.augment.request import AugmentRequest
 HELP = """\
 Change the images of DATA at random, and write COUNT of the results with their labels into OUT.
 
-DATA is what 'gen-engine train --data' reads: fashion-mnist, digits, a folder of images, an .npz or an .npy file.
+DATA is what 'gen-engine train --data' reads: fashion-mnist, digits, a folder of images, an .npz or an .npy file,
+Parquet, WebDataset tars, or a dataset of gen-engine.
 
 Every sample is moved, turned, enlarged and slanted by one interpolation, then its colours are changed, each by an
 amount that is drawn for it. What is not given suits the data, and a note says how: images are mirrored only where no

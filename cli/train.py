@@ -123,6 +123,7 @@ def train(
       gen-engine train --config train/recipes/fashion-mnist-dcgan.toml --out runs/fashion
       gen-engine train --config recipe.toml --search 20 --search-hours 3 --out runs/search
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
+      gen-engine train --conditional --data 'shards/train-{00..41}.tar' --max-data-size 8GB --out runs/shards
       gen-engine train --watch --watch-metrics manifold --data digits --epochs 50 --out runs/digits
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """

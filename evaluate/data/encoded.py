@@ -112,7 +112,7 @@ def read_parquet(source: str, role: Role, options: DataOptions) -> Rows:
         DataError: the images cannot be read.
     """
     from gen_engine.evaluate.data import tables
-    from gen_engine.train.data.parquet import features
+    from gen_engine.train.data.parquet_columns import features
 
     files, notes = choose_files(source, ".parquet", role)
     schema = tables.parquet_schema(files)
@@ -160,7 +160,7 @@ def _image_column(schema: Any) -> str | None:
     """Return the column with encoded images: as its features state, or bytes beside a path; else bytes named image."""
     import pyarrow as pa
 
-    from gen_engine.train.data.parquet import features
+    from gen_engine.train.data.parquet_columns import features
 
     described = features(schema)
     for field in schema:

@@ -82,7 +82,7 @@ def check_labels_given(data: ImageData) -> None:
     if data.labels is None:
         raise DataError(
             f"--conditional needs labels and {data.name} has none: use --unconditional, or give it labels "
-            f"(a subfolder per class, or an array `labels` in the .npz)"
+            f"(a subfolder per class, an array `labels` in the .npz, or a column that --label-column names)"
         )
 
 
@@ -104,12 +104,12 @@ def check_every_class(data: ImageData) -> None:
     raise DataError(f"{data.name}: {listed([str(at) for at in empty])} has no image to learn from: {fix}")
 
 
-def check_memory(size: int, limit: int, where: str) -> None:
+def check_memory(size: int, limit: int, where: str, fix: str = "or use") -> None:
     """DataError when this many bytes of images are more than --max-data-size allows."""
     if size > limit:
         raise DataError(
             f"{where} takes {size:,} bytes in memory, more than --max-data-size {limit:,} allows: raise it if the data "
-            f"are meant to be that large, or use fewer or smaller images"
+            f"are meant to be that large, {fix} fewer or smaller images"
         )
 
 

@@ -63,7 +63,7 @@ class InMemory:
 
 def in_memory(most: int, shape: tuple[int, int, int], limit: int, where: str) -> Store:
     """A store in memory; DataError when the images may need more bytes than the limit."""
-    check_memory(most * int(np.prod(shape)), limit, where)
+    check_memory(most * int(np.prod(shape)), limit, where, "decode them into a --cache, or use")
     return InMemory(most, shape)
 
 

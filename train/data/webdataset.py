@@ -124,6 +124,11 @@ def _index(source: str, files: Sequence[Path], options: ReadOptions) -> _Index:
     if not found.images:
         wanted = options.image_column or ", ".join(IMAGE_SUFFIXES)
         raise DataError(f"{shown(source)} holds no sample with an image: none has a member ending in {wanted}")
+    if options.label_column is not None and not found.labelled:
+        has = ", ".join(found.others) or "nothing else"
+        raise DataError(
+            f"{shown(source)}: no sample has a label in {options.label_column!r}; beside images they have {has}"
+        )
     return found
 
 

@@ -65,7 +65,9 @@ def test_the_cache_holds_what_memory_would(folder: Path, monkeypatch: pytest.Mon
 
 
 def test_without_a_cache_larger_data_are_refused(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"takes 23,520 bytes in memory, more than --max-data-size 1,000 allows"):
+    with pytest.raises(
+        DataError, match=r"takes 23,520 bytes in memory, more than --max-data-size 1,000 allows: .* into a --cache"
+    ):
         read_data(str(folder), ReadOptions(max_data_size=1000))
 
 

@@ -159,6 +159,8 @@ def test_columns_that_identify_are_never_read(tmp_path: Path, monkeypatch: pytes
 
 def test_a_column_that_is_dropped_is_no_label(tmp_path: Path) -> None:
     assert read(tmp_path, {"image": STRUCTS, "label": LABELS}, drop_columns="lab*").labels is None
+    with pytest.raises(DataError, match=r"its columns are label \(int64\), and 1 that --drop-columns drops\."):
+        read(tmp_path, {"image": STRUCTS, "label": LABELS}, drop_columns="im*")
     with pytest.raises(ConfigError, match=r"label-column is 'label', which 'lab\*' in --drop-columns drops: .*'name'"):
         read(tmp_path, {"image": STRUCTS, "label": LABELS}, label_column="label", drop_columns="lab*,name")
 

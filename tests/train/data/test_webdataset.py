@@ -100,6 +100,8 @@ def test_the_label_is_the_one_that_is_named(tmp_path: Path) -> None:
         for kind, part in (("png", data), ("cls", b"0"), ("kind", NAMES[LABELS[at]].encode()))
     ]
     assert read(write(tmp_path / "x.tar", members), label_column="kind").class_names == NAMES
+    with pytest.raises(DataError, match=r"no sample has a label in 'no'; beside images they have \.cls, \.kind"):
+        read(tmp_path / "x.tar", label_column="no")
     with pytest.raises(ConfigError, match=r"label-column is 'kind', which 'k\*' in --drop-columns drops"):
         read(tmp_path / "x.tar", label_column="kind", drop_columns="k*")
 
