@@ -23,6 +23,7 @@ from gen_engine.train import TrainOptions
 from gen_engine.train import train as run_training
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.families import MODELS
+from gen_engine.train.parallel.member import torchrun_member
 from gen_engine.train.watch.alarm import NOT_SHOWN
 
 if TYPE_CHECKING:
@@ -125,12 +126,15 @@ def train(
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
       gen-engine train --conditional --data 'shards/train-{00..41}.tar' --max-data-size 8GB --out runs/shards
       gen-engine train --watch --watch-metrics manifold --data digits --epochs 50 --out runs/digits
+      gen-engine train --processes 2 --data fashion-mnist --out runs/fashion
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """
     from gen_engine.train.runs.events import RunStarted
 
+    member = torchrun_member()
+    first = member is None or member.rank == 0
     with ExitStack() as stack:
-        reporter = stack.enter_context(Reporter(quiet=quiet))
+        reporter = stack.enter_context(Reporter(quiet=quiet or not first))
         stop: list[Callable[[], int | None]] = []
 
         def on_event(event: Event) -> None:
@@ -157,7 +161,8 @@ def train(
         metrics = open_watch_metrics(watch_metrics)
         info = run_training(options, out=out, resume=resume, on_event=on_event, stop=ask, metrics=metrics)
     if as_json:
-        click.echo(json.dumps(final_record(info)))
+        if first:
+            click.echo(json.dumps(final_record(info)))
     else:
         reporter.say(f"done: {info.epochs} epochs, {info.steps} steps, checkpoint {info.path}")
 

@@ -12,6 +12,7 @@
     │   ├── PlanMismatch        it holds a run of another configuration or of other data
     │   └── OutputLocked        another process is training there
     ├── SearchFailed            no trial of a search was trained to the end                   exit 6
+    ├── ProcessLost             one of a run's processes ended before the others              exit 8
     ├── TrainingDiverged        loss or gradients were not finite for too many steps in a row exit 6
     └── TrainingInterrupted     saved and resumable, by SIGINT                                exit 130
         └── TrainingTerminated  the same, by SIGTERM                                          exit 143
@@ -39,6 +40,12 @@ class CheckpointError(EngineError):
     """A checkpoint is missing, damaged or of another format."""
 
     exit_code = 3
+
+
+class ProcessLost(EngineError):
+    """One of the processes that train a run ended, or cannot be reached; the same command continues."""
+
+    exit_code = 8
 
 
 class TrainingDiverged(EngineError):

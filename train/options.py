@@ -12,6 +12,7 @@ from types import NoneType
 from typing import get_type_hints
 
 from gen_engine.train.errors import ConfigError
+from gen_engine.train.parallel.rules import check_processes
 
 DIFFAUGMENTS = ("colour", "translation", "cutout")
 """Transforms that `diffaugment` may name."""
@@ -351,7 +352,10 @@ class TrainOptions(
     """auto, fp32 or bf16 (autocast; weights stay float32)."""
 
     threads: int | None = None
-    """CPU threads, 1 to 1024; by default torch's own choice."""
+    """CPU threads of each process, 1 to 1024; by default torch's own choice, divided among the processes."""
+
+    processes: int = 1
+    """Processes of this machine, 1 to 64, that share each batch; on GPUs, one for each of the first ones."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -361,6 +365,7 @@ class TrainOptions(
                 raise ConfigError(f"{flag_name(name)} is {value!r}: it must be {getattr(hint, '__name__', hint)}")
         for base in (ReadOptions, LossOptions, GanOptions, VaeOptions, LoopOptions, PrivacyOptions, WatchOptions):
             base.__post_init__(self)
+        check_processes(self)
         if self.threads is not None and not 1 <= self.threads <= 1024:
             raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")
 

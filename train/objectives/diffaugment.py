@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_engine.train.options import GanOptions
+from gen_engine.train.parallel import collectives
 
 UNIFORMS = 10
 """Uniform numbers per image: a gate for each of the three transforms, and seven amounts."""
@@ -56,8 +57,8 @@ class DiffAugment(nn.Module):
         A discriminator that has learnt its images by heart is certain of all of them.
         """
         if self.target and self.transforms:
-            self.sign.lerp_(real_B.detach().sign().mean(), 1.0 - ADAPT_DECAY)
-            amount = len(real_B) / ADAPT_IMAGES
+            self.sign.lerp_(collectives.mean(real_B.detach().sign().mean()), 1.0 - ADAPT_DECAY)
+            amount = len(real_B) * collectives.size() / ADAPT_IMAGES
             self.probability.add_(amount * (self.sign - self.target).sign()).clamp_(0.0, 1.0)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gen_engine.train.options import LossOptions
+from gen_engine.train.parallel import collectives
 
 
 class GanLoss(Protocol):
@@ -175,7 +176,8 @@ class SigmaElbo(Elbo):
 
     def reconstruction(self, decoded_BCHW: Tensor, images_BCHW: Tensor) -> Tensor:
         """(n/2)·log(σ² + the variance of rounding to 256 levels), whose gradient is bounded."""
-        variance = (decoded_BCHW - images_BCHW).square().mean() + ROUNDING_VARIANCE
+        error = collectives.mean((decoded_BCHW - images_BCHW).square().mean())  # of the whole batch: log is not linear
+        variance = error + ROUNDING_VARIANCE
         return 0.5 * images_BCHW[0].numel() * variance.log()
 
 

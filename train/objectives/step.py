@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gen_engine.train.config import TrainConfig
+from gen_engine.train.parallel import collectives
 
 
 class Step(Protocol):
@@ -31,7 +32,10 @@ class Step(Protocol):
         ...
 
     def draw(self, count: int, rng: torch.Generator) -> tuple[Tensor, ...]:
-        """The random numbers of a step on `count` images, on the CPU: a run has one random stream on every device."""
+        """The random numbers of a step on `count` images, on the CPU: a run has one random stream on every device.
+
+        Each has `count` rows, or some multiple of it: blocks with a row for each image.
+        """
         ...
 
     def on_device(self, images_BCHW: Tensor, labels_B: Tensor | None, *draws: Tensor) -> Tensor:
@@ -63,16 +67,23 @@ class Taken(Protocol):
 
 
 class LaunchedStep:
-    """Takes each step by launching its kernels one by one."""
+    """Takes each step by launching its kernels one by one, on this process's rows of a batch.
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    Args:
+        step: what a step is.
+        parts: `accumulate` of the configuration.
+    """
+
+    def __init__(self, step: Step, parts: int = 1) -> None:
+        self._step, self._parts = step, parts
         self.optimizers, self.kept, self.begin = step.optimizers, step.kept, step.begin
 
     def __call__(self, images_BCHW: Tensor, labels_B: Tensor | None, rng: torch.Generator) -> dict[str, float]:
         """Take one step; the losses by name, not finite where an update was left out."""
-        draws = [drawn.to(images_BCHW.device) for drawn in self._step.draw(len(images_BCHW), rng)]
-        return self._step.losses(self._step.on_device(images_BCHW, labels_B, *draws).tolist())
+        whole, device = len(images_BCHW) * collectives.size(), images_BCHW.device
+        draws = [collectives.share(drawn, whole, self._parts).to(device) for drawn in self._step.draw(whole, rng)]
+        values = self._step.on_device(images_BCHW, labels_B, *draws)
+        return self._step.losses(collectives.mean(values).tolist())
 
     def reset(self) -> None:
         """Nothing is kept."""
@@ -125,13 +136,14 @@ def backward(loss: Tensor) -> None:
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor, network: nn.Module, bad: Tensor | None = None) -> Tensor:
-    """Step by the gradients there are, unless the loss or a gradient is not finite, or it is `bad` already.
+    """Step by the gradients of the whole batch, unless the loss or one of them is not finite, or it is `bad` already.
 
     Returns 1.0 where it was left out and 0.0 where not, float32 []. Nothing waits for the device to know which.
     """
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    loss = collectives.average_gradients(gradients, loss.detach())
     norm = torch.nn.utils.get_total_norm(gradients)
-    now = torch.isfinite(loss.detach() + norm).logical_not().float()
+    now = torch.isfinite(loss + norm).logical_not().float()
     bad = now if bad is None else torch.maximum(now, bad)
     optimizer.found_inf = bad  # type: ignore[attr-defined]  # what GradScaler sets, and fused optimisers heed
     optimizer.step()

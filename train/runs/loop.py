@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,8 @@ from gen_engine.train.errors import (
     TrainingTerminated,
 )
 from gen_engine.train.models import count_parameters
+from gen_engine.train.parallel import collectives
+from gen_engine.train.parallel.alike import check_alike, check_same_place, check_same_weights
 from gen_engine.train.privacy.release import Means, open_means, withheld
 from gen_engine.train.runs.checkpoint import (
     CheckpointInfo,
@@ -70,11 +72,15 @@ def run_training(
     cannot be, BackendError when memory runs out, TrainingDiverged, and TrainingInterrupted once `stop` returns a
     signal and the state is saved. Whatever is raised, OutputError from a full disk included, the last checkpoint is
     complete.
+
+    In a group of processes (`gen_engine.train.parallel`) all call this: process 0 writes, the others read.
     """
     data, held_out = hold_out(data, config.watch_options.hold_out, config.seed)
     check_data(config, data)
     check_fits(count_parameters(config.model), config.device)
-    with locked(run_dir), deterministic(config.device), _memory_errors(config):
+    check_alike(config, data)
+    first = collectives.is_first()
+    with locked(run_dir) if first else nullcontext(), deterministic(config.device), _memory_errors(config):
         means = None
         if config.private:
             trained = resume and has_checkpoint(run_dir)
@@ -82,14 +88,15 @@ def run_training(
                 means = open_means(run_dir, config, data, trained=trained)
             data = withheld(data)
         trainer = Trainer(config, data, run_dir, on_event, stop, means)
-        trainer.observer = Observer(trainer.state, data, held_out, run_dir, on_event, metrics)
-        if has_checkpoint(run_dir):
-            if resume:
-                trainer.restore(load_checkpoint(run_dir))
-            else:
-                on_event(Notice(text=f"--no-resume: the run in {run_dir} is replaced"))
-                clear_run(run_dir)
+        if first:
+            trainer.observer = Observer(trainer.state, data, held_out, run_dir, on_event, metrics)
+            trainer.take_up(resume=resume)
+        collectives.wait()  # the others read what the first one has checked
+        if not first:
+            trainer.take_up(resume=resume)
+        check_same_place(trainer.state.step, run_dir)
         trainer.run()
+        collectives.wait()  # for the last checkpoint
     return load_generator(run_dir)[1]
 
 
@@ -146,11 +153,22 @@ class Trainer:
         self.rows = Rows(data, config.device, labelled=config.model.num_classes > 0)
         self.steps_per_epoch = len(self.rows) // config.batch
         self.saved_at = self.fitted_at = -1
+        self.first = collectives.is_first()
 
     @property
     def epoch(self) -> int:
         """Whole epochs taken."""
         return self.state.step // self.steps_per_epoch
+
+    def take_up(self, *, resume: bool) -> None:
+        """Continue the run in the directory if there is one, or remove it; nothing is removed but by process 0."""
+        if not has_checkpoint(self.run_dir):
+            return
+        if resume:
+            self.restore(load_checkpoint(self.run_dir))
+        elif self.first:
+            self.on_event(Notice(text=f"--no-resume: the run in {self.run_dir} is replaced"))
+            clear_run(self.run_dir)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Continue from a snapshot; PlanMismatch when configuration or data differ, with both values."""
@@ -164,16 +182,18 @@ class Trainer:
             raise CheckpointError(
                 f"the checkpoint in {self.run_dir} does not fit its config: {error}. Use --no-resume to start over."
             ) from error
-        keep_metrics(self.run_dir, self.epoch)
+        if self.first:
+            keep_metrics(self.run_dir, self.epoch)
         if self.observer is not None:
             self.observer.resume()
         self.on_event(Notice(text=f"resuming after step {self.state.step} (epoch {self.epoch})"))
         environment = (
             ("threads", record.threads, torch.get_num_threads()),
+            ("processes", record.processes, collectives.size()),
             ("torch", record.torch, torch.__version__),
         )
         for what, before, now in environment:
-            if before != now:
+            if before not in (now, None):
                 text = f"the run had {what} {before}, now {now}: it continues, but not bit for bit"
                 self.on_event(Notice(text=text))
 
@@ -200,7 +220,7 @@ class Trainer:
         signum = None
         for position in range(first % self.steps_per_epoch, self.steps_per_epoch):
             self._one_step(order_N[position * batch : (position + 1) * batch])
-            signum = self.stop()
+            signum = collectives.agree(self.stop())
             if signum is not None and position + 1 < self.steps_per_epoch:
                 self._interrupted(signum)
         seconds = time.perf_counter() - started
@@ -210,8 +230,9 @@ class Trainer:
             self._interrupted(signum)
 
     def _one_step(self, indices_B: NDArray[np.int64]) -> None:
-        images_BCHW = from_levels(self.rows.images(indices_B).to(self.config.device).float())
-        labels_B = self.rows.labels(indices_B)
+        own = collectives.share(torch.from_numpy(indices_B), len(indices_B), self.config.accumulate).numpy()
+        images_BCHW = from_levels(self.rows.images(own).to(self.config.device).float())
+        labels_B = self.rows.labels(own)
         labels_B = None if labels_B is None else labels_B.to(self.config.device)
         if self.config.channels_last:
             images_BCHW = images_BCHW.to(memory_format=torch.channels_last)
@@ -238,24 +259,30 @@ class Trainer:
 
     def _finish_epoch(self, samples_per_s: float) -> None:
         metrics = self.state.close_epoch(self.epoch, samples_per_s)
+        last = self.epoch == self.config.epochs
+        saves = self.epoch % self.config.checkpoint_every == 0 or last
+        if saves:
+            check_same_weights(self.state.digest(), self.state.step)
+        if not self.first:
+            return
         line = metrics if self.observer is None else self.observer.look(self.epoch)
         append_metrics(self.run_dir, line)
         self.on_event(EpochDone(metrics=metrics))
-        last = self.epoch == self.config.epochs
         if self.config.preview_every and (self.epoch % self.config.preview_every == 0 or last):
             self._fit_prior()
             path = preview_path(self.run_dir, self.epoch)
             write_preview(self.state.averaged_generator, path, torch.device(self.config.device))
             self.on_event(Saved(what="preview", path=path))
-        if self.epoch % self.config.checkpoint_every == 0 or last:
+        if saves:
             self._save()
         if self.observer is not None:
             self.observer.keep(self.epoch, line)
 
     def _interrupted(self, signum: int) -> None:
-        if self.saved_at != self.state.step:
+        if self.first and self.saved_at != self.state.step:
             with writing(self.run_dir):
                 self._save()
+        collectives.wait()  # a process that ends while another one saves may be taken for a failure
         kind = TrainingTerminated if signum == signal.SIGTERM else TrainingInterrupted
         raise kind(f"interrupted after step {self.state.step}, saved in {self.run_dir}: the same command continues")
 

@@ -124,6 +124,9 @@ class RunRecord:
     threads: int | None = None
     """CPU threads that torch used."""
 
+    processes: int | None = None
+    """Processes that trained together."""
+
     torch: str | None = None
     """Version of torch."""
 
@@ -145,5 +148,6 @@ class RunRecord:
                 alarms=fields.take("alarms", list_of(Alarm.from_json)),
                 progress=fields.take("progress", Progress.from_json),
                 threads=fields.take("threads", nullable(_count)),
+                processes=fields.take_optional("processes", nullable(_count)),
                 torch=fields.take("torch", nullable(text())),
             )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.models import Generator, build_auxiliary, build_generator, family_of
@@ -18,6 +19,8 @@ from gen_engine.train.objectives.mean_embedding import MeanEmbeddingStep
 from gen_engine.train.objectives.step import LaunchedStep, Step, Taken
 from gen_engine.train.objectives.vae import VaeStep
 from gen_engine.train.objectives.vae_gan import VaeGanStep
+from gen_engine.train.parallel import collectives
+from gen_engine.train.parallel.batch_norm import share_statistics
 from gen_engine.train.privacy.release import Means
 from gen_engine.train.runs.checkpoint import STEP, Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
@@ -46,9 +49,10 @@ class RunState:
         if config.channels_last:
             self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.auxiliary.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        share_statistics(self.generator)
+        share_statistics(self.auxiliary)
         self.average = moving_average(self.generator, config.ema_decay)
-        step = self._step(means)
-        self.take_step: Taken = GraphedStep(step) if config.device == "cuda" else LaunchedStep(step)
+        self.take_step = self._taken(self._step(means))
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.metrics: dict[str, Any] = {}
@@ -64,6 +68,11 @@ class RunState:
             assert means is not None, "a private run is given its means"
             return MeanEmbeddingStep(self.config, self.generator, means)
         return STEPS[family_of(self.config.model.family).kind](self.config, self.generator, self.auxiliary)
+
+    def _taken(self, step: Step) -> Taken:
+        """As a CUDA graph where that can be; exchanges between processes are not captured."""
+        graphed = self.config.device == "cuda" and collectives.size() == 1
+        return GraphedStep(step) if graphed else LaunchedStep(step, self.config.accumulate)
 
     @property
     def averaged_generator(self) -> Generator:
@@ -109,6 +118,7 @@ class RunState:
             alarms=self.alarms,
             torch=torch.__version__,
             threads=torch.get_num_threads(),
+            processes=collectives.size(),
             progress=Progress(
                 averaged=int(self.average.n_averaged),
                 bad_in_a_row=self.bad_in_a_row,
@@ -119,6 +129,12 @@ class RunState:
         )
         on_cpu = {name: {key: value.detach().cpu() for key, value in part.items()} for name, part in tensors.items()}
         return Snapshot(tensors=on_cpu, record=record)
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of what is trained: equal on all processes of a run."""
+        parameters = [*self.generator.parameters(), *self.auxiliary.parameters()]
+        flat = torch.cat([parameter.detach().reshape(-1).cpu() for parameter in parameters])
+        return sha256_bytes(flat.numpy().tobytes())
 
     def load(self, snapshot: Snapshot) -> None:
         """Become the state that was saved; ValueError or RuntimeError, naming the tensor, when it does not fit."""

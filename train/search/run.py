@@ -14,6 +14,7 @@ from gen_engine.train.errors import ConfigError, SearchFailed, TrainingInterrupt
 from gen_engine.train.models import ModelConfig, family_of
 from gen_engine.train.objectives.losses import LOSSES
 from gen_engine.train.options import NetworkOptions, TrainOptions, flag_name
+from gen_engine.train.parallel.member import torchrun_member
 from gen_engine.train.runs.checkpoint import has_checkpoint
 from gen_engine.train.runs.events import DataRead, Notice, OnEvent
 from gen_engine.train.runs.loop import Stop
@@ -108,6 +109,8 @@ def run_search(
             "--search and --dp-epsilon cannot go together: it chooses among runs by their score on the real images, "
             "outside the noise, so no ε would hold. Search on public data, and train once with --dp-epsilon"
         )
+    if torchrun_member() is not None:
+        raise ConfigError("--search starts the processes of its trials itself: use --processes N instead of torchrun")
     set_threads(base.threads)
     data = read_data(base.data, base)
     on_event(DataRead(name=data.name, images=len(data.images_NHWC), classes=data.num_classes, notes=data.notes))

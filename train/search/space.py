@@ -29,7 +29,7 @@ Values: TypeAlias = Mapping[str, Value]
 """Field of `TrainOptions` → its value in one trial."""
 
 _DATA: Final = frozenset({one.name for one in dataclasses.fields(ReadOptions)} | {"data", "conditional"})
-_MACHINE: Final = frozenset({"device", "threads"})
+_MACHINE: Final = frozenset({"device", "threads", "processes"})
 _SHOWN: Final = frozenset({"preview_every", "checkpoint_every", "max_bad_steps"})
 _MOST_CHOICES: Final = 1_000
 
