@@ -270,4 +270,5 @@ def differing_fields(one: Record, other: Record) -> tuple[str, ...]:
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return (one.dtype, one.shape) == (other.dtype, other.shape) and one.tobytes() == other.tobytes()
-    return bool(type(one) is type(other) and one == other)
+    missing = one != one and other != other  # NaN
+    return bool(type(one) is type(other) and (one == other or missing))

@@ -113,6 +113,16 @@ digest: Reader[str] = matching("[0-9a-f]{64}", 64)
 prose: Reader[str] = _checked(lambda value: isinstance(value, str), "text")
 """Reads text of any length and with line ends, for readers of Markdown."""
 
+
+@lru_cache(maxsize=256)
+def any_text(fewest: int, longest: int) -> Reader[str]:
+    """Return a reader of text of ``fewest`` to ``longest`` characters, whichever they are: it is escaped where shown."""
+    return _checked(
+        lambda value: isinstance(value, str) and fewest <= len(value) <= longest,
+        f"text of {fewest:,} to {longest:,} characters",
+    )
+
+
 flag: Reader[bool] = _checked(lambda value: isinstance(value, bool), "true or false")
 
 _mapping: Reader[Mapping[str, Any]] = _checked(lambda value: isinstance(value, dict), "a JSON object")
@@ -130,6 +140,18 @@ def list_of(read: Reader[T], fewest: int = 0, most: int = 1_000_000) -> Reader[t
         f"a list of {fewest:,} to {most:,} items",
     )
     return lambda value, where: tuple(read(item, f"{where}[{at}]") for at, item in enumerate(check(value, where)))
+
+
+def texts(fewest: int, most: int, longest: int) -> Reader[tuple[str, ...]]:
+    """Return a reader of a list of ``fewest`` to ``most`` texts, each as :func:`any_text` reads; quick for a million."""
+
+    def read(value: Any, where: str) -> tuple[str, ...]:
+        if isinstance(value, list) and fewest <= len(value) <= most and set(map(type, value)) <= {str}:
+            if max(map(len, value), default=0) <= longest:
+                return tuple(value)
+        return list_of(any_text(0, longest), fewest, most)(value, where)
+
+    return read
 
 
 def mapping_of(read: Reader[T]) -> Reader[Mapping[str, T]]:

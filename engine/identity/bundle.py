@@ -16,6 +16,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -23,7 +24,19 @@ from gen_engine.engine.base.digests import canonical_json, seal, sha256_bytes, s
 from gen_engine.engine.base.durable import exchange, fsync_directory, write_file
 from gen_engine.engine.base.files import DOCUMENT, MODEL, read_bounded, regular_size
 from gen_engine.engine.base.limits import limit, raised_by
-from gen_engine.engine.base.parse import Fields, anything, digest, integer, list_of, mapping_of, nullable, one_of, text
+from gen_engine.engine.base.parse import (
+    Fields,
+    any_text,
+    anything,
+    digest,
+    integer,
+    list_of,
+    mapping_of,
+    nullable,
+    one_of,
+    text,
+    texts,
+)
 from gen_engine.engine.base.strict_json import show
 from gen_engine.engine.base.text import unshowable
 from gen_engine.engine.errors import BundleError, OutputError
@@ -31,7 +44,8 @@ from gen_engine.engine.identity.confinement import check_confined
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
 from gen_engine.engine.identity.provenance import read_parity, read_training
 from gen_engine.engine.sample.kinds import kind_of
-from gen_engine.engine.sample.schema import MAX_FIELDS, MAX_RANK, RESERVED_NAMES, Field, Schema
+from gen_engine.engine.sample.field import MAX_CATEGORY, MAX_RANK, MAX_TITLE, Field, take_attributes
+from gen_engine.engine.sample.schema import MAX_FIELDS, RESERVED_NAMES, Schema
 
 SCHEMA = 2
 MAX_NAME = 500
@@ -80,11 +94,23 @@ class LabelSpec:
     names: tuple[str, ...]
     """Class names; a class's id is its position here."""
 
+    title: str | None = None
+    """Of a table: the name of the column that the label is, whose categories may be any text."""
+
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= limit("classes"):
             raise BundleError(f"{len(self.names):,} classes: there is at least 1, and {raised_by('classes')}")
-        for name in self.names:
+        try:
+            _ = self.field
+        except ValueError as error:
+            raise BundleError(f"labels: {error}") from error
+        for name in self.names if self.title is None else ():
             _check_name("class name", name)
+
+    @cached_property
+    def field(self) -> Field:
+        """The field that holds the class of each sample."""
+        return Field(name="label", kind="label", dtype="int64", categories=self.names, title=self.title)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +140,19 @@ class OutputSpec:
     categories: tuple[str, ...] | None = None
     """Names of the categories in order of their ids."""
 
+    title: str | None = None
+    """Of a column of a table: its own name. This and the next four are as in :class:`~engine.sample.field.Field`."""
+
+    nullable: bool = False
+    unit: str | None = None
+    utc: bool = False
+    scale: int | None = None
+
     def __post_init__(self) -> None:
         try:
             kind = kind_of(self.kind)
-            object.__setattr__(self, "dtype", self.dtype or kind.dtypes[0])
+            dtypes = kind.nullable_dtypes if self.nullable else kind.dtypes
+            object.__setattr__(self, "dtype", self.dtype or (dtypes or kind.dtypes)[0])
             object.__setattr__(self, "name", self.name or ("image" if self.kind == "image" else "sample"))
             field = self.field
         except ValueError as error:
@@ -126,13 +161,24 @@ class OutputSpec:
             raise BundleError(f"output {self.name}: a graph does not make values of kind {self.kind}")
         if self.name.casefold() in RESERVED_NAMES:
             raise BundleError(f"output {self.name}: formats use this name for other columns; choose another")
-        for category in self.categories or ():
+        for category in (self.categories or ()) if self.title is None else ():
             _check_name("category", category)
 
-    @property
+    @cached_property
     def field(self) -> Field:
         """The field that it fills."""
-        return Field(name=self.name, kind=self.kind, dtype=self.dtype, shape=self.shape, categories=self.categories)
+        return Field(
+            name=self.name,
+            kind=self.kind,
+            dtype=self.dtype,
+            shape=self.shape,
+            categories=self.categories,
+            title=self.title,
+            nullable=self.nullable,
+            unit=self.unit,
+            utc=self.utc,
+            scale=self.scale,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +214,7 @@ class Bundle:
     fixed_batch: int | None = None
     """The only batch that the graph runs at; None for any."""
 
-    @property
+    @cached_property
     def generator_id(self) -> str:
         """SHA-256 over the graph and the meaning of its inputs and outputs: everything that a sample depends on.
 
@@ -187,6 +233,11 @@ class Bundle:
         """The first output, and of most generators the only one."""
         return self.outputs[0]
 
+    @cached_property
+    def is_table(self) -> bool:
+        """Whether its samples are rows of a table."""
+        return self.schema().is_table
+
     def schema(self, *, with_latents: bool = False) -> Schema:
         """Return the fields of a dataset of this generator's samples.
 
@@ -195,7 +246,7 @@ class Bundle:
         """
         fields = [output.field for output in self.outputs]
         if self.labels is not None:
-            fields.append(Field(name="label", kind="label", dtype="int64", categories=self.labels.names))
+            fields.append(self.labels.field)
         fields.append(Field(name="index", kind="index", dtype="int64"))
         if with_latents:
             fields.append(Field(name="latents", kind="latents", dtype="float32", shape=(self.latent.dim,)))
@@ -429,8 +480,10 @@ def _read_latent(value: Any, where: str) -> LatentSpec:
 def _read_labels(value: Any, where: str) -> LabelSpec:
     with Fields(value, where) as fields:
         count = fields.take("count", integer(1, 2**63))
-        names = fields.take("names", list_of(text(MAX_NAME), count, count))
-    return LabelSpec(names=names)
+        title = fields.take_optional("title", any_text(1, MAX_TITLE))
+        read = list_of(text(MAX_NAME), count, count) if title is None else texts(count, count, MAX_CATEGORY)
+        names = fields.take("names", read)
+    return LabelSpec(names=names, title=title)
 
 
 def _read_output(value: Any, where: str) -> OutputSpec:
@@ -441,7 +494,7 @@ def _read_output(value: Any, where: str) -> OutputSpec:
             dtype=fields.take("dtype", text(20)),
             shape=fields.take("shape", list_of(integer(1, 2**31), 0, MAX_RANK)),
             tensor=fields.take("tensor", text(MAX_NAME)),
-            categories=fields.take_optional("categories", list_of(text(MAX_NAME), 1)),
+            **take_attributes(fields, text(MAX_NAME)),
         )
 
 
@@ -511,7 +564,10 @@ def _latent_json(latent: LatentSpec) -> dict[str, Any]:
 
 
 def _labels_json(labels: LabelSpec | None) -> dict[str, Any] | None:
-    return None if labels is None else {"count": len(labels.names), "names": list(labels.names)}
+    if labels is None:
+        return None
+    title = {} if labels.title is None else {"title": labels.title}
+    return {"count": len(labels.names), "names": list(labels.names)} | title
 
 
 def _outputs_json(outputs: Sequence[OutputSpec]) -> list[dict[str, Any]]:

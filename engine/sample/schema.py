@@ -7,27 +7,21 @@ all fields.
 
 from __future__ import annotations
 
-import math
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gen_engine.engine.base.parse import Fields, integer, list_of, nullable, text
-from gen_engine.engine.base.strict_json import DocumentError
-from gen_engine.engine.sample.kinds import kind_of
-from gen_engine.engine.sample.kinds.contract import Form, Kind
+from gen_engine.engine.base.parse import list_of
+from gen_engine.engine.base.strict_json import DocumentError, show
+from gen_engine.engine.sample.field import Field as Field
 
 MAX_FIELDS = 10_000
-MAX_RANK = 8
-MAX_VALUE_BYTES = 1 << 31
-"""Limit of one decoded value of a field: a schema that exceeds it is refused before memory is allocated."""
-
 RESERVED_NAMES = frozenset({"label", "labels", "index", "latents", "seed", "images", "samples", "shape"})
 """Names that the fields of a generator cannot have: formats use them for other columns and files."""
 
@@ -78,105 +72,12 @@ Column: TypeAlias = NDArray[Any] | Ragged
 """A field's values of consecutive samples: an array [B, …], or ragged ones."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One field of every sample of a dataset.
-
-    Raises:
-        ValueError: the kind is unknown, or does not support the dtype, shape or categories.
-    """
-
-    name: str
-    kind: str
-    """One of :data:`gen_engine.engine.sample.kinds.KINDS`."""
-
-    dtype: str
-    """NumPy's name of the values' dtype, such as ``uint8``; ``string`` for text."""
-
-    shape: tuple[int | None, ...] = ()
-    """Shape of one sample's values, channels last; None for an axis whose length differs between samples."""
-
-    categories: tuple[str, ...] | None = None
-    """Names of the classes or categories in order of their ids."""
-
-    NAME: ClassVar[re.Pattern[str]] = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,62}", re.ASCII)
-    """What a field's name may be, so that every format can store it."""
-
-    def __post_init__(self) -> None:
-        if not self.NAME.fullmatch(self.name):
-            raise ValueError(
-                f"field name {self.name!r}: it must have 1 to 63 ASCII letters, digits, '_' or '-', and begin with a "
-                "letter or '_'"
-            )
-        if len(self.shape) > MAX_RANK or any(
-            size is not None and (type(size) is not int or size < 1) for size in self.shape
-        ):
-            raise ValueError(f"field {self.name}: shape {list(self.shape)}: every size is an integer of at least 1")
-        self.behaviour.check(self)
-        if self.value_bytes > MAX_VALUE_BYTES:
-            raise ValueError(
-                f"field {self.name}: a value of {self.dtype} {list(self.shape)} has {self.value_bytes:,} bytes, and "
-                f"at most {MAX_VALUE_BYTES:,} are supported"
-            )
-
-    @property
-    def behaviour(self) -> Kind:
-        """The kind's implementation."""
-        return kind_of(self.kind)
-
-    @property
-    def form(self) -> Form:
-        """How writers store the values."""
-        return self.behaviour.form
-
-    @cached_property
-    def numpy_dtype(self) -> np.dtype[Any]:
-        """dtype of the stored values, little-endian; uint8, the bytes of UTF-8, for text."""
-        return np.dtype("u1" if self.dtype == "string" else self.dtype).newbyteorder("<")
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """The shape of a field with no ragged axis."""
-        assert None not in self.shape, self
-        return tuple(size for size in self.shape if size is not None)
-
-    @property
-    def value_bytes(self) -> int:
-        """Bytes of one sample's values, ragged axes counted as one."""
-        return math.prod(size or 1 for size in self.shape) * self.numpy_dtype.itemsize
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the field as JSON; ``categories`` is present only if it has some."""
-        document = {"name": self.name, "kind": self.kind, "dtype": self.dtype, "shape": list(self.shape)}
-        return document if self.categories is None else document | {"categories": list(self.categories)}
-
-    @classmethod
-    def from_json(cls, value: Any, where: str = "") -> Field:
-        """Read what :meth:`to_json` returned.
-
-        Raises:
-            DocumentError: the document is malformed.
-        """
-        with Fields(value, where) as fields:
-            given: dict[str, Any] = {
-                "name": fields.take("name", text(63)),
-                "kind": fields.take("kind", text(63)),
-                "dtype": fields.take("dtype", text(20)),
-                "shape": fields.take("shape", list_of(nullable(integer(1, MAX_VALUE_BYTES)), 0, MAX_RANK)),
-                "categories": fields.take_optional("categories", list_of(text(), 1)),
-            }
-        try:
-            return cls(**given)
-        except ValueError as error:
-            raise DocumentError(where, str(error)) from error
-
-
 @dataclass(frozen=True)
 class Schema:
     """The fields of every sample of a dataset, in the order in which formats store them.
 
     Raises:
-        ValueError: there is no field, or there are too many, or names differ in case only.
+        ValueError: there is no field, or there are too many; names differ in case only, or titles are equal.
     """
 
     fields: tuple[Field, ...]
@@ -190,6 +91,10 @@ class Schema:
             if key in seen:
                 raise ValueError(f"fields {seen[key]!r} and {field.name!r} have the same name, letter case aside")
             seen[key] = field.name
+        titles = Counter(field.title for field in self.fields if field.title is not None)
+        for title in (title for title, count in titles.items() if count > 1):
+            names = " and ".join(field.name for field in self.fields if field.title == title)
+            raise ValueError(f"fields {names} have the same title, {show(title)}: give each column a name of its own")
 
     def __iter__(self) -> Iterator[Field]:
         return iter(self.fields)
@@ -217,6 +122,23 @@ class Schema:
     def sole_output(self) -> Field | None:
         """The generator's field if it makes only one: formats then omit its name from file names."""
         return self.outputs[0] if len(self.outputs) == 1 else None
+
+    @cached_property
+    def is_table(self) -> bool:
+        """Whether a sample is a row: all that a generator makes, and the label, are columns."""
+        return bool(self.outputs) and all(
+            field.is_column and field.form == "scalar" for field in (*self.outputs, *self.labels)
+        )
+
+    @cached_property
+    def columns(self) -> tuple[Field, ...]:
+        """What formats with named columns store: the index of a row of a table is its place, and no column."""
+        return tuple(field for field in self.fields if not (self.is_table and field.kind == "index"))
+
+    @property
+    def labels(self) -> tuple[Field, ...]:
+        """The label, if there is one."""
+        return tuple(field for field in self.fields if field.kind == "label")
 
     @property
     def class_names(self) -> tuple[str, ...] | None:

@@ -6,6 +6,7 @@ Shape suffixes: B samples, H height, W width, C channels.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,15 +43,31 @@ class KindContract:
     categories: ClassVar[tuple[str, ...] | None] = None
     """For a kind whose fields have some."""
 
+    attributes: ClassVar[Mapping[str, Any]] = {}
+    """Attributes that a field of the kind must have: ``unit``, ``scale``."""
+
     @property
     def kind(self) -> Kind:
         """The kind, by its name."""
         return kind_of(self.name)
 
-    def field(self, dtype: str | None = None) -> Field:
+    def field(self, dtype: str | None = None, **changes: Any) -> Field:
         """Return a field of the kind, by default of its first dtype."""
-        given = dtype or self.kind.dtypes[0]
-        return Field(name="value", kind=self.name, dtype=given, shape=self.shape, categories=self.categories)
+        given = {"name": "value", "kind": self.name, "dtype": dtype or self.kind.dtypes[0], "shape": self.shape}
+        return Field(**{**given, "categories": self.categories, **self.attributes, **changes})
+
+    def cases(self) -> Iterator[tuple[Field, NDArray[Any]]]:
+        """Yield fields of every dtype and their values: without and with missing ones, and as columns of a table."""
+        for dtype in self.kind.dtypes:
+            yield self.field(dtype), self.values(dtype)
+            if self.kind.form == "scalar":
+                yield self.field(dtype, title="Two words, “quoted”"), self.values(dtype)
+        for dtype in self.kind.nullable_dtypes:
+            for title in (None, "a.b"):
+                field = self.field(dtype, nullable=True, title=title)
+                values = self.values(dtype).copy()
+                values[[2, 5, 11]] = field.missing_value
+                yield field, values
 
     def values(self, dtype: str, count: int = COUNT) -> NDArray[Any]:
         """Return values that the field can have, [B, …]; a kind with values of its own overrides this."""
@@ -61,8 +78,8 @@ class KindContract:
             return rng.standard_normal(size).astype(dtype)
         if dtype == "bool":
             return rng.integers(0, 2, size).astype(bool)
-        bounds = np.iinfo(dtype)
-        return rng.integers(bounds.min, bounds.max, size, dtype, endpoint=True)
+        bounds = np.iinfo(dtype)  # of a signed one, the least value may mean that one is missing
+        return rng.integers(bounds.min + (bounds.min < 0), bounds.max, size, dtype, endpoint=True)
 
     def test_is_registered_under_its_name(self) -> None:
         assert self.kind.name == self.name
@@ -76,8 +93,38 @@ class KindContract:
         assert Field.from_json(field.to_json()) == field
 
     def test_a_bundle_promises_it_by_default_in_its_first_dtype(self) -> None:
-        spec = OutputSpec(kind=self.name, shape=self.shape, categories=self.categories)
+        spec = OutputSpec(kind=self.name, shape=self.shape, categories=self.categories, **self.attributes)
         assert spec.dtype == self.kind.dtypes[0]
+        assert spec.field == replace(self.field(), name=spec.name)
+
+    def test_an_attribute_of_other_kinds_is_refused(self) -> None:
+        for name, value in {"unit": "s", "utc": True, "scale": 2}.items():
+            if name not in self.kind.attributes:
+                with pytest.raises(ValueError, match=f"field value: kind {self.name} has no {name}"):
+                    self.field(**{name: value})
+
+    def test_a_field_is_read_back_from_its_json(self) -> None:
+        for field, _ in self.cases():
+            assert Field.from_json(field.to_json()) == field
+
+    def test_a_dtype_that_has_no_value_for_a_missing_one_is_refused(self) -> None:
+        for dtype in set(self.kind.dtypes) - set(self.kind.nullable_dtypes):
+            with pytest.raises(ValueError, match="field value: .* missing"):
+                self.field(dtype, nullable=True)
+
+    def test_missing_values_are_valid_where_they_may_be_and_nowhere_else(self) -> None:
+        for field, values in self.cases():
+            assert self.kind.valid(values, field) is None
+            if not field.nullable or not field.is_column:
+                assert field.nullable or field.missing(values) is None
+                continue
+            missing_B = field.missing(values)
+            assert missing_B is not None
+            assert np.flatnonzero(missing_B).tolist() == [2, 5, 11]
+            if field.dtype in self.kind.dtypes:
+                valid_B = self.kind.valid(values, replace(field, nullable=False))
+                assert valid_B is not None
+                np.testing.assert_array_equal(~valid_B, missing_B)
 
     def test_values_that_it_can_have_are_valid(self) -> None:
         for dtype in self.kind.dtypes:
@@ -112,14 +159,15 @@ class KindContract:
             opened = open_format(form)
         except WriterUnavailable as error:
             pytest.skip(str(error))
-        for dtype in self.kind.dtypes:
-            values, index = self.values(dtype), Field(name="index", kind="index", dtype="int64")
-            layout = Layout(schema=Schema((self.field(dtype), index)), shards=1)
+        for number, (field, values) in enumerate(self.cases()):
+            index = Field(name="index", kind="index", dtype="int64")
+            layout = Layout(schema=Schema((field, index)), shards=1)
             try:
                 opened.check(layout)
             except RequestError:
                 continue
-            records = store(opened, layout, Batch(0, {"value": values, "index": np.arange(COUNT)}), tmp_path / dtype)
+            batch = Batch(0, {"value": values, "index": np.arange(COUNT)})
+            records = store(opened, layout, batch, tmp_path / str(number))
             assert [record.index for record in records] == list(range(COUNT))
             for record, value in zip(records, values, strict=True):
                 expected = value.item() if self.kind.form == "scalar" else value

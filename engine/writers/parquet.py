@@ -14,11 +14,13 @@ from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.sample.schema import Batch, Column, Field, Layout, Ragged, Record, join_columns
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.contract import ShardFile
-from gen_engine.engine.writers.parquet_columns import arrow_schema, arrow_values, leaf, pyarrow, same_columns
+from gen_engine.engine.writers.parquet_columns import arrow_schema, arrow_values, leaf, same_columns
+from gen_engine.engine.writers.parquet_scalars import pyarrow, read_scalars
 from gen_engine.engine.writers.shard import (
     OpenShard,
     ShardsAlone,
     StagedShard,
+    check_columns,
     is_encoded,
     max_stored_bytes,
     numbered,
@@ -28,12 +30,16 @@ GROUP_ROWS = 1_000
 GROUP_BYTES = 32 * 2**20
 """A row group has this many rows or, for large samples, as many as fit into this many uncompressed bytes."""
 
+TABLE_GROUP_ROWS = 1 << 17
+"""Rows of a table are small: of a thousand, the head of each column would cost more than its values."""
+
 
 class ParquetFormat(ShardsAlone):
     """``data/train-00000-of-00010.parquet`` with a column per field: ``image``, ``label`` (if any), ``index``.
 
     Encoded images are structs of bytes and path, arrays are nested lists, latents are lists of one length; the schema's
-    metadata states the features of ``datasets``.
+    metadata states the features of ``datasets``. A table has a column per title, of the types of
+    :mod:`gen_engine.engine.writers.parquet_scalars`, and its rows are in the order of their index, which it omits.
     """
 
     name = "parquet"
@@ -47,6 +53,10 @@ class ParquetFormat(ShardsAlone):
     def check_available(self) -> None:
         """Raise WriterUnavailable if pyarrow is missing."""
         pyarrow()
+
+    def check(self, layout: Layout) -> None:
+        """Raise RequestError if two columns would have one name."""
+        check_columns(layout.schema, "npy")
 
     def file_names(self, layout: Layout, number: int) -> list[str]:
         """Return the name of the shard's only file."""
@@ -82,8 +92,10 @@ class ParquetWriter(StagedShard):
         self._codec = codec
         self._arrow = arrow_schema(layout.schema, codec)
         sample_bytes = sum(field.value_bytes for field in layout.schema.outputs)
-        self._group_rows = max(1, min(GROUP_ROWS, GROUP_BYTES // sample_bytes))
-        self._held: dict[str, list[Column]] = {field.name: [] for field in layout.schema}
+        most = TABLE_GROUP_ROWS if layout.schema.is_table else GROUP_ROWS
+        self._group_rows = max(1, min(most, GROUP_BYTES // sample_bytes))
+        self._columns = layout.schema.columns
+        self._held: dict[str, list[Column]] = {field.name: [] for field in self._columns}
         """Encoded files; texts and arrays as they arrived, copied."""
         self._rows = 0
         self._writer: Any = None
@@ -92,10 +104,10 @@ class ParquetWriter(StagedShard):
     def _begin(self) -> None:
         import pyarrow.parquet as pq
 
-        self._writer = pq.ParquetWriter(self._files[0], self._arrow, **_options(self._schema.fields, self._codec))
+        self._writer = pq.ParquetWriter(self._files[0], self._arrow, **_options(self._columns, self._codec))
 
     def _append(self, batch: Batch) -> None:
-        for field in self._schema:
+        for field in self._columns:
             column, held = batch.columns[field.name], self._held[field.name]
             if not isinstance(column, Ragged) and is_encoded(field, self._codec):
                 held.append(self._codec.encode(column))
@@ -121,10 +133,10 @@ class ParquetWriter(StagedShard):
 
     def _write_group(self, start: int, rows: int) -> None:
         columns = []
-        for field in self._schema:
+        for place, field in enumerate(self._columns):
             whole = join_columns(self._held[field.name])
             self._held[field.name] = [whole[rows:]]
-            columns.append(arrow_values(field, whole[:rows], self._codec, start, self._arrow.field(field.name).type))
+            columns.append(arrow_values(field, whole[:rows], self._codec, start, self._arrow.field(place).type))
         self._rows -= rows
         table = pyarrow().Table.from_arrays(columns, schema=self._arrow)
         self._writer.write_table(table, row_group_size=rows)
@@ -165,18 +177,19 @@ class ParquetReader(OpenShard):
         group = int(np.searchsorted(self._stops, row, side="right"))
         if group != self._group:
             table = self._file.read_row_group(group)
-            self._columns = {field.name: self._values(field, table[field.name]) for field in self._schema}
+            stored = enumerate(self._schema.columns)
+            self._columns = {field.name: self._values(field, table.column(place)) for place, field in stored}
             self._group = group
         at = row - (int(self._stops[group - 1]) if group else 0)
-        values = {}
-        for field in self._schema:
+        values: dict[str, Any] = {"index": self._shard.start + row} if "index" not in self._columns else {}
+        for field in self._schema.columns:
             value = self._columns[field.name][at]
             values[field.name] = value.item() if field.form == "scalar" else value
         return Record(values["index"], values)
 
     def _values(self, field: Field, column: Any) -> list[Any] | NDArray[Any]:
         """Return a row group's values of a field."""
-        if column.null_count:
+        if column.null_count and not field.nullable:
             raise ValueError(f"column {field.name} has nulls")
         whole = column.combine_chunks()
         whole = getattr(whole, "storage", whole)  # of an extension type, where `datasets` has registered its own
@@ -186,6 +199,8 @@ class ParquetReader(OpenShard):
         if field.form == "text":
             texts: list[str] = whole.to_pylist()
             return texts
+        if field.form == "scalar":
+            return read_scalars(field, whole)
         flat = whole
         for _ in field.sizes:
             flat = flat.flatten()
@@ -198,19 +213,19 @@ def _options(fields: Sequence[Field], codec: Codec) -> dict[str, Any]:
 
     Encoded images do not compress further, and statistics over them would copy whole images into the footer. Bytes of
     an array take four each without a dictionary, since Parquet has no smaller integer; for floats, which rarely repeat,
-    a dictionary would only grow until it is abandoned.
+    a dictionary would only grow until it is abandoned. The least and greatest name of a category help no query.
     """
     compression: dict[str, str] = {}
     dictionary, statistics = [], []
     for field in fields:
         if is_encoded(field, codec):
-            compression |= {f"{field.name}.bytes": "NONE", f"{field.name}.path": "SNAPPY"}
+            compression |= {f"{field.column}.bytes": "NONE", f"{field.column}.path": "SNAPPY"}
         elif field.form == "scalar" or field.form == "text":
-            compression[field.name] = "SNAPPY"
-            if field.kind not in ("index", "float", "boolean"):
-                dictionary.append(field.name)
-            if field.kind != "seed" and field.form == "scalar":
-                statistics.append(field.name)
+            compression[field.column] = "SNAPPY"
+            if field.kind not in ("index", "float", "boolean", "datetime"):
+                dictionary.append(field.column)
+            if field.kind != "seed" and field.form == "scalar" and not (field.is_column and field.categories):
+                statistics.append(field.column)
         elif field.behaviour.generated:
             compression[leaf(field)] = "SNAPPY"
             if field.numpy_dtype.kind == "u":

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.errors import WriterError, WriterUnavailable
+from gen_engine.engine.errors import WriterError
 from gen_engine.engine.sample.schema import Column, Field, Ragged, Schema
+from gen_engine.engine.writers.parquet_scalars import pyarrow, scalar_column, scalar_values
 from gen_engine.engine.writers.shard import is_encoded
 
 
 def arrow_schema(schema: Schema, codec: Codec) -> Any:
     """Return the columns, with their features under the metadata key ``huggingface``."""
     fields, features = [], {}
-    for field in schema:
+    for field in schema.columns:
         form = "file" if is_encoded(field, codec) else field.form
-        features[field.name], column = _COLUMNS[form](field)
+        features[field.column], column = _COLUMNS[form](field)
         fields.append(column)
     return pyarrow().schema(fields, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
@@ -47,7 +48,7 @@ def arrow_values(field: Field, values: Column, codec: Codec, start: int, kind: A
         columns = [_strings(pa.binary(), values), _strings(pa.string(), paths)]
         return pa.StructArray.from_arrays(columns, fields=list(kind))
     if field.form == "scalar":
-        return pa.array(values, kind)
+        return scalar_values(field, values, kind)
     return _nested(values)
 
 
@@ -95,23 +96,12 @@ def _same_type(one: Any, other: Any) -> bool:
 
 def leaf(field: Field) -> str:
     """Return the path of an array column's values in the Parquet schema."""
-    return field.name + ".list.element" * len(field.shape)
-
-
-def pyarrow() -> Any:
-    """Import pyarrow; raises WriterUnavailable, naming what to install, if it is missing."""
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise WriterUnavailable(
-            f"format parquet needs pyarrow ({error}): pip install 'gen-engine[parquet]', or use --format webdataset"
-        ) from error
-    return pyarrow
+    return field.column + ".list.element" * len(field.shape)
 
 
 def _file_column(field: Field) -> tuple[dict[str, Any], Any]:
     pa = pyarrow()
-    column = pa.field(field.name, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    column = pa.field(field.column, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     return {"_type": _FEATURES.get(field.kind, "Image")}, column
 
 
@@ -119,17 +109,9 @@ _FEATURES = {"image": "Image", "audio": "Audio"}
 """Kind of an encoded field → the feature of ``datasets`` that decodes it."""
 
 
-def _scalar_column(field: Field) -> tuple[dict[str, Any], Any]:
-    pa = pyarrow()
-    if field.categories is not None:
-        return {"names": list(field.categories), "_type": "ClassLabel"}, pa.field(field.name, pa.int64())
-    kind = pa.from_numpy_dtype(field.numpy_dtype)
-    return {"dtype": field.dtype, "_type": "Value"}, pa.field(field.name, kind)
-
-
 def _text_column(field: Field) -> tuple[dict[str, Any], Any]:
     pa = pyarrow()
-    return {"dtype": "string", "_type": "Value"}, pa.field(field.name, pa.string())
+    return {"dtype": "string", "_type": "Value"}, pa.field(field.column, pa.string())
 
 
 def _array_column(field: Field) -> tuple[dict[str, Any], Any]:
@@ -139,7 +121,7 @@ def _array_column(field: Field) -> tuple[dict[str, Any], Any]:
     if rank == 1:  # `datasets` has no Array1D: a list of a known length takes its place
         (length,) = field.sizes
         feature = {"feature": {"dtype": field.dtype, "_type": "Value"}, "length": length, "_type": "Sequence"}
-        return feature, pa.field(field.name, pa.list_(kind, length))
+        return feature, pa.field(field.column, pa.list_(kind, length))
     for _ in range(rank):
         kind = pa.list_(kind)
     # How Arrow marks an extension type, and `datasets` its arrays. Readers that do not support it see lists.
@@ -148,14 +130,14 @@ def _array_column(field: Field) -> tuple[dict[str, Any], Any]:
         "ARROW:extension:metadata": json.dumps([field.sizes, field.dtype]),
     }
     feature = {"shape": list(field.sizes), "dtype": field.dtype, "_type": f"Array{rank}D"}
-    return feature, pa.field(field.name, kind, metadata=mark)
+    return feature, pa.field(field.column, kind, metadata=mark)
 
 
 _COLUMNS: dict[str, Callable[[Field], tuple[dict[str, Any], Any]]] = {
     "file": _file_column,
     "media": _array_column,
     "array": _array_column,
-    "scalar": _scalar_column,
+    "scalar": scalar_column,
     "text": _text_column,
 }
 """Form of a field, ``file`` if a codec encodes it → its feature for ``datasets``, and its column."""

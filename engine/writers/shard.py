@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gen_engine.engine.codecs.contract import Codec
-from gen_engine.engine.errors import VerifyError, WriterError
-from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record
+from gen_engine.engine.base.strict_json import show
+from gen_engine.engine.errors import RequestError, VerifyError, WriterError
+from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record, Schema
 from gen_engine.engine.sample.shard import FinishedShard, Shard, WrittenFile
 from gen_engine.engine.writers.contract import ShardFile
 from gen_engine.engine.writers.staged import StagedFile
@@ -41,6 +42,19 @@ class ShardsAlone:
 def is_encoded(field: Field, codec: Codec) -> bool:
     """Return whether formats that use codecs store a field as one encoded file per sample."""
     return field.form == "media" and field.kind in codec.kinds
+
+
+def check_columns(schema: Schema, other: str) -> None:
+    """Raise RequestError, naming another format, if two columns of a schema would have one name."""
+    seen: dict[str, Field] = {}
+    for field in schema.columns:
+        if field.column in seen:
+            raise RequestError(
+                f"fields {seen[field.column].name} and {field.name} would both be column {show(field.column)}; use "
+                f"--format {other}, which names files and not columns"
+                + ("" if field.behaviour.generated else ", or leave out --with-latents")
+            )
+        seen[field.column] = field
 
 
 def max_stored_bytes(field: Field) -> int:

@@ -8,25 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.sample.kinds.contract import check_categories
-from gen_engine.engine.sample.kinds.scalar import Scalar
+from gen_engine.engine.sample.kinds.scalar import Scalar, within
 
 if TYPE_CHECKING:
-    from gen_engine.engine.sample.schema import Field
+    from gen_engine.engine.sample.field import Field
 
 
 class Category(Scalar):
-    """The id of a category, its position in the field's ``categories``."""
+    """The id of a category, its position in the field's ``categories``; -1 for a missing one."""
 
     name = "category"
     dtypes: ClassVar[tuple[str, ...]] = ("int64", "int32", "int16", "int8", "uint8")
+    nullable_dtypes: ClassVar[tuple[str, ...]] = ("int64", "int32", "int16", "int8")
+    logical = "category"
     labelled_task = "tabular-classification"
 
     invalid = "category id that is not one of its field's"
 
     def valid(self, values: NDArray[Any], field: Field) -> NDArray[np.bool_] | None:
         """Return which ids are categories; None if all are."""
-        valid_B: NDArray[np.bool_] = (values >= 0) & (values < len(field.categories or ()))
-        return None if valid_B.all() else valid_B
+        return within(values, 0, len(field.categories or ()) - 1, field)
+
+    def missing_value(self, field: Field) -> int:
+        """Return -1."""
+        return -1
+
+    def describe(self, field: Field) -> str:
+        """Return the kind and the number of categories."""
+        return f"{self.name} of {len(field.categories or ()):,}"
 
     def check(self, field: Field) -> None:
         """Raise ValueError unless the field has categories, and its dtype has an id for each."""
@@ -36,3 +45,4 @@ class Category(Scalar):
                 f"field {field.name}: {field.dtype} {list(field.shape)}: a value of kind {self.name} is one number, "
                 f"{' or '.join(self.dtypes)}"
             )
+        self.check_dtype(field)

@@ -12,4 +12,5 @@ class Label(Category):
 
     name = "label"
     dtypes: ClassVar[tuple[str, ...]] = ("int64",)
+    nullable_dtypes: ClassVar[tuple[str, ...]] = ()
     generated = False

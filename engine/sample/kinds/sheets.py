@@ -19,10 +19,10 @@ _MARGIN = 2
 
 
 def in_range(values: NDArray[Any], *, axes: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Map the minimum over ``axes`` to 0 and the maximum to 255; where all are equal, to the middle."""
+    """Map the minimum over ``axes`` to 0 and the maximum to 255; where all are equal, and NaN, to the middle."""
     wide = values.astype(np.float64)  # the range of float32 values may exceed float32
-    low, high = wide.min(axis=axes, keepdims=True), wide.max(axis=axes, keepdims=True)
-    share = np.divide(wide - low, high - low, out=np.full_like(wide, 0.5), where=high > low)
+    low, high = np.fmin.reduce(wide, axes, keepdims=True), np.fmax.reduce(wide, axes, keepdims=True)
+    share = np.divide(wide - low, high - low, out=np.full_like(wide, 0.5), where=(high > low) & ~np.isnan(wide))
     levels: NDArray[np.uint8] = np.round(255 * share).astype(np.uint8)
     return levels
 
@@ -45,8 +45,15 @@ def tile(images_BHWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def table(rows_BD: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return rows of features as an image of about the size of the other previews: [H, W, 1]."""
+    """Return rows of features as an image of about the size of the other previews: [H, W, 1].
+
+    A missing value, which is NaN, is a chequered cell.
+    """
     count, features = rows_BD.shape
     tall = min(SIDE, max(1, COLUMNS * SIDE // count))
     wide = min(SIDE, max(1, COLUMNS * SIDE // features))
-    return in_range(rows_BD, axes=(0,)).repeat(tall, axis=0).repeat(wide, axis=1)[..., None]
+    sheet_HW = in_range(rows_BD, axes=(0,)).repeat(tall, axis=0).repeat(wide, axis=1)
+    missing_HW = np.isnan(rows_BD).repeat(tall, axis=0).repeat(wide, axis=1)
+    down, across = np.indices(sheet_HW.shape)
+    sheet_HW[missing_HW] = np.where((down + across) % 2, INK, 255)[missing_HW]
+    return sheet_HW[..., None]
