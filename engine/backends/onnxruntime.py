@@ -141,6 +141,8 @@ class OnnxRuntimeStream:
     def __init__(self, session: onnxruntime.InferenceSession, bundle: Bundle, batch: int) -> None:
         self._session, self._outputs, self._batch = session, bundle.outputs, batch
         self._tensors = [output.tensor for output in bundle.outputs]
+        # Once: a table has hundreds of outputs, and checking one takes as long as looking up its values.
+        self._promised = [(output, np.dtype(output.dtype), (batch, *output.shape)) for output in bundle.outputs]
         self._values: Values | None = None
         self._run_options = import_runtime(OnnxRuntimeBackend.name).RunOptions()
 
@@ -153,8 +155,9 @@ class OnnxRuntimeStream:
             arrays = self._session.run(self._tensors, feeds, self._run_options)
         except Exception as error:
             raise BackendError(f"onnxruntime failed on a batch of {latents_BZ.shape[0]}: {error}") from error
-        for output, array in zip(self._outputs, arrays, strict=True):
-            refuse_unpromised(array.dtype, array.shape, output, self._batch)
+        for array, (output, dtype, shape) in zip(arrays, self._promised, strict=True):
+            if array.dtype != dtype or array.shape != shape:
+                refuse_unpromised(array.dtype, array.shape, output, self._batch)
         self._values = {output.name: array for output, array in zip(self._outputs, arrays, strict=True)}
 
     def collect(self) -> Values:

@@ -116,7 +116,7 @@ prose: Reader[str] = _checked(lambda value: isinstance(value, str), "text")
 
 @lru_cache(maxsize=256)
 def any_text(fewest: int, longest: int) -> Reader[str]:
-    """Return a reader of text of ``fewest`` to ``longest`` characters, whichever they are: it is escaped where shown."""
+    """Return a reader of text of ``fewest`` to ``longest`` characters, of any kind: it is escaped where shown."""
     return _checked(
         lambda value: isinstance(value, str) and fewest <= len(value) <= longest,
         f"text of {fewest:,} to {longest:,} characters",
@@ -143,12 +143,12 @@ def list_of(read: Reader[T], fewest: int = 0, most: int = 1_000_000) -> Reader[t
 
 
 def texts(fewest: int, most: int, longest: int) -> Reader[tuple[str, ...]]:
-    """Return a reader of a list of ``fewest`` to ``most`` texts, each as :func:`any_text` reads; quick for a million."""
+    """Return a reader of a list of ``fewest`` to ``most`` texts, as :func:`any_text` reads one; quick for a million."""
 
     def read(value: Any, where: str) -> tuple[str, ...]:
-        if isinstance(value, list) and fewest <= len(value) <= most and set(map(type, value)) <= {str}:
-            if max(map(len, value), default=0) <= longest:
-                return tuple(value)
+        are_texts = isinstance(value, list) and fewest <= len(value) <= most and set(map(type, value)) <= {str}
+        if are_texts and max(map(len, value), default=0) <= longest:
+            return tuple(value)
         return list_of(any_text(0, longest), fewest, most)(value, where)
 
     return read

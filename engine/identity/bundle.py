@@ -43,8 +43,8 @@ from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.identity.confinement import check_confined
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
 from gen_engine.engine.identity.provenance import read_parity, read_training
-from gen_engine.engine.sample.kinds import kind_of
 from gen_engine.engine.sample.field import MAX_CATEGORY, MAX_RANK, MAX_TITLE, Field, take_attributes
+from gen_engine.engine.sample.kinds import kind_of
 from gen_engine.engine.sample.schema import MAX_FIELDS, RESERVED_NAMES, Schema
 
 SCHEMA = 2

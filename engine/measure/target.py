@@ -18,7 +18,7 @@ from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.base.processor import usable_cpus
 from gen_engine.engine.errors import RequestError, WrongSamples
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.identity.runtime import DEFAULT_BATCH, Runtime
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH, TABLE_BATCH, Runtime
 from gen_engine.engine.identity.variants import Graph, canonical_graph
 from gen_engine.engine.measure.record import Configuration
 from gen_engine.engine.measure.rounds import Runner
@@ -100,7 +100,7 @@ def open_target(
         name, graph, device = DEFAULT_BACKEND, canonical_graph(bundle), "cpu"
     else:
         (name, graph), device = choose(bundle, runtime, on_message), runtime.device
-    batch = runtime.batch or graph.batch or DEFAULT_BATCH
+    batch = runtime.batch or graph.batch or (TABLE_BATCH if bundle.is_table else DEFAULT_BATCH)
     backend = open_backend(name, bundle, graph, device=device, batch=batch)
     samples = _draw(backend, bundle)
     check_samples(

@@ -16,6 +16,8 @@ MAX_COUNT = 10**12
 
 MAX_SHARD_BYTES = 2**50
 DEFAULT_SHARD_SIZE = 10_000
+TABLE_SHARD_SIZE = 100_000
+"""Rows of a table are a hundred bytes or so: smaller shards would cost more in files than in rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class SampleRequest:
     """How the formats other than npy hold a sample.  [default: png for images, else raw]"""
 
     shard_size: int | None = None
-    """Samples per shard; the last one may have fewer.  [default: 10000, in mds at most 64 MiB]"""
+    """Samples per shard; the last one may have fewer.  [default: 10000, of tables 100000, in mds at most 64 MiB]"""
 
     shard_bytes: int | None = None
     """Bytes per shard, about, instead of samples: 64MB, 64MiB, 1GB."""

@@ -46,7 +46,7 @@ class Allowance:
     @classmethod
     def of(cls, bundle: Bundle, graph_bytes: int, batch: int) -> Allowance:
         """Return the allowance of a batch: a fixed part, and one that grows with what the bundle promises."""
-        values = batch * (math.prod(bundle.output.shape) + bundle.latent.dim)
+        values = batch * (sum(math.prod(output.shape) for output in bundle.outputs) + bundle.latent.dim)
         return cls(
             seconds=limit("first-batch-seconds")
             + _SECONDS_PER_VALUE * values

@@ -100,8 +100,13 @@ def _check_alone(first: Batch, renderer: Renderer, backend: Backend, bundle: Bun
     for output in bundle.outputs:
         batched_R = np.asarray(first[output.name])[rows_R]
         alone_R = np.concatenate([np.asarray(one[output.name]) for one in alone])
+        what = f"{output.name} of bundle {bundle.name}"
         if batched_R.dtype == bool or (output.field.form == "scalar" and batched_R.dtype.kind != "f"):
-            refuse_other_decisions(batched_R, alone_R, rows_R, backend, f"{output.name} of bundle {bundle.name}")
+            refuse_other_decisions(batched_R, alone_R, rows_R, backend, what)
+        elif output.field.is_column:
+            # A number of a row follows from a decision too: which value, which part of a distribution, or none.
+            differ_R = _apart(batched_R, alone_R, _tolerance(backend))
+            refuse_other_decisions(differ_R, np.zeros_like(differ_R), rows_R, backend, what)
         else:
             refuse_batch_dependence(batched_R, alone_R, rows_R, backend, bundle.name)
 
@@ -121,11 +126,24 @@ def refuse_other_decisions(
         )
 
 
+def _apart(batched_R: NDArray[Any], alone_R: NDArray[Any], tolerance: float) -> NDArray[np.bool_]:
+    """Return which numbers differ by more than a tolerance relative to the largest; or one is missing, which is NaN."""
+    missing_R = np.isnan(batched_R) | np.isnan(alone_R)
+    error_R = np.abs(np.where(missing_R, 0, batched_R.astype(np.float64) - alone_R))
+    scale = float(np.abs(np.where(missing_R, 0, alone_R)).max())
+    apart_R: NDArray[np.bool_] = (error_R > tolerance * scale) | (np.isnan(batched_R) != np.isnan(alone_R))
+    return apart_R
+
+
+def _tolerance(backend: Backend) -> float:
+    return TOLERANCES.get(backend.precision, max(TOLERANCES.values()))
+
+
 def refuse_batch_dependence(
     batched_R: NDArray[Any], alone_R: NDArray[Any], rows_R: NDArray[np.int_], backend: Backend, bundle_name: str
 ) -> None:
     """Raise BackendError if a row of a batch differs from the sample rendered alone by more than its tolerance."""
-    tolerance = TOLERANCES.get(backend.precision, max(TOLERANCES.values()))
+    tolerance = _tolerance(backend)
     alone_RV = alone_R.reshape(len(rows_R), -1).astype(np.float64)
     error_RV = np.abs(batched_R.reshape(len(rows_R), -1) - alone_RV) / _scale(alone_RV, batched_R.dtype)
     excess_R = error_RV.max(axis=1)
@@ -168,11 +186,15 @@ def _check_company(
             other_BZ[kept] = latents_BZ[kept]
             stream.submit(other_BZ, labels_B)
             made = stream.collect()
-            if not all(np.array_equal(made[name][kept], np.asarray(first[name])[kept]) for name in made):
+            if not all(_equal(made[name][kept], np.asarray(first[name])[kept]) for name in made):
                 raise BackendError(
                     f"a sample of bundle {bundle.name} depends on the other samples of its batch of {backend.batch}: "
                     "its graph mixes rows, as batch statistics do. Export it in eval mode, with stored statistics"
                 )
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
 def _record(backend: Backend, graph: Graph) -> Path | None:

@@ -22,7 +22,7 @@ from gen_engine.engine.errors import DatasetError, RequestError
 from gen_engine.engine.identity.bundle import Bundle
 from gen_engine.engine.identity.labels import LabelPlan, Labels, parse_labels
 from gen_engine.engine.identity.latents import ALGORITHM, Latents, check_truncation
-from gen_engine.engine.identity.runtime import DEFAULT_BATCH, Runtime
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH, TABLE_BATCH, Runtime
 from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import SampleRequest
@@ -308,7 +308,7 @@ def _resolve_batch(requested: int | None, bundle: Bundle, graph: Graph) -> int:
             f"batch {requested}: the graph of bundle {bundle.name} runs at its own batch of {bundle.fixed_batch} "
             "only; leave --batch out"
         )
-    return requested or graph.batch or DEFAULT_BATCH
+    return requested or graph.batch or (TABLE_BATCH if bundle.is_table else DEFAULT_BATCH)
 
 
 def _choose_codec(request: SampleRequest, form: Format, bundle: Bundle) -> Codec:

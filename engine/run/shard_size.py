@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import RequestError
-from gen_engine.engine.plan.request import DEFAULT_SHARD_SIZE, SampleRequest
+from gen_engine.engine.plan.request import DEFAULT_SHARD_SIZE, TABLE_SHARD_SIZE, SampleRequest
 from gen_engine.engine.sample.schema import Batch, Layout
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.contract import Format
@@ -24,13 +24,13 @@ def resolve_shard_size(request: SampleRequest, form: Format, codec: Codec, layou
         WriterError: the first batch cannot be written to a temporary directory.
     """
     wanted = request.shard_bytes
+    size = request.shard_size or (TABLE_SHARD_SIZE if layout.schema.is_table else DEFAULT_SHARD_SIZE)
     if wanted is None and request.shard_size is None:
         wanted = form.default_shard_bytes
     if wanted is None and form.max_shard_bytes is None:
-        return request.shard_size or DEFAULT_SHARD_SIZE
+        return size
     batch, empty = len(first), _bytes_of(form, codec, layout, None)
     batch_bytes = _bytes_of(form, codec, layout, first) - empty
-    size = request.shard_size or DEFAULT_SHARD_SIZE
     if wanted is not None:
         fitting = max(1, (wanted - empty) // batch_bytes) * batch
         size = fitting if request.shard_bytes is not None else min(size, fitting)

@@ -172,7 +172,12 @@ class Field:
 
     def to_json(self) -> dict[str, Any]:
         """Return the field as JSON; what is optional is present only if it is set."""
-        document = {"name": self.name, "kind": self.kind, "dtype": self.dtype, "shape": list(self.shape)}
+        document: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+        }
         if self.categories is not None:
             document["categories"] = list(self.categories)
         optional = {"title": self.title, "unit": self.unit, "scale": self.scale}

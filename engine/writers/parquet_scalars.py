@@ -79,7 +79,7 @@ def scalar_values(field: Field, values_B: NDArray[Any], kind: Any) -> Any:
 
 
 class _Categories:
-    """Categories that are compared by identity: hashing a million names for a look-up takes longer than writing them."""
+    """Categories that are compared by identity: to hash a million names takes longer than to write their ids."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
@@ -140,7 +140,6 @@ def read_scalars(field: Field, whole: Any) -> NDArray[Any]:
 
 
 def _ids(field: Field, whole: Any) -> NDArray[Any]:
-    pa = pyarrow()
     from pyarrow import compute
 
     places = compute.index_in(whole.dictionary, _dictionary(_Categories(field.categories or ())))
@@ -149,7 +148,8 @@ def _ids(field: Field, whole: Any) -> NDArray[Any]:
     # One more place, which the null index -1 means.
     ids_K = np.append(places.to_numpy(zero_copy_only=False), -1)
     indices_B = whole.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    return ids_K[indices_B].astype(field.numpy_dtype)
+    ids_B: NDArray[Any] = ids_K[indices_B].astype(field.numpy_dtype)
+    return ids_B
 
 
 def _decimals(field: Field, whole: Any) -> NDArray[Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.base.strict_json import show
+from gen_engine.engine.codecs.contract import Codec
 from gen_engine.engine.errors import RequestError, VerifyError, WriterError
 from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record, Schema
 from gen_engine.engine.sample.shard import FinishedShard, Shard, WrittenFile

@@ -119,6 +119,7 @@ def write_error(name: str, written: int, error: OSError) -> WriterError:
         errno.EDQUOT: "raise the quota",
         errno.EROFS: "choose a directory that can be written",
         errno.EACCES: "choose a directory that can be written",
+        errno.EMFILE: "raise the limit of open files (ulimit -n), or choose --format parquet",
         errno.EFBIG: "choose a smaller --shard-size",
     }.get(error.errno or 0, "check the disk")
     return WriterError(

@@ -8,6 +8,7 @@ assembled from precomputed pieces; the standard library's tarfile would spend mo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -144,9 +145,10 @@ def _files(name: str, encode: Callable[[Any], Ragged], batch: Batch) -> Ragged:
     return encode(batch.columns[name])
 
 
-def _json_files(fields: Sequence[str], batch: Batch) -> Ragged:
-    rows = zip(*(_plain(batch.columns[name]) for name in fields), strict=True)
-    return Ragged.of_pieces([json.dumps(dict(zip(fields, row, strict=True))).encode() for row in rows])
+def _json_files(fields: Sequence[Field], batch: Batch) -> Ragged:
+    rows = zip(*(_plain(field, batch.columns[field.name]) for field in fields), strict=True)
+    names = [field.name for field in fields]
+    return Ragged.of_pieces([json.dumps(dict(zip(names, row, strict=True))).encode() for row in rows])
 
 
 def _record_column(column: Column) -> RecordColumn:
@@ -167,8 +169,8 @@ class _Members(NamedTuple):
     files: list[tuple[Field, str]]
     """Fields that have a member of their own, and the extension of its name."""
 
-    in_json: list[str]
-    """The names of the fields in the JSON member; empty if there is none."""
+    in_json: list[Field]
+    """The fields in the JSON member; empty if there is none."""
 
     @property
     def extensions(self) -> dict[str, Field]:
@@ -182,15 +184,20 @@ def _members_of(schema: Schema, codec: Codec) -> _Members:
         if field.form in ("media", "array"):
             extension = codec.extension if is_encoded(field, codec) else _RAW.extension
             files.append((field, extension if field is schema.sole_output else f"{field.name}.{extension}"))
-    others = [field.name for field in schema if field.form in ("scalar", "text")]
-    known = [name for name in ("index", "label") if name in others]
-    others = [name for name in others if name not in known]
+    others = [field for field in schema if field.form in ("scalar", "text")]
+    known = [field for name in ("index", "label") for field in others if field.name == name]
+    others = [field for field in others if field not in known]
     return _Members(files, [*known, *others] if others else [])
 
 
-def _plain(column: Column) -> list[Any]:
-    """Return a column's values as JSON values."""
-    return [piece.decode() for piece in column.pieces()] if isinstance(column, Ragged) else column.tolist()
+def _plain(field: Field, column: Column) -> list[Any]:
+    """Return a column's values as JSON values. JSON has no NaN: a missing float is null."""
+    if isinstance(column, Ragged):
+        return [piece.decode() for piece in column.pieces()]
+    values: list[Any] = column.tolist()
+    if column.dtype.kind == "f" and field.nullable:
+        return [None if value != value else value for value in values]
+    return values
 
 
 class _Headers:
@@ -283,11 +290,16 @@ class WebDatasetReader(OpenShard):
             values["label"] = int(members["cls"])
         if "json" in members:
             document = json.loads(members["json"])
-            values |= {name: document[name] for name in self._members.in_json}
+            values |= {field.name: _parsed(field, document[field.name]) for field in self._members.in_json}
         for extension, field in self._members.extensions.items():
             data = members[extension]
             values[field.name] = data if is_encoded(field, self._codec) else _RAW.decode(data, field)
         return values
+
+
+def _parsed(field: Field, value: Any) -> Any:
+    """Return the value of a field's JSON value."""
+    return math.nan if value is None and field.nullable and field.numpy_dtype.kind == "f" else value
 
 
 _MAX_JSON = 1 << 26

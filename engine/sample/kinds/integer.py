@@ -27,5 +27,5 @@ class Integer(Scalar):
         """Return which values are not missing ones; None if all are. Only columns of tables distinguish them."""
         if field.nullable or not field.is_column or values.dtype.kind != "i":
             return None
-        bounds = np.iinfo(values.dtype)
-        return within(values, int(bounds.min) + 1, int(bounds.max), field)
+        most = (1 << 8 * values.dtype.itemsize - 1) - 1
+        return within(values, -most, most, field)
