@@ -15,7 +15,7 @@ from gen_engine.engine.errors import NativeMismatch
 from gen_engine.engine.native.contract import Core
 from gen_engine.engine.native.rounding import draws_wrongly
 
-BUILD: Final = "0.2.0+1"
+BUILD: Final = "0.2.0+2"
 """Package version, and a number that is incremented whenever a function's arguments or bytes change."""
 
 SWITCH: Final = "GEN_ENGINE_NATIVE"

@@ -15,6 +15,8 @@ RecordColumn: TypeAlias = tuple[Any, ...]
     ("same", data)                 the same bytes in every record
     ("decimal", numbers)           int64 [B], at least 0, as text
     ("varint", numbers)            int64 [B] as protocol buffer varints
+    ("signed", numbers)            int64 [B] as text; the least one is no text
+    ("named", data, offsets, ids)  bytes and int64 [K + 1] offsets, and int64 [B] places in them, negative ones for none
 """
 
 
@@ -107,6 +109,14 @@ class Core(Protocol):
 
         Raises:
             ValueError: a size or an offset is out of range.
+        """
+        ...
+
+    def csv_lines(self, samples: int, columns: list[RecordColumn], /) -> bytes:
+        """Return a batch's lines of CSV: the values as they are, with commas between them and CR LF after the last.
+
+        Raises:
+            ValueError: there is no column, or a size, an offset or a place is out of range.
         """
         ...
 

@@ -20,6 +20,7 @@ FORMATS = Registry(
         "parquet": "gen_engine.engine.writers.parquet:ParquetFormat",
         "mds": "gen_engine.engine.writers.mds:MdsFormat",
         "tfrecord": "gen_engine.engine.writers.tfrecord:TfRecordFormat",
+        "csv": "gen_engine.engine.writers.csv:CsvFormat",
     },
 )
 """Values of ``--format``; a package adds one by an entry point in the group ``gen_engine.formats``."""

@@ -128,7 +128,11 @@ WRONG = [
     (["-n", "5", "--shard-size", "0"], 2, "shard size 0: it must be between 1 and"),
     (["-n", "5", "--seed", "-1"], 2, "seed -1: it must be between 0 and 18446744073709551615"),
     (["-n", "5", "--seed", str(2**64)], 2, "seed 18446744073709551616"),
-    (["-n", "5", "--format", "zip"], 2, "unknown format 'zip': choose one of npy, webdataset, parquet, mds, tfrecord"),
+    (
+        ["-n", "5", "--format", "zip"],
+        2,
+        "'zip': choose one of npy, webdataset, parquet, mds, tfrecord, csv",
+    ),
     (["-n", "5", "--format", "parquet", "--codec", "bmp"], 2, "unknown codec 'bmp': choose one of png, png-zlib, "),
     (["-n", "5", "--codec", "png"], 2, "leave --codec out, or choose --format webdataset or parquet"),
     (["-n", "5", "--labels", "sqare"], 2, "unknown class 'sqare': did you mean 'square' or 'star'?"),

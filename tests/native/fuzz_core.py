@@ -42,7 +42,7 @@ def unfilter_arguments(rng: random.Random) -> list[Any]:
 
 
 def column(rng: random.Random, samples: int) -> Any:
-    kind = rng.choice(["ragged", "rows", "same", "decimal", "varint"])
+    kind = rng.choice(["ragged", "rows", "same", "decimal", "varint", "signed", "named"])
     if kind == "ragged":
         sizes = [rng.choice([0, 1, 5, 511, 512, 600]) for _ in range(samples)]
         return (kind, bytes(sum(sizes)), np.cumsum([0, *sizes], dtype=np.int64))
@@ -51,8 +51,12 @@ def column(rng: random.Random, samples: int) -> Any:
         return (kind, np.zeros((samples, width), np.uint8), width)
     if kind == "same":
         return (kind, bytes(rng.choice([0, 1, 9, 512])))
+    if kind == "named":
+        sizes = [rng.choice([0, 1, 5, 600]) for _ in range(rng.randint(1, 4))]
+        ids = np.array([rng.randint(-1, len(sizes) - 1) for _ in range(samples)], np.int64)
+        return (kind, bytes(sum(sizes)), np.cumsum([0, *sizes], dtype=np.int64), ids)
     numbers = np.array([rng.choice([0, 9, 10, 2**40, 2**63 - 1]) for _ in range(samples)], np.int64)
-    return (kind, numbers if kind == "decimal" else -numbers)
+    return (kind, numbers if kind == "decimal" else -numbers - (kind == "signed"))
 
 
 def columns(rng: random.Random, samples: int) -> list[Any]:
@@ -75,6 +79,11 @@ def tfrecord_arguments(rng: random.Random) -> list[Any]:
     return [samples, features]
 
 
+def csv_arguments(rng: random.Random) -> list[Any]:
+    samples = rng.randint(0, 5)
+    return [samples, columns(rng, samples)]
+
+
 def latent_arguments(rng: random.Random) -> list[Any]:
     samples, dim = rng.randint(0, 5), rng.choice([1, 7, 8, 100, 2049])
     out = np.empty((samples, dim), np.float32)
@@ -92,6 +101,7 @@ CALLS: dict[str, Callable[[random.Random], list[Any]]] = {
     "tar_records": tar_arguments,
     "mds_records": mds_arguments,
     "tfrecord_records": tfrecord_arguments,
+    "csv_lines": csv_arguments,
     "draw_latents": latent_arguments,
     "philox_words": word_arguments,
     "crc32c": lambda rng: [bytes(rng.randint(0, 100))],

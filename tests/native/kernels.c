@@ -74,10 +74,12 @@ static void png_files(const uint64_t *words) {
 static void records(const uint64_t *words) {
     static uint8_t header[TAR_BLOCK];
     const int64_t offsets[] = {0, 0, 3, 515, 1100}, numbers[] = {0, 9, 10, 999999999};
+    const int64_t ids[] = {3, -1, 0, 2}, any[] = {INT64_MIN, INT64_MIN + 1, -10, INT64_MAX};
     memset(header, '0', 40);
     Column columns[] = {
-        {RAGGED, (const uint8_t *)words, offsets, 0}, {ROWS, (const uint8_t *)words, NULL, 40},
-        {DECIMAL, NULL, numbers, 0},                  {VARINT, NULL, numbers, 0},
+        {RAGGED, (const uint8_t *)words, offsets, 0, NULL}, {ROWS, (const uint8_t *)words, NULL, 40, NULL},
+        {DECIMAL, NULL, numbers, 0, NULL},                  {VARINT, NULL, numbers, 0, NULL},
+        {SIGNED, NULL, any, 0, NULL},                       {NAMED, (const uint8_t *)words, offsets, 0, ids},
     };
     TarMember members[] = {{header, columns[0]}, {header, columns[1]}, {header, columns[2]}};
     Feature features[] = {{(const uint8_t *)"name", 4, 1, columns[0]}, {(const uint8_t *)"n", 1, 3, columns[3]}};
@@ -97,6 +99,11 @@ static void records(const uint64_t *words) {
     out = allocate(size);
     tfrecord_write(features, 2, 4, out);
     print("tfrecord", out, size);
+    free(out);
+    size = csv_size(columns, 6, 4);
+    out = allocate(size);
+    csv_write(columns, 6, 4, out);
+    print("csv", out, size);
     free(out);
 }
 

@@ -3,6 +3,8 @@
  *   ("rows", data, width)      B times `width` bytes
  *   ("same", data)
  *   ("decimal", numbers), ("varint", numbers)   int64 [B]; decimal ones at least 0
+ *   ("signed", numbers)        int64 [B]
+ *   ("named", data, offsets, ids)   offsets int64 [K + 1] as of ragged ones, ids int64 [B] below K
  */
 #include <stdbool.h>
 #include <string.h>
@@ -59,12 +61,13 @@ static const int64_t *numbers_of(Arguments *arguments, PyObject *object, size_t 
     return is_aligned(buffer, what, sizeof(int64_t)) ? buffer->buf : NULL;
 }
 
-static bool set_ragged(Arguments *arguments, PyObject *data, PyObject *offsets, Column *column) {
+/* `count` values, one after the other in the data. */
+static bool set_pieces(Arguments *arguments, PyObject *data, PyObject *offsets, size_t count, Column *column) {
     const Py_buffer *values = buffer_of(arguments, data);
     if (values == NULL) return false;
-    column->offsets = numbers_of(arguments, offsets, arguments->samples + 1, "offsets");
+    column->offsets = numbers_of(arguments, offsets, count + 1, "offsets");
     if (column->offsets == NULL) return false;
-    for (size_t i = 0; i <= arguments->samples; i++) {
+    for (size_t i = 0; i <= count; i++) {
         int64_t before = i == 0 ? 0 : column->offsets[i - 1];
         if (column->offsets[i] < before || column->offsets[i] > (int64_t)values->len) {
             PyErr_Format(PyExc_ValueError, "offset %zu is %lld after %lld, in %zd bytes", i,
@@ -72,7 +75,35 @@ static bool set_ragged(Arguments *arguments, PyObject *data, PyObject *offsets, 
             return false;
         }
     }
-    column->kind = RAGGED, column->data = values->buf;
+    column->data = values->buf;
+    return true;
+}
+
+static bool set_ragged(Arguments *arguments, PyObject *data, PyObject *offsets, Column *column) {
+    column->kind = RAGGED;
+    return set_pieces(arguments, data, offsets, arguments->samples, column);
+}
+
+static bool set_named(Arguments *arguments, PyObject *data, PyObject *offsets, PyObject *ids, Column *column) {
+    column->kind = NAMED;
+    Py_buffer stated;
+    if (PyObject_GetBuffer(offsets, &stated, PyBUF_SIMPLE) < 0) return false;
+    int64_t names = (int64_t)((size_t)stated.len / sizeof(int64_t)) - 1;
+    PyBuffer_Release(&stated);
+    if (names < 0) {
+        PyErr_SetString(PyExc_ValueError, "offsets: there is none");
+        return false;
+    }
+    if (!set_pieces(arguments, data, offsets, (size_t)names, column)) return false;
+    column->ids = numbers_of(arguments, ids, arguments->samples, "ids");
+    if (column->ids == NULL) return false;
+    for (size_t i = 0; i < arguments->samples; i++) {
+        if (column->ids[i] >= names) {
+            PyErr_Format(PyExc_ValueError, "id %zu is %lld, of %lld names", i, (long long)column->ids[i],
+                         (long long)names);
+            return false;
+        }
+    }
     return true;
 }
 
@@ -120,18 +151,22 @@ static bool is_tuple(PyObject *object) {
 
 static bool set_column(Arguments *arguments, PyObject *tuple, Column *column) {
     const char *kind;
-    PyObject *first, *second = NULL;
+    PyObject *first, *second = NULL, *third = NULL;
     if (!is_tuple(tuple)) return false;
-    if (!PyArg_ParseTuple(tuple, "sO|O", &kind, &first, &second)) return false;
-    if (second != NULL) {
+    if (!PyArg_ParseTuple(tuple, "sO|OO", &kind, &first, &second, &third)) return false;
+    if (third != NULL) {
+        if (strcmp(kind, "named") == 0) return set_named(arguments, first, second, third, column);
+    } else if (second != NULL) {
         if (strcmp(kind, "ragged") == 0) return set_ragged(arguments, first, second, column);
         if (strcmp(kind, "rows") == 0) return set_rows(arguments, first, second, column);
     } else {
         if (strcmp(kind, "same") == 0) return set_same(arguments, first, column);
         if (strcmp(kind, "decimal") == 0) return set_numbers(arguments, first, DECIMAL, column);
         if (strcmp(kind, "varint") == 0) return set_numbers(arguments, first, VARINT, column);
+        if (strcmp(kind, "signed") == 0) return set_numbers(arguments, first, SIGNED, column);
     }
-    PyErr_Format(PyExc_ValueError, "a column of kind %s with %d values", kind, second == NULL ? 1 : 2);
+    PyErr_Format(PyExc_ValueError, "a column of kind %s with %d values", kind,
+                 second == NULL ? 1 : third == NULL ? 2 : 3);
     return false;
 }
 
@@ -199,8 +234,8 @@ PyObject *tar_records(PyObject *self, PyObject *args) {
 static bool set_columns(Arguments *arguments, PyObject *list, Column *columns) {
     for (Py_ssize_t c = 0; c < PyList_Size(list); c++) {
         if (!set_column(arguments, PyList_GetItem(list, c), &columns[c])) return false;
-        if (columns[c].kind == DECIMAL || columns[c].kind == VARINT) {
-            PyErr_SetString(PyExc_ValueError, "MDS has no numbers as text or varints");
+        if (columns[c].kind != RAGGED && columns[c].kind != ROWS && columns[c].kind != SAME) {
+            PyErr_SetString(PyExc_ValueError, "MDS has no numbers as text or varints, and no names");
             return false;
         }
         for (size_t i = 0; columns[c].kind == RAGGED && i < arguments->samples; i++) {
@@ -281,6 +316,33 @@ PyObject *tfrecord_records(PyObject *self, PyObject *args) {
         release(&arguments);
     }
     PyMem_Free(features);
+    return made;
+}
+
+/* ---- CSV ----------------------------------------------------------------------------------------------------- */
+
+PyObject *csv_lines(PyObject *self, PyObject *args) {
+    (void)self;
+    PyObject *list, *made = NULL;
+    Py_ssize_t samples;
+    Arguments arguments;
+    if (!PyArg_ParseTuple(args, "nO", &samples, &list)) return NULL;
+    Column *columns = items_for(list, sizeof *columns);
+    if (columns == NULL) return NULL;
+    size_t count = (size_t)PyList_Size(list), set = 0;
+    if (count == 0) PyErr_SetString(PyExc_ValueError, "a line of no columns");
+    if (count > 0 && begin(&arguments, samples, (Py_ssize_t)count)) {
+        while (set < count && set_column(&arguments, PyList_GetItem(list, (Py_ssize_t)set), &columns[set])) set++;
+        if (set == count) made = bytes_of(csv_size(columns, count, arguments.samples));
+        if (made != NULL) {
+            uint8_t *out = (uint8_t *)PyBytes_AsString(made);
+            Py_BEGIN_ALLOW_THREADS;
+            csv_write(columns, count, arguments.samples, out);
+            Py_END_ALLOW_THREADS;
+        }
+        release(&arguments);
+    }
+    PyMem_Free(columns);
     return made;
 }
 

@@ -24,6 +24,7 @@ PyObject *unfilter_png(PyObject *self, PyObject *args);
 
 /* bind_records.c */
 PyObject *crc32c(PyObject *self, PyObject *args);
+PyObject *csv_lines(PyObject *self, PyObject *args);
 PyObject *mds_records(PyObject *self, PyObject *args);
 PyObject *tar_records(PyObject *self, PyObject *args);
 PyObject *tfrecord_records(PyObject *self, PyObject *args);

@@ -11,7 +11,7 @@
 
 /* Package version and a number to increment whenever a function's arguments or its bytes change.
  * Equal to BUILD in __init__.py: an extension that was built from other sources is refused. */
-#define GEN_ENGINE_BUILD "0.2.0+1"
+#define GEN_ENGINE_BUILD "0.2.0+2"
 
 /* A function that is compiled twice, for AVX2 and for every processor: its body is inlined into both. */
 #define ALWAYS_INLINE static inline __attribute__((always_inline))

@@ -47,6 +47,7 @@ static PyMethodDef methods[] = {
      "Sleep without the interpreter's lock, and return how long it took to take it back; both in nanoseconds."},
     {"set_simd", set_simd, METH_O, "Use the processor's features, or only what every processor has; for tests."},
     {"crc32c", crc32c, METH_VARARGS, "Return the CRC-32C of bytes."},
+    {"csv_lines", csv_lines, METH_VARARGS, "Return a batch's lines of CSV."},
     {"draw_latents", py_draw_latents, METH_VARARGS, "Draw the latents of consecutive samples."},
     {"encode_png", encode_png, METH_VARARGS, "Write the PNG files of a batch of images."},
     {"philox_words", py_philox_words, METH_VARARGS, "Return words of Philox4x64-10."},

@@ -28,11 +28,27 @@ ALWAYS_INLINE uint8_t *put_varint(uint8_t *out, uint64_t number) {
     return out;
 }
 
+ALWAYS_INLINE uint64_t magnitude_of(int64_t number) {
+    return number < 0 ? UINT64_C(0) - (uint64_t)number : (uint64_t)number;
+}
+
+ALWAYS_INLINE void put_digits(uint8_t *out, size_t size, uint64_t number) {
+    for (size_t at = size; at > 0; number /= 10) out[--at] = (uint8_t)('0' + number % 10);
+}
+
 ALWAYS_INLINE size_t value_size(const Column *column, size_t i) {
     switch (column->kind) {
         case RAGGED: return (size_t)(column->offsets[i + 1] - column->offsets[i]);
         case DECIMAL: return digits_of((uint64_t)column->offsets[i]);
         case VARINT: return varint_size((uint64_t)column->offsets[i]);
+        case SIGNED: {
+            int64_t number = column->offsets[i];
+            return number == INT64_MIN ? 0 : (size_t)(number < 0) + digits_of(magnitude_of(number));
+        }
+        case NAMED: {
+            int64_t id = column->ids[i];
+            return id < 0 ? 0 : (size_t)(column->offsets[id + 1] - column->offsets[id]);
+        }
         default: return column->width;
     }
 }
@@ -43,11 +59,17 @@ ALWAYS_INLINE uint8_t *put_value(uint8_t *out, const Column *column, size_t i) {
         case RAGGED: memcpy(out, column->data + column->offsets[i], size); break;
         case ROWS: memcpy(out, column->data + i * column->width, size); break;
         case SAME: memcpy(out, column->data, size); break;
-        case DECIMAL:
-            for (uint64_t at = size, number = (uint64_t)column->offsets[i]; at > 0; number /= 10)
-                out[--at] = (uint8_t)('0' + number % 10);
-            break;
+        case DECIMAL: put_digits(out, size, (uint64_t)column->offsets[i]); break;
         case VARINT: return put_varint(out, (uint64_t)column->offsets[i]);
+        case SIGNED: {
+            size_t sign = size > 0 && column->offsets[i] < 0;
+            if (sign) *out = '-';
+            put_digits(out + sign, size - sign, magnitude_of(column->offsets[i]));
+            break;
+        }
+        case NAMED:
+            if (size > 0) memcpy(out, column->data + column->offsets[column->ids[i]], size);
+            break;
     }
     return out + size;
 }
@@ -233,5 +255,25 @@ void tfrecord_write(const Feature *features, size_t feature_count, size_t sample
         out = put_tag(out, ONLY, example);
         for (size_t f = 0; f < feature_count; f++) out = put_feature(out, &features[f], i);
         out = put_little(out, masked(crc32c_update(0, record, size)), 4);
+    }
+}
+
+/* ---- CSV ----------------------------------------------------------------------------------------------------- */
+
+size_t csv_size(const Column *columns, size_t column_count, size_t samples) {
+    size_t total = samples * (column_count + 1); /* commas, CR and LF */
+    for (size_t c = 0; c < column_count; c++)
+        for (size_t i = 0; i < samples; i++) total += value_size(&columns[c], i);
+    return total;
+}
+
+void csv_write(const Column *columns, size_t column_count, size_t samples, uint8_t *out) {
+    for (size_t i = 0; i < samples; i++) {
+        for (size_t c = 0; c < column_count; c++) {
+            out = put_value(out, &columns[c], i);
+            *out++ = ',';
+        }
+        out[-1] = '\r';
+        *out++ = '\n';
     }
 }

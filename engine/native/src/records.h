@@ -1,5 +1,6 @@
-/* Records of a batch, one after the other: members of a tar, samples of an MDS shard, TFRecords of Examples. The formats
- * are described where the NumPy code makes the same bytes: engine/writers/webdataset.py, mds.py, tfrecord.py. */
+/* Records of a batch, one after the other: members of a tar, samples of an MDS shard, TFRecords of Examples, lines of CSV.
+ * The formats are described where the NumPy code makes the same bytes: engine/writers/webdataset.py, mds.py, tfrecord.py,
+ * csv.py. */
 #ifndef GEN_ENGINE_RECORDS_H
 #define GEN_ENGINE_RECORDS_H
 
@@ -16,6 +17,8 @@ typedef enum {
     SAME,    /* `width` bytes from data[0], of every sample */
     DECIMAL, /* numbers[i], at least 0, in decimal digits */
     VARINT,  /* numbers[i] as 64 bits in a protocol buffer varint */
+    SIGNED,  /* numbers[i] in decimal digits, with a sign if it is negative; nothing of INT64_MIN */
+    NAMED,   /* data[offsets[ids[i]]] up to data[offsets[ids[i] + 1]]; nothing of a negative id */
 } ColumnKind;
 
 typedef struct {
@@ -23,6 +26,7 @@ typedef struct {
     const uint8_t *data;
     const int64_t *offsets; /* or the numbers */
     size_t width;
+    const int64_t *ids;
 } Column;
 
 /* A member of a sample's files in a tar. */
@@ -48,5 +52,9 @@ typedef struct {
 
 size_t tfrecord_size(const Feature *features, size_t feature_count, size_t samples);
 void tfrecord_write(const Feature *features, size_t feature_count, size_t samples, uint8_t *out);
+
+/* Lines of CSV: the values as they are, with commas between them and CR LF after the last. At least one column. */
+size_t csv_size(const Column *columns, size_t column_count, size_t samples);
+void csv_write(const Column *columns, size_t column_count, size_t samples, uint8_t *out);
 
 #endif

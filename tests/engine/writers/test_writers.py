@@ -482,7 +482,7 @@ def test_every_format_has_a_contract_test() -> None:
 
 def test_an_unknown_format_is_answered_with_the_known_ones() -> None:
     with pytest.raises(
-        RequestError, match="unknown format 'hdf5': choose one of npy, webdataset, parquet, mds, tfrecord"
+        RequestError, match="unknown format 'hdf5': choose one of npy, webdataset, parquet, mds, tfrecord, csv"
     ):
         open_format("hdf5")
 
