@@ -15,7 +15,7 @@ from gen_engine.engine.writers.contract import ShardWriter
 
 CLASS_NAMES = ("T-shirt/top", "Trouser", "Zoë's “bag”")
 START, STOP = 5, 31
-SHAPES = {"image": (6, 5, 3), "audio": (11, 2), "volume": (3, 4, 5, 2), "vector": (7,)}
+SHAPES = {"image": (6, 5, 3), "audio": (11, 2), "volume": (3, 4, 5, 2), "vector": (7,), "float": ()}
 SEED = 2**64 - 3
 
 

@@ -83,7 +83,9 @@ class FormatContract:
 
     def stored(self, data: Data, index: int) -> Record:
         """Return the values that the format has to read back."""
-        values: dict[str, Any] = {data.field.name: self.payload(data.field, data.pixels[index]), "index": index}
+        value = self.payload(data.field, data.pixels[index])
+        value = value.item() if data.field.form == "scalar" else value
+        values: dict[str, Any] = {data.field.name: value, "index": index}
         if data.labels is not None:
             values["label"] = data.label(index)
         if data.latents is not None:

@@ -120,7 +120,8 @@ class Floating(Cells):
         return self._ragged(list(map(repr, wide)), self.field.missing(values))
 
     def _parse(self, text: str) -> float:
-        value = np.dtype(self.field.dtype).type(float(text)).item()
+        with np.errstate(over="ignore"):  # to infinity, which is refused
+            value = np.dtype(self.field.dtype).type(float(text)).item()
         if not math.isfinite(value):
             raise ValueError(f"column {self.field.column!r} has {text!r:.80}")
         return float(value)
@@ -156,7 +157,8 @@ class Moment(Cells):
     def _parse(self, text: str) -> int:
         if not self._form.fullmatch(text):
             raise ValueError(f"column {self.field.column!r} has {text!r:.80}, which is no time in {self.field.unit}")
-        return int(np.datetime64(text.removesuffix("Z"), self.field.unit).astype(np.int64))
+        unit: Any = self.field.unit
+        return int(np.datetime64(text.removesuffix("Z"), unit).astype(np.int64))
 
 
 class Fixed(Cells):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import csv
 import io
 import json
 import shutil
@@ -474,6 +475,19 @@ class TestTfRecordOfAudio(TestTfRecord):
 
 class TestTfRecordWithOrigins(StoresLatents, TestTfRecord):
     """Of pictures with labels and without."""
+
+
+class TestCsv(FormatContract):
+    name = "csv"
+    kind = "float"
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        names = data.layout.schema.class_names
+        for path in sorted(out.glob("data/*.csv")):
+            with path.open(newline="") as file:
+                for row in csv.DictReader(file, strict=True):
+                    label = None if names is None else names.index(row["label"])
+                    yield int(row["index"]), label, np.array(row["sample"], np.float64).astype(np.float32)
 
 
 def test_every_format_has_a_contract_test() -> None:
