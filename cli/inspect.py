@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from gen_engine.engine.identity.variants import Variant
     from gen_engine.engine.plan.plan import Plan
-    from gen_engine.engine.sample.schema import Field
+    from gen_engine.engine.sample.schema import Field, Schema
     from gen_engine.train.watch.alarm import Alarm
 
 Findings = tuple[dict[str, Any], list[tuple[str, str]]]
@@ -112,7 +112,7 @@ def _bundle(path: Path) -> Findings:
     size = sum(file.bytes for file in bundle.files.values())
     shown = [
         ("", f"bundle {bundle.name}, schema {document['schema']}, {_size(size)}, every file as its manifest says"),
-        *(("output", _field(field)) for field in bundle.schema().outputs),
+        *_output_lines("output", bundle.schema()),
         ("latents", f"{bundle.latent.dim}, {bundle.latent.distribution}"),
         ("classes", "none" if bundle.labels is None else _classes(bundle.labels.names)),
         *_training_lines(bundle.training),
@@ -123,7 +123,8 @@ def _bundle(path: Path) -> Findings:
         ("digest", bundle.digest),
     ]
     if bundle.fixed_batch is not None:
-        shown.insert(4, ("batch", f"{bundle.fixed_batch} only"))
+        at = next(place for place, (name, _) in enumerate(shown) if name == "classes") + 1
+        shown.insert(at, ("batch", f"{bundle.fixed_batch} only"))
     variants = [dataclasses.asdict(variant) for variant in read_variants(bundle)]
     record = {"kind": "bundle", "generator_id": bundle.generator_id, "bytes": size, "variants": variants}
     return record | document, shown
@@ -221,7 +222,7 @@ def _dataset(path: str | Path) -> Findings:
     classes = plan.layout.schema.class_names
     shown = [
         ("", title),
-        *(("sample", _field(field)) for field in plan.layout.schema.outputs),
+        *_output_lines("sample", plan.layout.schema),
         ("classes", "none" if classes is None else _classes(classes)),
         *_plan_lines(plan),
         *(("measured", f"{name} {_value(value)}") for name, value in (manifest.figures or {}).items()),
@@ -384,6 +385,22 @@ def _checkpoint(path: Path) -> Findings:
     if newest_checkpoint(run) != path.absolute():
         raise NothingKnownError(f"{path} is an older checkpoint of a run; inspect the run, {run}, for its newest one")
     return _run(run)
+
+
+def _output_lines(name: str, schema: Schema) -> Iterator[tuple[str, str]]:
+    """Describe what a generator makes: a line per field, or per column of a table."""
+    from gen_engine.engine.base.text import shown
+
+    if not schema.is_table:
+        yield from ((name, _field(field)) for field in schema.outputs)
+        return
+    for field in schema.columns[:_COLUMNS_SHOWN]:
+        yield "column", f"{shown(field.column)}: {field.describe()}"
+    if (rest := len(schema.columns) - _COLUMNS_SHOWN) > 0:
+        yield "columns", f"and {rest:,} more, which --json lists"
+
+
+_COLUMNS_SHOWN = 200
 
 
 def _field(field: Field) -> str:

@@ -106,7 +106,10 @@ def _card(
         f"![{shown_field(plan.layout.schema).behaviour.caption}](preview.png)",
     ]
     parts += ["## What it is", _table(_facts(plan))]
-    if class_names := plan.layout.schema.class_names:
+    schema = plan.layout.schema
+    if schema.is_table:
+        parts += ["## Columns", _table(_columns(schema), ("Column", "Type"))]
+    if (class_names := schema.class_names) and not (schema.is_table and len(class_names) > _CLASSES_SHOWN):
         parts.append(_table({str(i): name for i, name in enumerate(class_names)}, ("Label", "Class")))
     parts += [part for name, rows in tables.items() if rows for part in (f"## {name}", _table(_flatten(rows)))]
     parts += ["## How to read it", f"```python\n{form.example(plan.layout).replace('PATH', '.').strip()}\n```"]
@@ -157,6 +160,8 @@ def _task_categories(plan: Plan) -> dict[str, list[str]]:
 
 def _fields(schema: Schema) -> dict[str, str]:
     """Return a line per field that the generator makes: ``Shape (height × width × channels, uint8)`` for one."""
+    if schema.is_table:
+        return {"Columns": f"{len(schema.columns):,}"}
     if schema.sole_output is not None:
         field = schema.sole_output
         kind = "" if field.kind == "image" else f"{field.kind}, "
@@ -167,7 +172,17 @@ def _fields(schema: Schema) -> dict[str, str]:
     return lines | ({f"and {rest:,} more fields": "see `dataset.json`"} if rest else {})
 
 
+def _columns(schema: Schema) -> dict[str, str]:
+    """Return the name and the type of each column of a table."""
+    shown, rest = schema.columns[:_COLUMNS_SHOWN], len(schema.columns) - _COLUMNS_SHOWN
+    lines = {field.column: field.describe() for field in shown}
+    return lines | ({f"and {rest:,} more columns": "see `dataset.json`"} if rest > 0 else {})
+
+
 _FIELDS_SHOWN = 50
+_COLUMNS_SHOWN = 200
+_CLASSES_SHOWN = 100
+"""Classes of a table that the card lists: those of its target, which may have any number of values."""
 
 
 def _axes(field: Field) -> str:

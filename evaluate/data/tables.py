@@ -16,6 +16,7 @@ import numpy as np
 from gen_engine.engine.base.files import DATA, FileRefused, open_regular
 from gen_engine.engine.errors import BackendUnavailable, DatasetError
 from gen_engine.engine.sample.schema import Column, Field, Ragged
+from gen_engine.engine.writers.parquet_scalars import scalar_column, scalar_values
 from gen_engine.evaluate.data.encoded import choose_files
 from gen_engine.evaluate.data.options import DataOptions
 from gen_engine.evaluate.data.rows import Table, chosen_rows, drawn_note
@@ -158,17 +159,19 @@ def of_columns(
     for one in fields:
         column = columns[one.name]
         if isinstance(column, Ragged):
-            made[one.name] = pa.array([piece.decode(errors="replace") for piece in column.pieces()], pa.string())
+            made[one.column] = pa.array([piece.decode(errors="replace") for piece in column.pieces()], pa.string())
         elif one.shape:
             notes = (*notes, f"field {one.name} of kind {one.kind} and shape {list(one.shape)} was left out")
-        elif one.categories is not None:
+        elif one.categories is not None and not one.is_column:
             ids = pa.array(column.astype(np.int32), mask=column < 0)
             made[one.name] = pa.DictionaryArray.from_arrays(ids, pa.array(one.categories))
+        elif one.is_column or one.nullable:
+            made[one.column] = scalar_values(one, column, scalar_column(one)[1].type)
         else:
             made[one.name] = pa.array(column, mask=np.isnan(column) if column.dtype.kind == "f" else None)
     if not made:
         raise DatasetError(f"{source} has no field that is an image, a number or a category")
-    labels = frozenset(one.name for one in fields if one.kind == "label")
+    labels = frozenset(one.column for one in fields if one.kind == "label")
     return Table(role, source, pa.table(made), notes, labels)
 
 
