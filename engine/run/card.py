@@ -103,7 +103,7 @@ def _card(
         f"---\n{yaml}\n---",
         f"# {markdown(str(head['pretty_name']))}",
         origin,
-        f"![{shown_field(plan.layout.schema).behaviour.caption}](preview.png)",
+        f"![{_caption(plan.layout.schema)}](preview.png)",
     ]
     parts += ["## What it is", _table(_facts(plan))]
     schema = plan.layout.schema
@@ -170,6 +170,12 @@ def _fields(schema: Schema) -> dict[str, str]:
     lines = {f"Field `{field.name}` ({field.kind}, {_axes(field)}{field.dtype})": _shape(field) for field in shown}
     rest = len(schema.outputs) - len(shown)
     return lines | ({f"and {rest:,} more fields": "see `dataset.json`"} if rest else {})
+
+
+def _caption(schema: Schema) -> str:
+    field = shown_field(schema)
+    missing = not field.shape and any(one.nullable for one in schema.outputs)
+    return field.behaviour.caption + (", missing values chequered" if missing else "")
 
 
 def _columns(schema: Schema) -> dict[str, str]:

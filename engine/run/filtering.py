@@ -164,10 +164,15 @@ def _model_of(rule: Rule, bundle: Bundle) -> tuple[str, bytes]:
     return f"{bundle.name}/{DISCRIMINATOR_FILE}", bundle.load(DISCRIMINATOR_FILE)
 
 
+_NAMED = 8
+"""Outputs that a message names."""
+
+
 def _image_of(bundle: Bundle) -> OutputSpec:
     images = [output for output in bundle.outputs if output.kind == "image"]
     if len(images) != 1 or images[0].dtype != "uint8":
-        made = ", ".join(f"{one.name} ({one.kind}, {one.dtype})" for one in bundle.outputs)
+        made = ", ".join(f"{one.name} ({one.kind}, {one.dtype})" for one in bundle.outputs[:_NAMED])
+        made += f" and {len(bundle.outputs) - _NAMED} more" if len(bundle.outputs) > _NAMED else ""
         raise RequestError(f"a filter scores one 8-bit image per sample, and bundle {bundle.name} makes {made}")
     return images[0]
 

@@ -15,6 +15,7 @@ import datetime
 import math
 import re
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from gen_engine.engine.native.contract import RecordColumn
 from gen_engine.engine.sample.field import Field
 from gen_engine.engine.sample.kinds.calendar import TICKS
 from gen_engine.engine.sample.schema import Column, Ragged
+from gen_engine.engine.writers.shard import ByIdentity
 
 _SPECIAL: Final = re.compile(r'[",\r\n]|^\s|\s$|^$')
 _EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
@@ -68,12 +70,21 @@ class Cells(ABC):
         return ("ragged", ragged.values, ragged.offsets)
 
 
+@lru_cache(maxsize=1 << 14)
+def _fields_of(names: ByIdentity[tuple[str, ...]]) -> Ragged:
+    """Return names as fields: made once per process, not once per shard."""
+    return Ragged.of_text([quoted(name) for name in names.value])
+
+
+_BOOLEANS: Final = ("false", "true")
+
+
 class Named(Cells):
     """Categories and booleans: few texts, which are quoted once."""
 
     def __init__(self, field: Field, names: tuple[str, ...]) -> None:
         super().__init__(field)
-        self._names = Ragged.of_text([quoted(name) for name in names])
+        self._names = _fields_of(ByIdentity(names))
         self._texts = names
         self._ids: dict[str, int] | None = None
 
@@ -212,5 +223,5 @@ def cells_of(field: Field) -> Cells:
     if field.behaviour.logical in kinds:
         return kinds[field.behaviour.logical](field)
     if field.behaviour.logical == "boolean":
-        return Named(field, ("false", "true"))
+        return Named(field, _BOOLEANS)
     return Floating(field) if field.numpy_dtype.kind == "f" else Whole(field)

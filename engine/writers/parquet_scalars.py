@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.errors import WriterUnavailable
 from gen_engine.engine.sample.field import Field
 from gen_engine.engine.sample.kinds.decimal import DIGITS
+from gen_engine.engine.writers.shard import ByIdentity
 
 _MS = 1_000
 _DICTIONARIES = 1 << 14
@@ -78,29 +79,16 @@ def scalar_values(field: Field, values_B: NDArray[Any], kind: Any) -> Any:
     return pa.array(values_B, kind, mask=missing_B)
 
 
-class _Categories:
-    """Categories that are compared by identity: to hash a million names takes longer than to write their ids."""
-
-    def __init__(self, names: tuple[str, ...]) -> None:
-        self.names = names
-
-    def __hash__(self) -> int:
-        return id(self.names)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Categories) and self.names is other.names
-
-
 @lru_cache(maxsize=_DICTIONARIES)
-def _dictionary(categories: _Categories) -> Any:
+def _dictionary(categories: ByIdentity[tuple[str, ...]]) -> Any:
     pa = pyarrow()
-    return pa.array(categories.names, pa.string())
+    return pa.array(categories.value, pa.string())
 
 
 def _dictionary_array(field: Field, ids_B: NDArray[Any], missing_B: NDArray[np.bool_] | None) -> Any:
     """Return ids as a dictionary array. Of more categories than rows, only those that occur are in the dictionary."""
     pa = pyarrow()
-    dictionary = _dictionary(_Categories(field.categories or ()))
+    dictionary = _dictionary(ByIdentity(field.categories or ()))
     if len(dictionary) > len(ids_B):
         occurs_K = np.zeros(len(dictionary), bool)
         occurs_K[ids_B if missing_B is None else ids_B[~missing_B]] = True
@@ -142,7 +130,7 @@ def read_scalars(field: Field, whole: Any) -> NDArray[Any]:
 def _ids(field: Field, whole: Any) -> NDArray[Any]:
     from pyarrow import compute
 
-    places = compute.index_in(whole.dictionary, _dictionary(_Categories(field.categories or ())))
+    places = compute.index_in(whole.dictionary, _dictionary(ByIdentity(field.categories or ())))
     if places.null_count:
         raise ValueError(f"column {field.column!r} has a category that the schema lacks")
     # One more place, which the null index -1 means.

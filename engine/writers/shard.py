@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Generic, TypeVar
 
 from gen_engine.engine.base.strict_json import show
 from gen_engine.engine.codecs.contract import Codec
@@ -15,6 +15,8 @@ from gen_engine.engine.sample.schema import Batch, Field, Layout, Ragged, Record
 from gen_engine.engine.sample.shard import FinishedShard, Shard, WrittenFile
 from gen_engine.engine.writers.contract import ShardFile
 from gen_engine.engine.writers.staged import StagedFile
+
+T = TypeVar("T")
 
 MAX_TEXT_BYTES = 1 << 24
 """Limit for one text when reading: a longer one is treated as damage."""
@@ -55,6 +57,19 @@ def check_columns(schema: Schema, other: str) -> None:
                 + ("" if field.behaviour.generated else ", or leave out --with-latents")
             )
         seen[field.column] = field
+
+
+class ByIdentity(Generic[T]):
+    """A key that is compared by identity: to hash a million categories takes longer than to write their ids."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ByIdentity) and self.value is other.value
 
 
 def max_stored_bytes(field: Field) -> int:

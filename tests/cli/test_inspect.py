@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from columns_bundle import INCOME, make_columns_bundle
 from jobs import reseal
 from tiny_bundle import make_tiny_bundle
 from tiny_run import make_tiny_run
@@ -245,3 +246,17 @@ def test_bundles_and_datasets_need_no_torch(bundle: Path, dataset: Path) -> None
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.stderr == "[0, 0] []\n"
+
+
+def test_a_table_lists_its_columns(inspect, tmp_path: Path) -> None:
+    table = make_columns_bundle(tmp_path / "odd.gen", labels=INCOME).path
+    assert main(["sample", str(table), "-n", "5", "-o", str(tmp_path / "set"), "-q", "--format", "csv"]) == 0
+    for path in (table, tmp_path / "set"):
+        code, out, err = inspect(path)
+        assert (code, err) == (0, "")
+        lines = [" ".join(line.split()) for line in out.splitlines()]
+        assert "column a,b: float, float64, may be missing" in lines
+        assert r"column two\u000alines: integer, int64" in lines
+        assert "column Zoë 🙂: category of 14, int64, may be missing" in lines
+        assert 'column income, "last" year: label of 2, int64' in lines
+    assert json.loads(inspect(table, "--json")[1])["outputs"][3]["title"] == "two\nlines"
