@@ -190,7 +190,7 @@ def _numbers(name: str, column: Any, role: Role, real: Any) -> NDArray[np.float6
         column = column.cast(column.type.value_type)
     try:
         if kind == "time":
-            values = column.cast(pa.timestamp("us")).cast(pa.int64()) if _has_date(column.type) else column
+            values = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()) if _has_date(column.type) else column
             return _floats(values.cast(pa.int64()) if not _has_date(column.type) else values) / _DAYS
         return _floats(column)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

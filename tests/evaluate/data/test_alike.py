@@ -166,3 +166,9 @@ def test_shared_rows_are_found_by_their_contents():
 def test_options_that_make_no_sense_are_refused(options, reason):
     with pytest.raises(RequestError, match=reason):
         DataOptions(**options)
+
+
+def test_times_in_nanoseconds_are_compared_in_microseconds():
+    moments = pa.array([1, 4_365_749_140_733_373_254, None], pa.timestamp("ns", "UTC"))
+    first = sides({"when": moments}, {"when": moments}).train
+    np.testing.assert_allclose(np.asarray(first["when"]), [0, 4_365_749_140_733_373_254 / 86.4e12, np.nan])

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from columns_bundle import INCOME, make_columns_bundle
 from evaluations import glyphs
 from jobs import run_job
 from PIL import Image
@@ -185,3 +186,18 @@ def test_an_unfinished_dataset_is_refused(tmp_path):
     (tmp_path / ".gen-engine" / "plan.json").write_text("{}")
     with pytest.raises(DatasetError, match="not finished"):
         read_rows(str(Path(tmp_path)), "synthetic", DataOptions())
+
+
+def test_a_table_of_ours_has_its_columns_names_types_and_missing_values(tmp_path):
+    bundle = make_columns_bundle(tmp_path / "odd.gen", labels=INCOME)
+    run_job(bundle, tmp_path / "npy", count=60, format="npy")
+    run_job(bundle, tmp_path / "parquet", count=60, format="parquet")
+    table = read_rows(str(tmp_path / "npy"), "synthetic", DataOptions())
+    (path,) = (tmp_path / "parquet" / "data").iterdir()
+    written = parquet.read_table(path)
+    assert isinstance(table, Table)
+    assert table.labels == {INCOME.title}
+    assert table.arrow.column_names == written.column_names
+    for name in written.column_names:
+        assert table.arrow[name].to_pylist() == written[name].to_pylist() or "ns" in name, name
+    assert table.arrow["ns"].cast(pa.int64()).equals(written["ns"].cast(pa.int64()))
