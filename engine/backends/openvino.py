@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.contract import Values, refuse_unpromised
 from gen_engine.engine.base.processor import usable_cpus
+from gen_engine.engine.base.strict_json import show
 from gen_engine.engine.errors import BackendError, BackendUnavailable
 from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle, OutputSpec
 
@@ -49,8 +50,8 @@ class OpenVinoBackend:
         streams: how many requests run at once; None for one per processor. Does not affect values.
 
     Raises:
-        BackendUnavailable: another device; or the runtime computes a matrix product in another precision than the
-            graph's, which names the layers.
+        BackendUnavailable: another device; the runtime computes a matrix product in another precision than the
+            graph's, which names the layers; or it would compute a column of 64 bits in 32.
         BackendError: the runtime refused the graph.
     """
 
@@ -65,6 +66,7 @@ class OpenVinoBackend:
             raise BackendUnavailable(
                 f"device {device!r}: openvino runs on the CPU here; use --device cpu, or --backend onnxruntime"
             )
+        _refuse_wide(bundle)
         self.batch, self.precision = batch, graph.precision
         openvino = import_runtime(self.name)
         self.version = str(openvino.__version__).partition("-")[0]
@@ -217,6 +219,23 @@ def _matrix_layers(compiled: Any) -> Iterator[_Layer]:
                 info["primitiveType"].astype(str),
                 info["runtimePrecision"].astype(str),
             )
+
+
+def _refuse_wide(bundle: Bundle) -> None:
+    """Raise BackendUnavailable if a column of a table has 64 bits.
+
+    On processors the runtime computes 64-bit integers in 32 bits, and clamps those that do not fit; 64-bit floats
+    become 32-bit ones. Both are silent: a missing value would be a number (seen with 2026.4.1). Ids of categories fit.
+    """
+    for output in bundle.outputs:
+        if output.field.is_column and output.dtype in _WIDE and output.kind != "category":
+            raise BackendUnavailable(
+                f"column {show(output.field.column)} is {output.dtype}, and openvino computes it in 32 bits, which its "
+                "values may not fit; use --backend onnxruntime"
+            )
+
+
+_WIDE = ("int64", "uint64", "float64")
 
 
 def _refuse_fallback(precision: str, layers: list[_Layer]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from columns_bundle import EVERY_KIND, INCOME, PLACES, census_like, make_columns_bundle
 from jobs import read_manifest, reseal, run_job, tree
 
-from gen_engine.engine.errors import BackendError, BundleError, VerifyError
+from gen_engine.engine.errors import BackendError, BackendUnavailable, BundleError, VerifyError
 from gen_engine.engine.identity.bundle import Bundle, LabelSpec, OutputSpec, read_bundle
 from gen_engine.engine.plan.parts import parse_part
 from gen_engine.engine.reader import differing_fields, open_dataset
@@ -243,3 +243,17 @@ def test_the_card_says_what_the_columns_are(bundle: Bundle, tmp_path: Path) -> N
         "missing values chequered",
     ):
         assert line in text
+
+
+def test_openvino_makes_the_same_rows_or_refuses_the_column(bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(BackendUnavailable, match=r'column "two\\nlines" is int64, and openvino computes it in 32 bits'):
+        run_job(bundle, tmp_path / "refused", count=3, backend="openvino")
+    columns = tuple(one for one in bundle.outputs if one.dtype not in ("int64", "uint64") or one.kind == "category")
+    narrow = make_columns_bundle(tmp_path / "narrow.gen", columns, labels=INCOME)
+    shards = []
+    for backend in ("openvino", "onnxruntime"):
+        run_job(narrow, tmp_path / backend, count=COUNT, batch=16, format="csv", backend=backend)
+        (path,) = (tmp_path / backend / "data").iterdir()
+        shards.append(path.read_bytes())
+    assert shards[0] == shards[1]
