@@ -11,15 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 from columns_bundle import EVERY_KIND, INCOME, PLACES, census_like, make_columns_bundle
-from jobs import read_manifest, reseal, run_job, tree
+from jobs import decode, read_manifest, reseal, run_job, tree
 
 from gen_engine.engine.errors import BackendError, BackendUnavailable, BundleError, VerifyError
 from gen_engine.engine.identity.bundle import Bundle, LabelSpec, OutputSpec, read_bundle
 from gen_engine.engine.plan.parts import parse_part
 from gen_engine.engine.reader import differing_fields, open_dataset
 from gen_engine.engine.render.renderer import Renderer
+from gen_engine.engine.render.rows import _apart
 from gen_engine.engine.run.preview import preview
 from gen_engine.engine.sample.field import MAX_CATEGORIES, Field
+from gen_engine.engine.sample.kinds.sheets import INK
 from gen_engine.engine.sample.schema import Batch, Schema
 from gen_engine.engine.verify import hash_files, regenerate_samples
 
@@ -221,13 +223,13 @@ def test_hundreds_of_columns(tmp_path: Path) -> None:
     assert "and 400 more columns" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_missing_values_are_chequered_in_the_preview(bundle: Bundle) -> None:
-    schema = bundle.schema()
-    columns = {field.name: np.zeros(10, field.numpy_dtype) for field in schema}
-    plain = preview([Batch(0, columns)], schema)
-    columns["c2"][3] = np.nan
-    columns["c4"][3] = np.iinfo(np.int16).min
-    assert preview([Batch(0, columns)], schema) != plain
+def test_missing_values_are_chequered_in_the_preview() -> None:
+    field = Field(name="n", kind="integer", dtype="int16", title="N", nullable=True)
+    values = np.zeros(10, np.int16)
+    values[3] = field.missing_value
+    sheet = decode(preview([Batch(0, {"n": values})], Schema((field,))), (560, 56))
+    assert set(np.unique(sheet[3 * 56 : 4 * 56])) == {INK, 255}
+    assert len(np.unique(np.delete(sheet, np.s_[3 * 56 : 4 * 56], axis=0))) == 1, "all others are the same number"
 
 
 def test_the_card_says_what_the_columns_are(bundle: Bundle, tmp_path: Path) -> None:
@@ -243,6 +245,12 @@ def test_the_card_says_what_the_columns_are(bundle: Bundle, tmp_path: Path) -> N
         "missing values chequered",
     ):
         assert line in text
+
+
+def test_a_missing_number_is_compared_as_a_decision() -> None:
+    batched, alone = np.array([1.0, np.nan, np.nan, 5.0]), np.array([1.0, np.nan, 2.0, 5.2])
+    assert _apart(batched, alone, 0.02).tolist() == [False, False, True, True]
+    assert not _apart(np.full(3, np.nan), np.full(3, np.nan), 0.0).any()
 
 
 def test_openvino_makes_the_same_rows_or_refuses_the_column(bundle: Bundle, tmp_path: Path) -> None:
