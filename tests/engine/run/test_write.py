@@ -146,7 +146,7 @@ def test_a_generator_that_fails_in_the_middle_stops_the_job_and_it_resumes(
 @pytest.mark.parametrize(
     ("request_", "said"),
     [
-        ({"format": "tsv"}, "unknown format 'tsv': choose one of npy, webdataset, parquet, mds, tfrecord, csv"),
+        ({"format": "hdf5"}, "unknown format 'hdf5': choose one of npy, webdataset, parquet, mds, tfrecord, csv"),
         ({"format": "webdataset", "codec": "gif"}, "unknown codec 'gif': choose one of png, png-zlib, jpeg, raw"),
         ({"format": "webdataset", "codec": ""}, "unknown codec ''"),
         ({"codec": "png"}, "codec 'png': format npy holds arrays, not encoded files; leave --codec out"),
