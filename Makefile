@@ -12,9 +12,9 @@ ROOMS := $(patsubst %/py.typed,%,$(wildcard */py.typed))
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 LOCK := requirements-dev.txt
-# A published generator with its weights, the readers of MDS, and Optuna, for the tests: their packages ask for the clients
-# of six clouds, an older NumPy and a database, which what is used of them does not need.
-UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0 optuna==5.0.0 colorlog==6.12.0
+# A published generator with its weights, the readers of MDS, Optuna and Opacus, for the tests: their packages ask for the
+# clients of six clouds, an older NumPy, a database and a torch of their own, which what is used of them does not need.
+UNLOCKED := gan-face-generate==1.1.1 mosaicml-streaming==0.13.0 optuna==5.0.0 colorlog==6.12.0 opacus==1.6.0
 # What development installs of the package's extras.
 EXTRAS := train evaluate photographs jpeg parquet tfrecord s3 compile cuda tensorrt-rtx
 

@@ -106,7 +106,7 @@ def _training(info: CheckpointInfo, model: bytes) -> dict[str, Any]:
     if run.private:
         # A digest of the data tells whoever knows all but one image what that one is, and no discriminator was trained.
         data.pop("sha256")
-        own = {"privacy": privacy_statement(run.privacy_options)}
+        own = {"privacy": privacy_statement(run.privacy_options, info.ledger)}
     return (
         {
             "model": dataclasses.asdict(info.config),

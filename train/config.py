@@ -33,7 +33,10 @@ MAY_CHANGE_ON_RESUME = frozenset(
 """Fields that do not change what step n computes; `epochs` does when learning rates fall towards the last."""
 
 PRIVATE_LOSS = "mean-embedding"
-"""The loss of every run with `dp_epsilon`."""
+"""The loss of every run with `dp_epsilon` and no discriminator."""
+
+PRIVATE_GAN_LOSSES = ("non-saturating", "minimax", "bce", "hinge", "least-squares")
+"""Losses that are a mean over images of a loss of each, and need no gradient of a gradient; the default first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +87,15 @@ class TrainConfig(LoopOptions):
         """Whether the run sees its data through noise alone."""
         return self.privacy_options.dp_epsilon > 0.0
 
+    @property
+    def private_gan(self) -> bool:
+        """Whether it sees them through noisy gradients of a discriminator."""
+        return self.private and self.privacy_options.dp_mechanism == "gan"
+
     def _check_loss(self) -> None:
+        if self.private_gan:
+            self._check_private_gan()
+            return
         if self.private:
             if self.loss != PRIVATE_LOSS:
                 raise ConfigError(f"loss {self.loss!r} looks at real images: with dp-epsilon it is {PRIVATE_LOSS}")
@@ -103,6 +114,29 @@ class TrainConfig(LoopOptions):
                 "loss wasserstein needs --gradient-penalty, for example 10: without it nothing bounds the critic"
             )
 
+    def _check_private_gan(self) -> None:
+        if family_of(self.model.family).kind != "gan":
+            raise ConfigError(
+                f"model {self.model.family} and dp-mechanism gan cannot go together: it is not trained against a "
+                f"discriminator alone. Use a GAN such as dcgan, or --dp-mechanism mean-embedding"
+            )
+        if self.loss not in PRIVATE_GAN_LOSSES:
+            choices = ", ".join(PRIVATE_GAN_LOSSES)
+            raise ConfigError(
+                f"loss {self.loss!r} and dp-mechanism gan cannot go together: the noise is for losses of single "
+                f"images. Use one of {choices}"
+            )
+        if self.model.spectral:
+            raise ConfigError(
+                "spectral and dp-mechanism gan cannot go together: a weight divided by its norm has no gradient of "
+                "single images here. Set spectral to false"
+            )
+        if self.precision != "fp32":
+            raise ConfigError(
+                f"precision {self.precision} and dp-mechanism gan cannot go together: rounding would exceed the "
+                f"clipping norm. Use --precision fp32"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict, for the checkpoint."""
         return dataclasses.asdict(self)
@@ -118,7 +152,12 @@ def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
     """The configuration that these options have on this data; ConfigError, DataError and BackendUnavailable."""
     check_private(options)
     device = resolve_device(options.device)
-    precision = resolve_precision(options.precision, device)
+    private_gan = bool(options.dp_epsilon) and options.dp_mechanism == "gan"
+    automatic = "fp32" if private_gan and options.precision == "auto" else options.precision
+    precision = resolve_precision(automatic, device)
+    network = _shared(NetworkOptions, options)
+    if private_gan:
+        network["spectral"] = False
     if options.conditional:
         check_labels_given(data)
     _, height, _, channels = data.images_NHWC.shape
@@ -128,9 +167,9 @@ def resolve_config(options: TrainOptions, data: ImageData) -> TrainConfig:
             image_size=height,
             channels=channels,
             num_classes=data.num_classes if options.conditional else 0,
-            **_shared(NetworkOptions, options),
+            **network,
         ),
-        loss=PRIVATE_LOSS if options.dp_epsilon else options.loss or family_of(options.model).default_loss,
+        loss=_loss(options),
         loss_options=LossOptions(**_shared(LossOptions, options)),
         gan_options=GanOptions(**_shared(GanOptions, options)),
         vae_options=VaeOptions(**_shared(VaeOptions, options)),
@@ -158,6 +197,13 @@ def check_resumable(saved: TrainConfig, requested: TrainConfig) -> None:
             + "\n".join(lines)
             + "\nUse the run's own values, another --out, or --no-resume to start over."
         )
+
+
+def _loss(options: TrainOptions) -> str:
+    """The loss that is requested, or the default one of the mechanism or the family."""
+    if not options.dp_epsilon:
+        return options.loss or family_of(options.model).default_loss
+    return options.loss or PRIVATE_GAN_LOSSES[0] if options.dp_mechanism == "gan" else PRIVATE_LOSS
 
 
 def _shared(part: type[Any], options: TrainOptions) -> dict[str, Any]:

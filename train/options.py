@@ -26,6 +26,9 @@ IDENTIFYING_COLUMNS = (
 )
 """What `drop_columns` is by default: columns that tend to identify people."""
 
+MECHANISMS = ("mean-embedding", "gan")
+"""What `dp_mechanism` may be."""
+
 IMAGE_SIZES = (28, 32, 64, 128)
 """Heights and widths, in pixels, that the models make."""
 
@@ -273,13 +276,21 @@ class PrivacyOptions:
     """Differential privacy; see `gen_engine.train.privacy`."""
 
     dp_epsilon: float = 0.0
-    """Train with (ε, δ)-differential privacy of each image, on noisy class means of random features; 0 for none."""
+    """Train with (ε, δ)-differential privacy of each image; 0 for none."""
+
+    dp_mechanism: str = "mean-embedding"
+    """mean-embedding: one noisy measurement, class means of random features; or gan: a discriminator whose gradients
+    are clipped and noisy in every step (DP-SGD)."""
 
     dp_delta: float = 1e-5
     """δ, less than one in as many images as there are."""
 
     dp_features: int = 4000
-    """Random frequencies; more describe the images better, take more time, and have more noise in all."""
+    """Random frequencies of mean-embedding; more describe the images better, take more time, and have more noise in
+    all."""
+
+    dp_clip: float = 1.0
+    """Largest norm of the gradient of one image, to which the noise of gan is in proportion."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.dp_epsilon <= MAX_EPSILON:
@@ -290,6 +301,11 @@ class PrivacyOptions:
             raise ConfigError(f"dp-delta is {self.dp_delta}: it must be 1e-30 or more and less than 1")
         if not 1 <= self.dp_features <= 65_536:
             raise ConfigError(f"dp-features is {self.dp_features}: it must be 1 to 65,536")
+        if self.dp_mechanism not in MECHANISMS:
+            choices = " or ".join(MECHANISMS)
+            raise ConfigError(f"dp-mechanism is {self.dp_mechanism!r}: it must be {choices}")
+        if not 1e-6 <= self.dp_clip <= 1e6:
+            raise ConfigError(f"dp-clip is {self.dp_clip}: it must be 1e-6 to 1e6")
 
 
 @dataclass(frozen=True, kw_only=True)

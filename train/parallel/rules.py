@@ -23,8 +23,8 @@ def check_processes(options: Any) -> None:
         return
     if options.dp_epsilon:
         raise ConfigError(
-            f"--processes {count} and --dp-epsilon cannot go together: a private step compares class means of its "
-            f"whole batch, in one process, and sees no data to divide. Leave --processes out"
+            f"--processes {count} and --dp-epsilon cannot go together: what a private step sees of the data is "
+            f"measured and counted by one process. Leave --processes out"
         )
     step = count * options.accumulate
     if options.batch % step:

@@ -15,7 +15,6 @@ Legend: N images, K classes, E features, B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +26,6 @@ import torch
 from torch import Tensor
 
 from gen_engine.engine.base.digests import seal, sha256_bytes, unseal
-from gen_engine.engine.base.durable import fsync_directory, write_file
 from gen_engine.engine.base.files import DOCUMENT, read_bounded
 from gen_engine.engine.base.levels import from_levels
 from gen_engine.engine.base.parse import Fields, anything, digest, integer, number
@@ -35,9 +33,10 @@ from gen_engine.engine.errors import PlanMismatch
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.data.mapped import is_mapped, release_pages
-from gen_engine.train.errors import CheckpointError, ConfigError
+from gen_engine.train.errors import CheckpointError
 from gen_engine.train.options import MAX_EPSILON
 from gen_engine.train.privacy.features import KINDS, Features, draw_features
+from gen_engine.train.privacy.folder import commit, differences
 from gen_engine.train.privacy.mechanism import gaussian_noise, secret_normal
 from gen_engine.train.runs.run_dir import PRIVACY
 
@@ -144,16 +143,10 @@ def open_means(run_dir: Path, config: TrainConfig, data: ImageData, *, trained: 
         trained: whether the directory holds a checkpoint that is to be continued.
 
     Raises:
-        ConfigError: δ is no less than one in as many images as there are.
         PlanMismatch: the directory has means of another release, or a checkpoint and no means.
         CheckpointError: the means are damaged.
     """
     release = Release.of(config, data)
-    if release.delta * release.images >= 1.0:
-        raise ConfigError(
-            f"dp-delta is {release.delta:g}: with {release.images:,} images it must be less than "
-            f"{1 / release.images:.2g}, since publishing one image at random would meet it"
-        )
     folder = run_dir / PRIVACY
     if folder.is_dir():
         means = _read(folder)
@@ -206,18 +199,10 @@ def withheld(data: ImageData) -> ImageData:
 
 
 def _write(run_dir: Path, release: Release, means_KE: Tensor) -> None:
-    """Commit the folder at once: noise of an attempt that was killed is never used."""
-    temporary = run_dir / ".tmp-privacy"
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    temporary.mkdir()
     content = safetensors.torch.save({"means": means_KE.contiguous()})
-    write_file(temporary / MEANS, content)
     file = {"bytes": len(content), "sha256": sha256_bytes(content)}
-    write_file(temporary / RECORD, seal({"schema": SCHEMA, "release": asdict(release), "means": file}))
-    fsync_directory(temporary)
-    temporary.rename(run_dir / PRIVACY)
-    fsync_directory(run_dir)
+    record = seal({"schema": SCHEMA, "release": asdict(release), "means": file})
+    commit(run_dir, {MEANS: content, RECORD: record})
 
 
 def _read(folder: Path) -> Means:
@@ -250,12 +235,7 @@ def _tensor(content: bytes, release: Release) -> Tensor:
 
 
 def _check_same(before: Release, now: Release, run_dir: Path) -> None:
-    values = asdict(now)
-    lines = [
-        f"  {name.replace('_', ' ')}: measured were {value!r}, this command needs {values[name]!r}"
-        for name, value in asdict(before).items()
-        if value != values[name]
-    ]
+    lines = differences(before, now, "measured were")
     if lines:
         raise PlanMismatch(
             f"{run_dir} holds noisy means, and they are not those of this command:\n" + "\n".join(lines) + "\n"

@@ -35,6 +35,9 @@ def check_private(options: Any) -> None:
                 f"--{flag_name(name)} and --dp-epsilon cannot go together: it {reason}, outside the noise, so no ε "
                 f"would hold. Leave it out"
             )
+    if getattr(options, "dp_mechanism", None) == "gan":
+        _check_private_gan(options)
+        return
     if options.loss is not None:
         raise ConfigError(
             f"--loss {options.loss} and --dp-epsilon cannot go together: it compares samples with real images. "
@@ -45,13 +48,40 @@ def check_private(options: Any) -> None:
 
 def _check_effect(options: Any) -> None:
     """Options of a discriminator or an encoder, which a private run has not."""
-    defaults = {one.name: one.default for one in fields(GanOptions)} | {"lr_discriminator": None, "accumulate": 1}
+    defaults = {one.name: one.default for one in fields(GanOptions)}
+    defaults |= {"lr_discriminator": None, "accumulate": 1, "dp_clip": PrivacyOptions.dp_clip}
     for name, default in defaults.items():
         if getattr(options, name) != default:
             raise ConfigError(
                 f"--{flag_name(name)} has no effect with --dp-epsilon, whose step has no discriminator and takes each "
-                f"batch at once: leave it out"
+                f"batch at once: leave it out, or give --dp-mechanism gan"
             )
+
+
+GAN_LOOKS = {
+    "r1": "gradients of gradients cannot be clipped by image",
+    "r2": "gradients of gradients cannot be clipped by image",
+    "gradient_penalty": "gradients of gradients cannot be clipped by image",
+    "diffaugment_target": "it adapts to logits of real images, outside the noise",
+    "diffaugment": "the step with clipped gradients has no augmentation",
+}
+"""What would go past the clipping of a private discriminator, by field."""
+
+
+def _check_private_gan(options: Any) -> None:
+    """Options of a discriminator whose gradients are clipped by image."""
+    for name, reason in GAN_LOOKS.items():
+        if getattr(options, name) not in OFF:
+            raise ConfigError(f"--{flag_name(name)} and --dp-mechanism gan cannot go together: {reason}. Leave it out")
+    unused: dict[str, Any] = {
+        "accumulate": 1,
+        "diffaugment_probability": GanOptions.diffaugment_probability,
+        "penalty_every": GanOptions.penalty_every,
+        "dp_features": PrivacyOptions.dp_features,
+    }
+    for name, default in unused.items():
+        if getattr(options, name) != default:
+            raise ConfigError(f"--{flag_name(name)} has no effect with --dp-mechanism gan: leave it out")
 
 
 def _check_unused(options: Any) -> None:

@@ -36,11 +36,12 @@ from gen_engine.train.config import TrainConfig
 from gen_engine.train.errors import CheckpointError, ConfigError
 from gen_engine.train.models import Generator, ModelConfig, build_auxiliary, build_generator, family_of
 from gen_engine.train.models.contract import Discriminator
+from gen_engine.train.privacy.ledger import Ledger
 from gen_engine.train.runs.record import RunRecord
 from gen_engine.train.runs.run_dir import BEST, CHECKPOINTS
 from gen_engine.train.watch.alarm import Alarm
 
-SCHEMA = 3
+SCHEMA = 4
 KEPT = 2
 RECORD = "checkpoint.json"
 FILES = ("generator", "generator-ema", "auxiliary", "optimizers", "rng")
@@ -95,6 +96,9 @@ class CheckpointInfo:
 
     alarms: tuple[Alarm, ...] = ()
     """What the watch raised until then; empty for a run that was not watched."""
+
+    ledger: Ledger | None = None
+    """What a private GAN took from its data until then."""
 
     latent_distribution: str = "normal"
     """What latents are drawn from: a standard normal."""
@@ -219,6 +223,7 @@ def load_generator(run_dir: Path, which: str = "last") -> tuple[Generator, Check
         metrics=dict(run.metrics),
         path=path,
         alarms=run.alarms,
+        ledger=run.ledger,
     )
     return generator.eval().requires_grad_(False), info
 

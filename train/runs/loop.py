@@ -33,7 +33,9 @@ from gen_engine.train.errors import (
 from gen_engine.train.models import count_parameters
 from gen_engine.train.parallel import collectives
 from gen_engine.train.parallel.alike import check_alike, check_same_place, check_same_weights
-from gen_engine.train.privacy.release import Means, open_means, withheld
+from gen_engine.train.privacy.release import withheld
+from gen_engine.train.privacy.sampled import SampledData
+from gen_engine.train.privacy.source import Source, open_source
 from gen_engine.train.runs.checkpoint import (
     CheckpointInfo,
     Snapshot,
@@ -81,13 +83,12 @@ def run_training(
     check_alike(config, data)
     first = collectives.is_first()
     with locked(run_dir) if first else nullcontext(), deterministic(config.device), _memory_errors(config):
-        means = None
+        source = None
         if config.private:
-            trained = resume and has_checkpoint(run_dir)
             with writing(run_dir):
-                means = open_means(run_dir, config, data, trained=trained)
+                source = open_source(run_dir, config, data, resume=resume, trained=has_checkpoint(run_dir))
             data = withheld(data)
-        trainer = Trainer(config, data, run_dir, on_event, stop, means)
+        trainer = Trainer(config, data, run_dir, on_event, stop, source)
         if first:
             trainer.observer = Observer(trainer.state, data, held_out, run_dir, on_event, metrics)
             trainer.take_up(resume=resume)
@@ -95,6 +96,7 @@ def run_training(
         if not first:
             trainer.take_up(resume=resume)
         check_same_place(trainer.state.step, run_dir)
+        trainer.skip_spent()
         trainer.run()
         collectives.wait()  # for the last checkpoint
     return load_generator(run_dir)[1]
@@ -143,12 +145,12 @@ class Trainer:
         run_dir: Path,
         on_event: OnEvent,
         stop: Stop,
-        means: Means | None = None,
+        source: Source | None = None,
     ) -> None:
         self.config, self.data, self.run_dir = config, data, run_dir
         self.on_event, self.stop = on_event, stop
-        self.means = means
-        self.state = RunState(config, means)
+        self.source = source
+        self.state = RunState(config, source)
         self.observer: Observer | None = None
         self.rows = Rows(data, config.device, labelled=config.model.num_classes > 0)
         self.steps_per_epoch = len(self.rows) // config.batch
@@ -196,6 +198,22 @@ class Trainer:
             if before not in (now, None):
                 text = f"the run had {what} {before}, now {now}: it continues, but not bit for bit"
                 self.on_event(Notice(text=text))
+
+    def skip_spent(self) -> None:
+        """Go on behind the steps that a private GAN took on its data, those included that a kill has lost."""
+        if not isinstance(self.source, SampledData):
+            return
+        ledger, step = self.source.spending.ledger, self.state.step
+        if ledger.spent < step:
+            raise PlanMismatch(
+                f"the checkpoint in {self.run_dir} has taken {step:,} steps, and the ledger in "
+                f"{self.run_dir / 'privacy'} counts {ledger.spent:,}: it is an older copy. Put that of the run back, "
+                f"or use another --out, and add up the ε of both"
+            )
+        if ledger.spent > step:
+            self.state.step = ledger.spent
+            lost = f"{ledger.spent - step:,} of {ledger.plan.steps:,} steps on the data were spent and lost"
+            self.on_event(Notice(text=f"{lost} when the run was killed; it continues after step {ledger.spent:,}"))
 
     def run(self) -> None:
         """From the current step to the end of the last epoch."""
@@ -288,6 +306,8 @@ class Trainer:
 
     def _save(self) -> None:
         self._fit_prior()
+        if isinstance(self.source, SampledData):
+            self.source.spending.settle(self.state.step)
         path = save_checkpoint(self.run_dir, self.state.snapshot(self.epoch, self.data))
         self.saved_at = self.state.step
         self.on_event(Saved(what="checkpoint", path=path))
@@ -307,9 +327,10 @@ class Trainer:
 
     def _check_same_means(self, snapshot: Snapshot) -> None:
         saved = snapshot.tensors["auxiliary"].get(f"{KEPT}release")
-        if self.means is not None and (saved is None or bytes(saved.tolist()).hex() != self.means.digest):
+        if self.source is not None and (saved is None or bytes(saved.tolist()).hex() != self.source.digest):
+            what = "from another ledger than that" if self.config.private_gan else "on other noisy means than those"
             raise PlanMismatch(
-                f"the checkpoint in {self.run_dir} was trained on other noisy means than those in "
+                f"the checkpoint in {self.run_dir} was trained {what} in "
                 f"{self.run_dir / 'privacy'}: put the folder of the run back, or use --no-resume"
             )
 

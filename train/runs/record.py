@@ -21,6 +21,7 @@ from gen_engine.engine.base.parse import (
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.data.names import LONGEST, recorded
+from gen_engine.train.privacy.ledger import Ledger
 from gen_engine.train.watch.alarm import Alarm
 
 _count = integer(0, 2**63 - 1)
@@ -121,6 +122,9 @@ class RunRecord:
     """What the watch raised so far."""
 
     progress: Progress = field(default_factory=Progress)
+    ledger: Ledger | None = None
+    """What a private GAN took from its data until then."""
+
     threads: int | None = None
     """CPU threads that torch used."""
 
@@ -147,6 +151,7 @@ class RunRecord:
                 metrics=fields.take("metrics", mapping_of(nullable(_figure))),
                 alarms=fields.take("alarms", list_of(Alarm.from_json)),
                 progress=fields.take("progress", Progress.from_json),
+                ledger=fields.take("ledger", nullable(Ledger.from_json)),
                 threads=fields.take("threads", nullable(_count)),
                 processes=fields.take_optional("processes", nullable(_count)),
                 torch=fields.take("torch", nullable(text())),

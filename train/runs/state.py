@@ -13,15 +13,18 @@ from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.models import Generator, build_auxiliary, build_generator, family_of
+from gen_engine.train.models.contract import Discriminator
 from gen_engine.train.objectives.gan import GanStep
 from gen_engine.train.objectives.graphed import GraphedStep
 from gen_engine.train.objectives.mean_embedding import MeanEmbeddingStep
+from gen_engine.train.objectives.private_gan import PrivateGanStep
 from gen_engine.train.objectives.step import LaunchedStep, Step, Taken
 from gen_engine.train.objectives.vae import VaeStep
 from gen_engine.train.objectives.vae_gan import VaeGanStep
 from gen_engine.train.parallel import collectives
 from gen_engine.train.parallel.batch_norm import share_statistics
-from gen_engine.train.privacy.release import Means
+from gen_engine.train.privacy.sampled import SampledData
+from gen_engine.train.privacy.source import Source
 from gen_engine.train.runs.checkpoint import STEP, Snapshot, check_tensors
 from gen_engine.train.runs.record import DataRecord, Progress, RunRecord
 from gen_engine.train.watch.alarm import Alarm
@@ -39,20 +42,22 @@ KEPT = STEP
 class RunState:
     """Networks, optimisers, moving average, random stream, and what the current epoch has added up so far."""
 
-    def __init__(self, config: TrainConfig, means: Means | None = None) -> None:
+    def __init__(self, config: TrainConfig, source: Source | None = None) -> None:
         self.config = config
         device = torch.device(config.device)
         torch.manual_seed(config.seed)
         self.generator = build_generator(config.model).to(device)
-        # A private run has no network that is trained against the data.
-        self.auxiliary = nn.Module() if config.private else build_auxiliary(config.model).to(device)
+        # A run on noisy means has no network that is trained against the data.
+        alone = config.private and not config.private_gan
+        self.auxiliary = nn.Module() if alone else build_auxiliary(config.model).to(device)
         if config.channels_last:
             self.generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.auxiliary.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         share_statistics(self.generator)
         share_statistics(self.auxiliary)
         self.average = moving_average(self.generator, config.ema_decay)
-        self.take_step = self._taken(self._step(means))
+        self.source = source
+        self.take_step = self._taken(self._step())
         self.rng = torch.Generator().manual_seed(config.seed)
         self.step = 0
         self.metrics: dict[str, Any] = {}
@@ -62,16 +67,18 @@ class RunState:
         self.counted = 0
         self.skipped = 0
 
-    def _step(self, means: Means | None) -> Step:
+    def _step(self) -> Step:
         """The training step that the configuration asks for."""
         if self.config.private:
-            assert means is not None, "a private run is given its means"
-            return MeanEmbeddingStep(self.config, self.generator, means)
+            assert self.source is not None, "a private run is given what it has in place of data"
+            if isinstance(self.source, SampledData):
+                return PrivateGanStep(self.config, self.generator, cast(Discriminator, self.auxiliary), self.source)
+            return MeanEmbeddingStep(self.config, self.generator, self.source)
         return STEPS[family_of(self.config.model.family).kind](self.config, self.generator, self.auxiliary)
 
     def _taken(self, step: Step) -> Taken:
-        """As a CUDA graph where that can be; exchanges between processes are not captured."""
-        graphed = self.config.device == "cuda" and collectives.size() == 1
+        """As a CUDA graph where that can be: exchanges between processes are not captured, nor samples of any size."""
+        graphed = self.config.device == "cuda" and collectives.size() == 1 and not self.config.private_gan
         return GraphedStep(step) if graphed else LaunchedStep(step, self.config.accumulate)
 
     @property
@@ -116,6 +123,7 @@ class RunState:
             epoch=epoch,
             metrics=self.metrics,
             alarms=self.alarms,
+            ledger=self.source.spending.ledger if isinstance(self.source, SampledData) else None,
             torch=torch.__version__,
             threads=torch.get_num_threads(),
             processes=collectives.size(),

@@ -20,6 +20,7 @@ from gen_engine.train.options import PrivacyOptions
 from gen_engine.train.privacy.features import COUNT_FEATURE, draw_features
 from gen_engine.train.privacy.mechanism import gaussian_noise
 from gen_engine.train.privacy.release import Release, bounded, class_means, noisy_means, open_means, withheld
+from gen_engine.train.privacy.source import open_source
 
 MakeConfig = Callable[..., TrainConfig]
 FEATURES = 60
@@ -153,7 +154,7 @@ def test_a_checkpoint_without_its_means_is_refused(tmp_path: Path, private: Trai
 def test_delta_has_to_be_less_than_one_image(tmp_path: Path, private: TrainConfig, tiny_data: ImageData) -> None:
     options = replace(private.privacy_options, dp_delta=0.025)
     with pytest.raises(ConfigError, match=r"dp-delta is 0\.025: with 40 images it must be less than 0\.025"):
-        open_means(tmp_path, replace(private, privacy_options=options), tiny_data, trained=False)
+        open_source(tmp_path, replace(private, privacy_options=options), tiny_data, resume=True, trained=False)
 
 
 @pytest.mark.parametrize("name", ["release.json", "means.safetensors"])

@@ -84,8 +84,8 @@ def test_a_run_is_a_function_of_the_means_alone(
 ) -> None:
     """With the means of one data set in place, training on another gives the same bytes: nothing else is looked at."""
     run_training(private(), tiny_data, tmp_path / "one")
-    opened = loop.open_means(tmp_path / "one", private(), tiny_data, trained=False)
-    monkeypatch.setattr(loop, "open_means", lambda *args, **named: opened)
+    opened = loop.open_source(tmp_path / "one", private(), tiny_data, resume=True, trained=False)
+    monkeypatch.setattr(loop, "open_source", lambda *args, **named: opened)
     other = make_image_data(255 - tiny_data.images_NHWC, tiny_data.labels, tiny_data.class_names, "tiny")
     run_training(private(), other, tmp_path / "two")
     assert weights(tmp_path / "one") == weights(tmp_path / "two")
@@ -94,19 +94,14 @@ def test_a_run_is_a_function_of_the_means_alone(
 
 
 def test_the_loop_holds_no_image(
-    tmp_path: Path, private: MakeConfig, tiny_data: ImageData, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, private: MakeConfig, tiny_data: ImageData, given_to_the_loop: list[ImageData]
 ) -> None:
     """Whatever is added to the loop later can look at blank images only."""
-    given: list[ImageData] = []
-
-    class Spy(loop.Trainer):
-        def __init__(self, config: TrainConfig, data: ImageData, *rest: Any) -> None:
-            given.append(data)
-            super().__init__(config, data, *rest)
-
-    monkeypatch.setattr(loop, "Trainer", Spy)
     run_training(private(epochs=1), tiny_data, tmp_path)
-    assert not given[0].images_NHWC.any()
+    (given,) = given_to_the_loop
+    assert not given.images_NHWC.any()
+    assert given.labels is not None
+    assert not given.labels.any()
 
 
 def test_it_learns_the_classes(tmp_path: Path, private: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,8 +187,8 @@ def test_no_checkpoint_says_what_to_give(tmp_path: Path, code: str) -> None:
 
 def test_another_schema_says_what_to_do(tmp_path: Path, snapshot: Snapshot) -> None:
     path = save_checkpoint(tmp_path, snapshot)
-    rewrite(path, {"schema": 4})
-    with pytest.raises(CheckpointError, match="schema 4, and this gen-engine reads 3; update gen-engine"):
+    rewrite(path, {"schema": 5})
+    with pytest.raises(CheckpointError, match="schema 5, and this gen-engine reads 4; update gen-engine"):
         load_generator(tmp_path)
     (path / "checkpoint.json").write_bytes(b'{"format": 1, "sha256": "0"}')
     with pytest.raises(CheckpointError, match="format 1 of an earlier gen-engine; train again, or export it with"):
