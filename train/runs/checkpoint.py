@@ -16,7 +16,6 @@ step is the current one. Nothing is ever unpickled: safetensors holds numbers on
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +26,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from gen_engine.engine.base.digests import seal, sha256_bytes, unseal
-from gen_engine.engine.base.durable import fsync_directory, write_file
+from gen_engine.engine.base.digests import unseal
 from gen_engine.engine.base.files import DOCUMENT, read_bounded
-from gen_engine.engine.base.parse import Fields, anything, digest, integer
+from gen_engine.engine.base.parse import Fields, anything
 from gen_engine.engine.base.strict_json import parse_json
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.errors import CheckpointError, ConfigError
@@ -39,6 +37,7 @@ from gen_engine.train.models.contract import Discriminator
 from gen_engine.train.privacy.ledger import Ledger
 from gen_engine.train.runs.record import RunRecord
 from gen_engine.train.runs.run_dir import BEST, CHECKPOINTS
+from gen_engine.train.runs.sealed import Stored, discard, read_stored, sweep, write_sealed
 from gen_engine.train.watch.alarm import Alarm
 
 SCHEMA = 4
@@ -105,20 +104,6 @@ class CheckpointInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
-    """A file of a checkpoint, as recorded."""
-
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def from_json(cls, value: Any, where: str) -> Stored:
-        """Parse; DocumentError naming the field."""
-        with Fields(value, where) as fields:
-            return cls(bytes=fields.take("bytes", integer(0, 2**50)), sha256=fields.take("sha256", digest))
-
-
-@dataclass(frozen=True, kw_only=True)
 class Document:
     """What checkpoint.json holds."""
 
@@ -135,7 +120,7 @@ def save_checkpoint(run_dir: Path, snapshot: Snapshot) -> Path:
     parent = run_dir / CHECKPOINTS
     target = _commit(parent, snapshot)
     for old in _committed(parent)[:-KEPT]:
-        _discard(old)
+        discard(old)
     return target
 
 
@@ -147,11 +132,11 @@ def save_best(run_dir: Path, snapshot: Snapshot) -> Path:
     parent = run_dir / BEST
     for same in _committed(parent):
         if same.name == _name(snapshot):  # of steps that a resumed run took again, on other threads
-            _discard(same)
+            discard(same)
     target = _commit(parent, snapshot)
     for old in _committed(parent):
         if old != target:
-            _discard(old)
+            discard(old)
     return target
 
 
@@ -162,20 +147,13 @@ def _name(snapshot: Snapshot) -> str:
 def _commit(parent: Path, snapshot: Snapshot) -> Path:
     """Write a snapshot below a directory, complete or not at all."""
     parent.mkdir(parents=True, exist_ok=True)
-    _sweep(parent)
+    sweep(parent)
     target = parent / _name(snapshot)
-    temporary = parent / f".tmp-{target.name}"
-    temporary.mkdir()
-    files = {}
-    for name in FILES:
-        content = safetensors.torch.save({k: v.contiguous() for k, v in snapshot.tensors[name].items()})
-        write_file(temporary / f"{name}.safetensors", content)
-        files[name] = {"bytes": len(content), "sha256": sha256_bytes(content)}
-    document = {"schema": SCHEMA, "run": snapshot.record.to_json(), "files": files}
-    write_file(temporary / RECORD, seal(document))
-    fsync_directory(temporary)
-    temporary.rename(target)
-    fsync_directory(parent)
+    files = (
+        (f"{name}.safetensors", safetensors.torch.save({k: v.contiguous() for k, v in snapshot.tensors[name].items()}))
+        for name in FILES
+    )
+    write_sealed(target, RECORD, {"schema": SCHEMA, "run": snapshot.record.to_json()}, files)
     return target
 
 
@@ -319,13 +297,12 @@ def _read_document(path: Path) -> Document:
 
 def _read_tensors(path: Path, name: str, document: Document) -> dict[str, Tensor]:
     file = path / f"{name}.safetensors"
-    stored = document.files[name]
-    content = _read(file, stored.bytes)
-    if len(content) != stored.bytes:
-        raise _damaged(file, f"it has {len(content):,} bytes, recorded were {stored.bytes:,}")
-    actual = sha256_bytes(content)
-    if actual != stored.sha256:
-        raise _damaged(file, f"SHA-256 is {actual}, recorded was {stored.sha256}")
+    try:
+        content = read_stored(file, document.files[name])
+    except ValueError as error:
+        raise _damaged(file, str(error)) from error
+    except OSError as error:
+        raise _damaged(file, error.strerror or str(error)) from error
     try:
         return safetensors.torch.load(content)
     except Exception as error:  # torch raises RuntimeError, TypeError, KeyError on headers that safetensors accepts
@@ -350,16 +327,3 @@ def _committed(parent: Path) -> list[Path]:
         return []
     steps = [(int(match[1]), path) for path in parent.iterdir() if (match := _STEP.fullmatch(path.name))]
     return [path for _, path in sorted(steps)]
-
-
-def _sweep(parent: Path) -> None:
-    """Remove what a killed save left."""
-    for path in parent.glob(".tmp-*"):
-        shutil.rmtree(path)
-
-
-def _discard(path: Path) -> None:
-    """Remove a committed checkpoint; the rename first, so a kill leaves no half of one under its name."""
-    doomed = path.with_name(f".tmp-{path.name}")
-    path.rename(doomed)
-    shutil.rmtree(doomed)

@@ -17,7 +17,7 @@ from gen_engine.engine.base.digests import seal, sha256_bytes
 from gen_engine.train.config import TrainConfig
 from gen_engine.train.data.image_data import ImageData
 from gen_engine.train.errors import CheckpointError
-from gen_engine.train.runs import checkpoint
+from gen_engine.train.runs import checkpoint, sealed
 from gen_engine.train.runs.checkpoint import FILES, Snapshot, load_checkpoint, load_generator, save_checkpoint
 from gen_engine.train.runs.state import RunState
 
@@ -93,7 +93,7 @@ def kill_at(patch: pytest.MonkeyPatch, instant: int) -> None:
     def killed() -> bool:
         return next(calls) == instant
 
-    write, fsync_dir, rename, rmtree = checkpoint.write_file, checkpoint.fsync_directory, Path.rename, shutil.rmtree
+    write, fsync_dir, rename, rmtree = sealed.write_file, sealed.fsync_directory, Path.rename, shutil.rmtree
 
     def write_half(path: Path, content: bytes) -> None:
         if killed():
@@ -117,8 +117,8 @@ def kill_at(patch: pytest.MonkeyPatch, instant: int) -> None:
             raise Killed
         rmtree(path)
 
-    patch.setattr(checkpoint, "write_file", write_half)
-    patch.setattr(checkpoint, "fsync_directory", no_fsync)
+    patch.setattr(sealed, "write_file", write_half)
+    patch.setattr(sealed, "fsync_directory", no_fsync)
     patch.setattr(Path, "rename", no_rename)
     patch.setattr(shutil, "rmtree", rmtree_half)
 
