@@ -315,6 +315,8 @@ def bundle_labels(bundle: Bundle, start: int, stop: int, labels: LabelsLike, see
         RequestError: labels for a generator without classes, unknown labels, or an invalid seed.
     """
     check_seed(index(seed))
+    if bundle.labels is not None and labels is None:
+        return Labels(bundle.labels.default_plan, bundle.labels.names, index(seed))
     if bundle.labels is not None:
         return open_labels(labels, bundle.labels.names, seed=index(seed), start=start, stop=stop)
     if labels is not None:

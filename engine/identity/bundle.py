@@ -41,6 +41,7 @@ from gen_engine.engine.base.strict_json import show
 from gen_engine.engine.base.text import unshowable
 from gen_engine.engine.errors import BundleError, OutputError
 from gen_engine.engine.identity.confinement import check_confined
+from gen_engine.engine.identity.labels import LabelPlan, read_weights
 from gen_engine.engine.identity.latents import DISTRIBUTIONS
 from gen_engine.engine.identity.provenance import read_parity, read_training
 from gen_engine.engine.sample.field import MAX_CATEGORY, MAX_RANK, MAX_TITLE, Field, take_attributes
@@ -97,6 +98,9 @@ class LabelSpec:
     title: str | None = None
     """Of a table: the name of the column that the label is, whose categories may be any text."""
 
+    weights: tuple[float, ...] | None = None
+    """Shares of the classes, summing to 1, that samples have unless others are requested; None: equal ones."""
+
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= limit("classes"):
             raise BundleError(f"{len(self.names):,} classes: there is at least 1, and {raised_by('classes')}")
@@ -106,6 +110,15 @@ class LabelSpec:
             raise BundleError(f"labels: {error}") from error
         for name in self.names if self.title is None else ():
             _check_name("class name", name)
+        if self.weights is not None and len(self.weights) != len(self.names):
+            raise BundleError(f"labels: {len(self.weights):,} weights for {len(self.names):,} classes")
+
+    @property
+    def default_plan(self) -> LabelPlan:
+        """The labels of samples for which none are requested."""
+        if self.weights is None:
+            return LabelPlan(kind="balanced")
+        return LabelPlan(kind="weighted", weights=self.weights)
 
     @cached_property
     def field(self) -> Field:
@@ -483,7 +496,8 @@ def _read_labels(value: Any, where: str) -> LabelSpec:
         title = fields.take_optional("title", any_text(1, MAX_TITLE))
         read = list_of(text(MAX_NAME), count, count) if title is None else texts(count, count, MAX_CATEGORY)
         names = fields.take("names", read)
-    return LabelSpec(names=names, title=title)
+        weights = fields.take_optional("weights", read_weights)
+    return LabelSpec(names=names, title=title, weights=weights)
 
 
 def _read_output(value: Any, where: str) -> OutputSpec:
@@ -567,7 +581,8 @@ def _labels_json(labels: LabelSpec | None) -> dict[str, Any] | None:
     if labels is None:
         return None
     title = {} if labels.title is None else {"title": labels.title}
-    return {"count": len(labels.names), "names": list(labels.names)} | title
+    weights = {} if labels.weights is None else {"weights": list(labels.weights)}
+    return {"count": len(labels.names), "names": list(labels.names)} | title | weights
 
 
 def _outputs_json(outputs: Sequence[OutputSpec]) -> list[dict[str, Any]]:

@@ -80,12 +80,13 @@ class LabelPlan:
             return cls(
                 kind=kind,
                 constant=fields.take("constant", integer(0, _MAX_CLASSES - 1)) if kind == "constant" else None,
-                weights=fields.take("weights", _read_weights) if kind == "weighted" else None,
+                weights=fields.take("weights", read_weights) if kind == "weighted" else None,
                 file_sha256=fields.take("file_sha256", digest) if kind == "file" else None,
             )
 
 
-def _read_weights(value: Any, where: str) -> tuple[float, ...]:
+def read_weights(value: Any, where: str) -> tuple[float, ...]:
+    """Read one probability per class; DocumentError unless they add up to 1."""
     weights = list_of(number(0, 1), 1, _MAX_CLASSES)(value, where)
     if abs(math.fsum(weights) - 1) > 1e-6:
         raise DocumentError(where, f"{show(value)} does not add up to 1")

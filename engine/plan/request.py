@@ -35,7 +35,8 @@ class SampleRequest:
     """Which sequence of samples, 0 to 2**64 - 1."""
 
     labels: str | None = None
-    """Their classes: balanced, NAME, "NAME", id:3, A=0.9,B=0.1 or file:labels.npy.  [default: balanced]"""
+    """Their classes: balanced, NAME, "NAME", id:3, A=0.9,B=0.1 or file:labels.npy.  [default: balanced; of a table,
+    the shares of its rows]"""
 
     truncation: float | None = None
     """Keep every normal latent within ±PSI."""

@@ -335,7 +335,7 @@ def _resolve_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan |
             raise RequestError(f"labels {request.labels!r}: bundle {bundle.name} has no classes; leave --labels out")
         return None, None
     names = bundle.labels.names
-    plan, file = LabelPlan(kind="balanced"), None
+    plan, file = bundle.labels.default_plan, None
     if request.labels is not None:
         plan, file = parse_labels(request.labels, names, request.count)
     return plan, Labels(plan, names, request.seed, file)

@@ -14,6 +14,7 @@ from columns_bundle import EVERY_KIND, INCOME, PLACES, census_like, make_columns
 from jobs import decode, read_manifest, reseal, run_job, tree
 
 from gen_engine.engine.errors import BackendError, BackendUnavailable, BundleError, VerifyError
+from gen_engine.engine.generator import Generator
 from gen_engine.engine.identity.bundle import Bundle, LabelSpec, OutputSpec, read_bundle
 from gen_engine.engine.plan.parts import parse_part
 from gen_engine.engine.reader import differing_fields, open_dataset
@@ -190,6 +191,37 @@ def test_a_kind_needs_its_attributes() -> None:
         OutputSpec(kind="image", shape=(2, 2, 1), nullable=True)
     with pytest.raises(BundleError, match='category "a" is there twice'):
         LabelSpec(names=("a", "a"), title="x")
+
+
+def test_samples_have_the_shares_of_the_classes_by_default(tmp_path: Path) -> None:
+    shared = replace(INCOME, weights=(0.875, 0.125))
+    made = make_columns_bundle(tmp_path / "shared.gen", census_like(3), labels=shared)
+    plain = make_columns_bundle(tmp_path / "plain.gen", census_like(3), labels=INCOME)
+    assert read_bundle(made.path).labels == shared
+    assert "weights" not in json.loads((plain.path / "bundle.json").read_text())["labels"]
+    assert made.generator_id != plain.generator_id
+    plan = run_job(made, tmp_path / "out", count=4000).plan
+    assert plan.labels is not None
+    assert plan.labels.weights == (0.875, 0.125)
+    with Generator.open(made.path) as generator:
+        drawn = generator.columns(0, 4000)["label"]
+        assert np.asarray(generator.columns(0, 4, labels="balanced")["label"]).tolist() == [0, 1, 0, 1]
+    with open_dataset(tmp_path / "out") as dataset:
+        written = np.concatenate([np.asarray(batch["label"]) for batch in dataset.iter_batches(1000)])
+    assert np.array_equal(written, drawn)
+    assert written.mean() == pytest.approx(0.125, abs=0.02)
+    assert run_job(plain, tmp_path / "equal", count=4).plan.labels.kind == "balanced"  # type: ignore[union-attr]
+
+
+def test_shares_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="1 weights for 2 classes"):
+        replace(INCOME, weights=(1.0,))
+    made = make_columns_bundle(tmp_path / "b.gen", census_like(3), labels=replace(INCOME, weights=(0.5, 0.5)))
+    document = json.loads((made.path / "bundle.json").read_text())
+    document["labels"]["weights"] = [0.5, 0.6]
+    reseal(made.path / "bundle.json", {"labels": document["labels"]})
+    with pytest.raises(BundleError, match="does not add up to 1"):
+        read_bundle(made.path)
 
 
 def test_a_million_categories_are_a_field_in_a_second() -> None:
