@@ -17,13 +17,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gen_engine.train.options import TrainOptions
+from gen_engine.train.tables.options import TableOptions
 
 if TYPE_CHECKING:
     from gen_engine.train.runs.checkpoint import CheckpointInfo
     from gen_engine.train.runs.events import Event
+    from gen_engine.train.tables.start import TableInfo
     from gen_engine.train.watch.hook import WatchMetric
 
-__all__ = ["TrainOptions", "train"]
+__all__ = ["TableOptions", "TrainOptions", "train", "train_table"]
 
 
 def train(
@@ -62,3 +64,31 @@ def train(
 
     options = TrainOptions(**fields) if options is None else options
     return start(options, out, resume=resume, on_event=on_event, stop=stop, metrics=metrics)
+
+
+def train_table(
+    options: TableOptions | None = None,
+    *,
+    out: str | os.PathLike[str],
+    resume: bool = True,
+    on_event: Callable[[Event], None] = lambda event: None,
+    **fields: Any,
+) -> TableInfo:
+    """Fit a model to a table, as `gen-engine train --model mixture` does.
+
+    Args:
+        options: what to fit and how; or give its fields as keywords.
+        out: the run's directory.
+        resume: leave a model of the same table and options as it is; False replaces whatever is there.
+        on_event: called with what happens (`gen_engine.train.runs.events`), from this thread.
+        fields: fields of `TableOptions`, only without `options`.
+
+    Raises:
+        TypeError: an unknown field, or options and fields together.
+        ConfigError, DataError, CheckpointError, BackendUnavailable, OutputError: see `gen_engine.train.errors`.
+    """
+    if options is not None and fields:
+        raise TypeError(f"options and {', '.join(fields)}: give options, or its fields as keywords")
+    from gen_engine.train.tables.start import start_table
+
+    return start_table(TableOptions(**fields) if options is None else options, out, resume=resume, on_event=on_event)

@@ -21,3 +21,11 @@ MODELS = Registry(
     },
 )
 """What `--model` accepts; a package adds one by an entry point in the group `gen_engine.models`."""
+
+TABLE_MODELS = Registry(
+    "gen_engine.table_models",
+    "model of tables",
+    ConfigError,
+    {"mixture": "gen_engine.train.tables.fit:fit_model"},
+)
+"""What `--model` accepts for tables."""

@@ -30,6 +30,19 @@ class DataRead:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TableRead:
+    """A table was read once; its columns have types."""
+
+    name: str
+    """Of the file or folder."""
+
+    rows: int
+    columns: int
+    notes: tuple[str, ...]
+    """The type of each column, or why it was left out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConfigResolved:
     """Device, precision and whatever else was left open are known."""
 
@@ -110,5 +123,7 @@ class Saved:
     path: Path
 
 
-Event = DataRead | ConfigResolved | RunStarted | Notice | StepDone | StepSkipped | EpochDone | Alarmed | Saved
+Event = (
+    DataRead | TableRead | ConfigResolved | RunStarted | Notice | StepDone | StepSkipped | EpochDone | Alarmed | Saved
+)
 OnEvent = Callable[[Event], None]

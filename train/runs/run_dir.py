@@ -27,6 +27,9 @@ CACHE = "cache"
 """Where data that are larger than memory are decoded to; `clear_run` leaves it, since it depends on the data alone."""
 
 BEST, TENSORBOARD = "checkpoints-best", "tensorboard"
+TABLE = "table"
+"""The model of a table: see `gen_engine.train.tables.record`."""
+
 MAX_METRICS = 256 * 2**20
 """Bytes of metrics.jsonl that a resumed run reads: a line per epoch is a few hundred."""
 

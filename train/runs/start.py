@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from gen_engine.engine.errors import OutputError
+from gen_engine.engine.errors import OutputError, PlanMismatch
 from gen_engine.train.config import resolve_config
 from gen_engine.train.data import ImageData, read_data
 from gen_engine.train.device import resolve_device, set_threads
@@ -23,7 +23,7 @@ from gen_engine.train.parallel.member import torchrun_member
 from gen_engine.train.runs.checkpoint import CheckpointInfo
 from gen_engine.train.runs.events import ConfigResolved, DataRead, OnEvent
 from gen_engine.train.runs.loop import Stop, run_training
-from gen_engine.train.runs.run_dir import CACHE
+from gen_engine.train.runs.run_dir import CACHE, TABLE
 from gen_engine.train.watch.hook import WatchMetric
 
 Join = Callable[[str], AbstractContextManager[None]]
@@ -40,6 +40,8 @@ def start(
     metrics: Sequence[WatchMetric] = (),
 ) -> CheckpointInfo:
     """Train as `gen_engine.train.train` documents."""
+    if (Path(out) / TABLE).exists():
+        raise PlanMismatch(f"{out} holds a model of a table: use another --out")
     member = torchrun_member()
     if member is not None:
         if options.processes not in (1, member.size):
