@@ -18,8 +18,8 @@ from gen_engine.engine.errors import RequestError
 from gen_engine.engine.sample.schema import Column, Field, Schema
 from gen_engine.evaluate.data.options import DataOptions
 from gen_engine.evaluate.data.rows import Table
-from gen_engine.evaluate.data.tables import arrow
 from gen_engine.evaluate.split import NamedField, Role, Split
+from gen_engine.train.tables.arrow import arrow
 
 MOST_CATEGORIES: Final = 1_000
 """A text column with more distinct values is identifiers or free text, which are left out."""

@@ -14,31 +14,19 @@ from typing import Any, Final
 import numpy as np
 
 from gen_engine.engine.base.files import DATA, FileRefused, open_regular
-from gen_engine.engine.errors import BackendUnavailable, DatasetError
+from gen_engine.engine.errors import DatasetError
 from gen_engine.engine.sample.schema import Column, Field, Ragged
 from gen_engine.engine.writers.parquet_scalars import scalar_column, scalar_values
 from gen_engine.evaluate.data.encoded import choose_files
 from gen_engine.evaluate.data.options import DataOptions
 from gen_engine.evaluate.data.rows import Table, chosen_rows, drawn_note
 from gen_engine.evaluate.split import Role
+from gen_engine.train.tables.arrow import arrow
 
 _LARGEST_BLOCK: Final = 1 << 30
 """Bytes of a CSV from which the types of its columns are inferred: all of it, if it is not larger."""
 
 _ARRAYS: Final = (("x", "X", "data", "features"), ("y", "labels", "target"))
-
-
-def arrow() -> Any:
-    """Return the module ``pyarrow``.
-
-    Raises:
-        BackendUnavailable: it is not installed.
-    """
-    try:
-        import pyarrow
-    except ImportError as error:
-        raise BackendUnavailable("tables need pyarrow: pip install 'gen-engine[evaluate]'") from error
-    return pyarrow
 
 
 def read(source: str, role: Role, options: DataOptions) -> Table:
