@@ -1,0 +1,167 @@
+"""A run on a table to a bundle: its graph of look-ups is compared with NumPy in every value.
+
+Shape suffixes: B batch, Z latents.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gen_engine.engine.identity.bundle import (
+    LABELS_INPUT,
+    LATENTS_INPUT,
+    Bundle,
+    LabelSpec,
+    LatentSpec,
+    OutputSpec,
+    refuse_existing,
+    write_bundle,
+)
+from gen_engine.engine.identity.latents import Latents
+from gen_engine.engine.sample.schema import RESERVED_NAMES
+from gen_engine.export.errors import ParityError
+from gen_engine.export.parity import BATCHES
+from gen_engine.export.record import exported
+from gen_engine.export.session import RUNTIME, Session
+from gen_engine.export.table_graph import tensor_name, to_onnx
+from gen_engine.train.tables.generator import ColumnSpec, TableModel, draw_rows
+from gen_engine.train.tables.record import TableRecord, load_table
+
+
+def export_table(
+    run_dir: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    quality: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> Bundle:
+    """Write the bundle of a run on a table, and return it as read back.
+
+    The same run makes the same ``generator.onnx``, byte for byte.
+
+    Args:
+        run_dir: the ``--out`` of a training run.
+        out: the bundle's directory, by convention ``NAME.gen``.
+        name: the generator's name; None for the NAME of ``out``.
+        quality: figures measured on its samples, recorded as given.
+        overwrite: replace a bundle that is at ``out``.
+
+    Raises:
+        CheckpointError: the run's model is missing or damaged.
+        UnsupportedGenerator: it is too large for one ONNX file.
+        ParityError: a value of the exported graph differs from NumPy's.
+        OutputError: ``out`` exists or cannot be written.
+    """
+    refuse_existing(out, overwrite=overwrite)
+    model, record = load_table(run_dir)
+    graph = to_onnx(model)
+    parity = check_equal(model, graph)
+    columns = [model.columns[place] for place in model.order]
+    return write_bundle(
+        out,
+        name=name or out.name.removesuffix(".gen"),
+        latent=LatentSpec(dim=model.latent_dim, distribution="uniform"),
+        labels=_labels(model),
+        output=[
+            _output(column, field, tensor_name(place))
+            for column, field, place in zip(columns, field_names(columns), model.order, strict=True)
+        ],
+        generator=graph,
+        training=_training(record, graph),
+        parity=parity,
+        quality=quality,
+        overwrite=overwrite,
+    )
+
+
+def field_names(columns: Sequence[ColumnSpec]) -> list[str]:
+    """Return a name of ASCII for each column, unique without case: its own where that is one."""
+    taken = set(RESERVED_NAMES)
+    names = []
+    for column in columns:
+        stem = re.sub(r"[^A-Za-z0-9_-]+", "_", column.name).strip("_-")[:50] or "column"
+        stem = stem if stem[0].isalpha() or stem[0] == "_" else f"c_{stem}"
+        number, name = 1, stem
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}_{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _output(column: ColumnSpec, name: str, tensor: str) -> OutputSpec:
+    given: dict[str, Any] = {"title": column.name, "nullable": column.nullable}
+    if column.kind == "decimal":
+        given["scale"] = column.scale
+    if column.kind == "datetime":
+        given |= {"unit": column.unit, "utc": column.utc}
+    return OutputSpec(
+        kind=column.kind, dtype=column.dtype, name=name, tensor=tensor, categories=column.categories, **given
+    )
+
+
+def _labels(model: TableModel) -> LabelSpec | None:
+    if model.target is None:
+        return None
+    return LabelSpec(names=model.classes, title=model.target, weights=model.class_weights)
+
+
+def _training(record: TableRecord, graph: bytes) -> dict[str, Any]:
+    """Return the card: the columns with their types, and what was left out. Without times and paths."""
+    return {
+        "model": {"family": record.family, **record.options},
+        "data": {
+            "name": record.data_name,
+            "sha256": record.data_digest,
+            "rows": record.rows,
+            "rows_fitted": record.fitted,
+        },
+        "columns": [
+            {"name": one.name, "type": one.kind, "codes": one.codes, "nullable": one.nullable}
+            for one in (record.columns[place] for place in record.order)
+        ],
+        "dropped": [{"name": name, "reason": reason} for name, reason in record.dropped],
+        "metrics": dict(record.metrics),
+    } | exported(graph, ("onnx",))
+
+
+def check_equal(model: TableModel, graph: bytes) -> dict[str, Any]:
+    """Run the graph in ONNX Runtime and NumPy on the same latents; return the record of it.
+
+    Raises:
+        ParityError: a value differs, by whatever little.
+        UnsupportedGenerator: ONNX Runtime refuses the graph.
+    """
+    session, latents, start = Session(graph), Latents(dim=model.latent_dim, distribution="uniform"), 0
+    for batch in BATCHES:
+        z_BZ = latents.draw(start, start + batch)
+        labels_B = None if model.target is None else np.arange(start, start + batch) % len(model.classes)
+        feeds: dict[str, NDArray[Any]] = {LATENTS_INPUT: z_BZ}
+        made = session(feeds if labels_B is None else feeds | {LABELS_INPUT: labels_B})
+        for place, wanted in enumerate(draw_rows(model, z_BZ, labels_B)):
+            actual = made[tensor_name(place)]
+            if actual.dtype != wanted.dtype or not np.array_equal(actual, wanted, equal_nan=wanted.dtype.kind == "f"):
+                raise ParityError(
+                    f"column {model.columns[place].name!r} of the exported graph differs from NumPy at batch {batch}; "
+                    "nothing was written. Export with another version of onnxruntime, and report this one"
+                )
+        start += batch
+    return {
+        "runtime": RUNTIME,
+        "reference": f"numpy {np.__version__}",
+        "tolerance": 0.0,
+        "scale": 1.0,
+        "batches": list(BATCHES),
+        "samples": start,
+        "max_abs_error": 0.0,
+        "pixels_differing": None,
+        "pixels_max_difference": None,
+    }
