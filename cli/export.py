@@ -201,10 +201,25 @@ def _export_source(source: Path, out: Path, external: dict[str, Any], flags: dic
         _refuse_flags(external, _OF_A_MODULE, "goes with --module; an ONNX file holds its weights.")
         return export_onnx(source, out, overrides=_overrides(external), **flags)
     from gen_engine.export.checkpoint import export_checkpoint
+    from gen_engine.train.tables.record import has_table
 
     _refuse_flags(external, _OF_A_MODULE, "goes with --module; a run states it.")
     _refuse_flags(external, _OF_EXTERNAL, "goes with an ONNX file or --module; a run states it.")
+    if has_table(source):
+        return _export_table(source, out, external, flags)
     return export_checkpoint(source, out, checkpoint=external["checkpoint"] or "last", **flags)
+
+
+def _export_table(source: Path, out: Path, external: dict[str, Any], flags: dict[str, Any]) -> Bundle:
+    """Export a run on a table, which has one model and is compared bit by bit."""
+    from gen_engine.export.tables import export_table
+
+    _refuse_flags(external, _OF_A_RUN, "goes with a run on images; one on a table has one model.")
+    if flags.pop("tolerance") is not None:
+        raise click.UsageError("--tolerance goes with images: every value of a table is compared exactly.")
+    if flags.pop("with_discriminator"):
+        raise click.UsageError("--with-discriminator goes with a GAN, and a run on a table has none.")
+    return export_table(source, out, **flags)
 
 
 def _refuse_discriminator(flags: dict[str, Any]) -> None:

@@ -78,6 +78,7 @@ def _read(place: str) -> Findings:
         STATE: _unfinished_dataset,
         "search.json": _search,
         "checkpoints": _run,
+        "table": _table,
         "checkpoint.json": _checkpoint,
     }
     for name, reader in signs.items():
@@ -348,6 +349,27 @@ def _run(path: Path) -> Findings:
         "best": None if best is None else {"step": best.step, "epoch": best.epoch, "metrics": dict(best.metrics)},
     }
     return {"kind": "run", "checkpoint": str(newest), "bytes": size} | kept, shown
+
+
+def _table(path: Path) -> Findings:
+    """Describe a run on a table."""
+    from gen_engine.train.tables.record import load_table
+
+    model, run = load_table(path)
+    columns = [run.columns[place] for place in run.order]
+    shown = [
+        ("", "fitted model of a table, complete, every file as recorded"),
+        ("model", f"{run.family}, {', '.join(f'{name} {value}' for name, value in run.options.items())}"),
+        ("trained on", f"{run.data_name}, {run.rows:,} rows (sha256 {run.data_digest[:12]}…)"),
+        ("rows fitted", f"{run.fitted:,}"),
+        ("target", "none" if run.target is None else f"{run.target}; classes {_classes(run.classes)}"),
+        *(("column", f"{one.name}: {one.kind}, {one.codes} codes{', nullable' * one.nullable}") for one in columns),
+        *(("left out", f"{name}: {reason}") for name, reason in run.dropped),
+        ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in run.metrics.items())),
+        ("export it", f"gen-engine export {path} --out NAME.gen"),
+    ]
+    size = sum(array.nbytes for array in model.arrays.values())
+    return {"kind": "table run", "bytes": size} | run.to_json(), shown
 
 
 def _search(path: Path) -> Findings:

@@ -18,11 +18,19 @@ from gen_engine.cli.fields import field_options
 from gen_engine.cli.progress import Progress
 from gen_engine.cli.search import keep_space, kept_space, search, show
 from gen_engine.cli.size import parse_size
+from gen_engine.cli.train_table import (
+    is_table,
+    refuse_table_flags,
+    show_table,
+    table_options,
+    take_options,
+    train_on_table,
+)
 from gen_engine.cli.watch_metrics import watch_metrics as open_watch_metrics
 from gen_engine.train import TrainOptions
 from gen_engine.train import train as run_training
 from gen_engine.train.errors import ConfigError
-from gen_engine.train.families import MODELS
+from gen_engine.train.families import MODELS, TABLE_MODELS
 from gen_engine.train.parallel.member import torchrun_member
 from gen_engine.train.watch.alarm import NOT_SHOWN
 
@@ -81,8 +89,9 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         "tensorboard": "--tensorboard/--no-tensorboard",
     },
     types={"max_data_size": parse_size},
-    metavars={"model": "|".join(MODELS.built_in)},
+    metavars={"model": "|".join([*MODELS.built_in, *TABLE_MODELS.built_in])},
 )
+@table_options
 @click.option(
     "--search",
     "trials",
@@ -111,7 +120,8 @@ def train(
     quiet: bool,
     **fields: Any,
 ) -> None:
-    """Train a GAN or a VAE on images; the run directory keeps checkpoints, previews and metrics.
+    """Train a GAN or a VAE on images; the run directory keeps checkpoints, previews and metrics. Or fit a mixture to a
+    table, CSV, Parquet or Arrow, whose columns may be of any type; it takes no option of the networks.
 
     Running the same command again resumes. Ctrl-C saves a checkpoint first.
 
@@ -126,11 +136,14 @@ def train(
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
       gen-engine train --conditional --data 'shards/train-{00..41}.tar' --max-data-size 8GB --out runs/shards
       gen-engine train --watch --watch-metrics manifold --data digits --epochs 50 --out runs/digits
+      gen-engine train --model mixture --data census.csv --target income --out runs/census
       gen-engine train --processes 2 --data fashion-mnist --out runs/fashion
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """
     from gen_engine.train.runs.events import RunStarted
 
+    if _on_table(fields, out, resume, as_json, quiet):
+        return
     member = torchrun_member()
     first = member is None or member.rank == 0
     with ExitStack() as stack:
@@ -167,6 +180,17 @@ def train(
         reporter.say(f"done: {info.epochs} epochs, {info.steps} steps, checkpoint {info.path}")
 
 
+def _on_table(fields: dict[str, Any], out: Path, resume: bool, as_json: bool, quiet: bool) -> bool:
+    """Fit the model if it is one of tables, and return whether it is; the values of their flags are taken out."""
+    own = take_options(fields)
+    if not is_table(fields["model"]):
+        refuse_table_flags(fields["model"])
+        return False
+    with Reporter(quiet=quiet) as reporter:
+        show_table(train_on_table(fields, own, out, resume, reporter), as_json, reporter.say)
+    return True
+
+
 def final_record(info: CheckpointInfo) -> dict[str, Any]:
     """The record that `--json` prints."""
     return {
@@ -191,6 +215,7 @@ class Reporter:
         self.quiet = quiet
         self.terminal = sys.stderr.isatty()
         self.progress: Progress | None = None
+        self.in_line = False
 
     def __enter__(self) -> Reporter:
         return self
@@ -205,8 +230,9 @@ class Reporter:
     def say(self, text: str) -> None:
         """Print one line, below the bar if there is one; nothing when quiet."""
         if not self.quiet:
-            if self.progress is not None and self.terminal:
+            if self.terminal and (self.progress is not None or self.in_line):
                 click.echo(err=True)
+            self.in_line = False
             click.echo(text, err=True)
 
     def __call__(self, event: Event) -> None:
@@ -221,6 +247,9 @@ class Reporter:
             self.progress.__enter__()
         elif isinstance(event, events.StepDone) and self.progress is not None:
             self.progress.advance(event.samples, note=_losses(event.losses))
+        elif isinstance(event, events.StepDone) and self.terminal and not self.quiet:  # a fit to a table: no known end
+            click.echo(f"\rstep {event.step}  {_losses(event.losses)}\x1b[K", err=True, nl=False)
+            self.in_line = True
         elif isinstance(event, events.StepSkipped):
             losses = _losses(event.losses)
             self.say(f"step {event.step} skipped, not finite: {losses} ({event.in_a_row} in a row)")
@@ -232,6 +261,10 @@ class Reporter:
             self.say(f"data: {event.name}, {event.images} images, {event.classes} classes")
             for note in event.notes:
                 self.say(note if note.startswith("warning: ") else f"note: {note}")
+        elif isinstance(event, events.TableRead):
+            self.say(f"data: {event.name}, {event.rows:,} rows, {event.columns:,} columns")
+            for note in event.notes:
+                self.say(f"note: {note}")
         elif isinstance(event, events.ConfigResolved):
             config = event.config
             self.say(f"{config.model.family} on {config.device}, {config.precision}, loss {config.loss}")

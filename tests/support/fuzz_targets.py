@@ -108,6 +108,37 @@ def arrays(folder: Path) -> None:
     np.save(folder / "data.npy", images)
 
 
+TABLE = ("--model", "mixture", "--threads", "1", "--components", "2", "--out", "run", "--no-resume", "-q")
+
+
+def tables(folder: Path) -> None:
+    """The same rows in every kind of table."""
+    import pyarrow as pa
+    from pyarrow import csv, feather, parquet
+
+    rng = np.random.default_rng(0)
+    columns = {
+        "number": rng.normal(size=60).round(2),
+        "count": rng.integers(0, 5, 60),
+        "kind": np.array(["a", "b, c", 'd"'])[rng.integers(0, 3, 60)],
+        "day": np.datetime64("2020-01-01") + rng.integers(0, 9, 60),
+    }
+    table = pa.table(columns)
+    csv.write_csv(table, folder / "table.csv")
+    parquet.write_table(table, folder / "table.parquet")
+    feather.write_feather(table, folder / "table.arrow", compression="uncompressed")
+    np.savez(folder / "table.npz", number=columns["number"], count=columns["count"])
+
+
+def table_run(folder: Path) -> None:
+    """A model of a table."""
+    from gen_engine.train.tables.options import TableOptions
+    from gen_engine.train.tables.start import start_table
+
+    tables(folder)
+    start_table(TableOptions(data=str(folder / "table.csv"), target="kind", components=4), folder / "run")
+
+
 def images(folder: Path) -> None:
     """A folder of images in several formats."""
     from PIL import Image
@@ -289,6 +320,27 @@ TARGETS: Mapping[str, Target] = {
     ),
     "card-and-preview": Target(
         prepare=finished, files="out/[Rp]*", mutations=(mutate_bytes,), commands=RESUME, dataset="out"
+    ),
+    **{
+        f"table-{kind}": Target(
+            prepare=tables,
+            files=f"table.{kind}",
+            mutations=(mutate_text, mutate_bytes) if kind == "csv" else (mutate_bytes,),
+            commands=[("train", "--data", f"table.{kind}", *TABLE)],
+        )
+        for kind in ("csv", "parquet", "arrow", "npz")
+    },
+    "table-run": Target(
+        prepare=table_run,
+        files="run/table/*",
+        mutations=(mutate_bytes,),
+        commands=[("inspect", "run"), ("export", "run", *EXPORT)],
+    ),
+    "table-record": Target(
+        prepare=table_run,
+        files="run/table/table.json",
+        mutations=SEALED,
+        commands=[("inspect", "run"), ("export", "run", *EXPORT)],
     ),
     "checkpoint": Target(
         prepare=checkpoint,

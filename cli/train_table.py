@@ -1,0 +1,162 @@
+"""`gen-engine train` on tables: the flags that only they have, and those that do not apply to them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from gen_engine.cli.fields import field_options, given
+from gen_engine.engine.base.files import read_text
+from gen_engine.train.errors import ConfigError
+from gen_engine.train.families import MODELS, TABLE_MODELS
+from gen_engine.train.tables.options import COLUMN_TYPES, MixtureOptions, TableOptions
+
+if TYPE_CHECKING:
+    from gen_engine.train.runs.events import OnEvent
+    from gen_engine.train.tables.start import TableInfo
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SHARED = ("model", "data", "seed", "threads", "max_data_size")
+"""Options of training on images that tables take too."""
+
+OF_ANY = frozenset({"config", "out", "resume", "as_json", "quiet"})
+"""Flags that are no options of training."""
+
+_COLUMNS = ("columns", "column", "keep")
+_OWN = (*(field.name for field in fields(MixtureOptions)), *_COLUMNS)
+
+
+def table_options(function: Function) -> Function:
+    """Add the flags that only tables have; the command gets them among its other values."""
+    for decorate in (
+        click.option("--keep", multiple=True, metavar="COLUMN", help="Keep this column though it looks personal."),
+        click.option(
+            "--column",
+            multiple=True,
+            metavar="COLUMN=TYPE",
+            help=f"Declare a column's type: {', '.join(COLUMN_TYPES)}; by default inferred, and logged.",
+        ),
+        click.option(
+            "--columns",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="TOML file of such declarations, a line COLUMN = 'TYPE' each; --column wins.",
+        ),
+        field_options(MixtureOptions),
+    ):
+        function = decorate(function)
+    return function
+
+
+def is_table(model: str) -> bool:
+    """Whether a family is one of tables."""
+    return model in TABLE_MODELS and model not in MODELS.built_in
+
+
+def take_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Remove the values of the flags that only tables have, and return them."""
+    return {name: values.pop(name) for name in _OWN}
+
+
+def refuse_table_flags(model: str) -> None:
+    """UsageError when a flag that only tables have was given with a model of images."""
+    for name in _OWN:
+        if given(name):
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is for tables, and {model} makes images: use --model "
+                f"{'|'.join(TABLE_MODELS.built_in)}."
+            )
+
+
+def train_on_table(
+    images: Mapping[str, Any], own: Mapping[str, Any], out: Path, resume: bool, on_event: OnEvent
+) -> TableInfo:
+    """Fit a model to a table.
+
+    Args:
+        images: values of the flags of training on images, of which tables take SHARED.
+        own: as of :func:`take_options`.
+        out: the run's directory.
+        resume: leave a model that is there.
+        on_event: is told what happens.
+
+    Raises:
+        UsageError: a flag was given that does not apply to tables.
+    """
+    for parameter in click.get_current_context().command.params:
+        name = str(parameter.name)
+        if name not in OF_ANY and name not in SHARED and name not in _OWN and given(name):
+            flag = parameter.opts[0]
+            raise click.UsageError(f"{flag} is for models of images, and {images['model']} is of tables: leave it out.")
+    from gen_engine.train.tables.start import start_table
+
+    options = TableOptions(
+        **{name: images[name] for name in SHARED},
+        **{name: value for name, value in own.items() if name not in _COLUMNS},
+        types=_types(own["columns"], own["column"]),
+        keep=tuple(own["keep"]),
+    )
+    return start_table(options, out, resume=resume, on_event=on_event)
+
+
+def _types(file: Path | None, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return the declared types of columns, those of flags before those of the file."""
+    types: dict[str, str] = {}
+    if file is not None:
+        types |= _read_types(file)
+    for pair in pairs:
+        name, equals, kind = pair.rpartition("=")
+        if not equals or not name:
+            raise click.UsageError(f"--column {pair!r} is not COLUMN=TYPE, such as age=integer.")
+        types[name] = kind
+    return types
+
+
+def _read_types(file: Path) -> dict[str, str]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        found = tomllib.loads(read_text(file))
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError
+        raise ConfigError(f"{file} is not TOML: {error}") from error
+    for name, kind in found.items():
+        if not isinstance(kind, str):
+            raise ConfigError(f"{file}: {name!r} must be one of {', '.join(COLUMN_TYPES)}, not {kind!r}")
+    return found
+
+
+def show_table(info: TableInfo, as_json: bool, say: Callable[[str], None]) -> None:
+    """Print what was fitted: the record, or a line."""
+    if as_json:
+        click.echo(json.dumps(table_record(info), ensure_ascii=False))
+        return
+    figures = "  ".join(f"{name} {value:.4g}" for name, value in info.record.metrics.items() if value is not None)
+    say(f"done: {figures}, {info.path}")
+
+
+def table_record(info: TableInfo) -> dict[str, Any]:
+    """The record that `--json` prints."""
+    record = info.record
+    return {
+        "run": str(info.path.parent),
+        "model": record.family,
+        "data": record.data_name,
+        "data_digest": record.data_digest,
+        "rows": record.rows,
+        "rows_fitted": record.fitted,
+        "columns": {one.name: one.kind for one in (record.columns[place] for place in record.order)},
+        "dropped": dict(record.dropped),
+        "target": record.target,
+        "classes": len(record.classes) if record.target is not None else 0,
+        "metrics": dict(record.metrics),
+    }

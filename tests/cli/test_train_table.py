@@ -1,0 +1,172 @@
+"""Three commands from a table to a table; flags that do not apply are refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from gen_engine.cli.main import main
+
+FIT = ("--model", "mixture", "--threads", "1", "--components", "6")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    count = 500
+    columns = {
+        "Age (years)": pa.array(rng.integers(18, 90, count)),
+        "city": pa.array(rng.choice(["Rome", "Paris, FR", 'the "Hague"'], count)),
+        "since": pa.array(np.datetime64("2020-01-01") + rng.integers(0, 700, count)),
+        "email": pa.array(rng.choice(["a@b.org", "c@d.org"], count)),
+        "score": pa.array(rng.normal(size=count), mask=rng.random(count) < 0.1),
+        "income": pa.array(rng.choice(["low", "high, or so"], count, p=[0.9, 0.1])),
+    }
+    path = tmp_path_factory.mktemp("tables") / "t.csv"
+    csv.write_csv(pa.table(columns), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(table: Path) -> Path:
+    out = table.parent / "run"
+    assert main(["train", "--data", str(table), "--target", "income", "--out", str(out), "-q", *FIT]) == 0
+    return out
+
+
+def test_three_commands_make_a_table_like_the_table(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, out = str(tmp_path / "t.gen"), tmp_path / "out"
+    assert main(["export", str(run), "-o", bundle]) == 0
+    assert "within 0 of numpy" in capsys.readouterr().out
+    assert main(["sample", bundle, "--count", "2000", "--format", "parquet", "--out", str(out), "-q"]) == 0
+    made = pa.concat_tables([parquet.read_table(path) for path in sorted(out.rglob("*.parquet"))])
+    assert made.column_names == ["Age (years)", "city", "since", "score", "income"]
+    assert made.num_rows == 2000
+    assert set(made["city"].to_pylist()) == {"Rome", "Paris, FR", 'the "Hague"'}
+    assert set(made["income"].to_pylist()) == {"low", "high, or so"}
+    assert 0.85 < np.mean([one == "low" for one in made["income"].to_pylist()]) < 0.95
+    assert made.schema.field("since").type == pa.date32()
+    assert 0.05 < made["score"].null_count / 2000 < 0.15
+    assert main(["verify", str(out)]) == 0
+
+
+def test_labels_choose_the_target(run: Path, tmp_path: Path) -> None:
+    bundle, out = str(tmp_path / "t.gen"), tmp_path / "out"
+    assert main(["export", str(run), "-o", bundle]) == 0
+    command = ["sample", bundle, "-n", "50", "--format", "csv", "--labels", '"high, or so"', "-o", str(out), "-q"]
+    assert main(command) == 0
+    (shard,) = out.rglob("*.csv")
+    assert csv.read_csv(shard)["income"].to_pylist() == ["high, or so"] * 50
+
+
+def test_inspect_shows_the_run_and_the_bundle(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "column       Age (years): integer, 64 codes" in shown or "Age (years): integer" in shown
+    assert "left out     email: it looks like e-mail addresses; --keep email keeps it" in shown
+    assert main(["inspect", str(run), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["kind"] == "table run"
+    assert record["target"] == "income"
+    assert main(["export", str(run), "-o", str(tmp_path / "t.gen")]) == 0
+    assert main(["inspect", str(tmp_path / "t.gen")]) == 0
+
+
+def test_columns_are_declared_by_file_and_flag(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "types.toml").write_text('"Age (years)" = "float"\ncity = "drop"\n')
+    command = ["train", "--data", str(table), "--out", str(tmp_path / "run"), "--columns", str(tmp_path / "types.toml")]
+    command += ["--column", "city=category", "--column", "score=drop", "--keep", "email", "--json", "-q", *FIT]
+    assert main(command) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["columns"] == {
+        "Age (years)": "float",
+        "city": "category",
+        "since": "date",
+        "email": "category",
+        "income": "category",
+    }
+    assert record["dropped"] == {"score": "it was declared so"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ((*FIT, "--epochs", "3"), "--epochs is for models of images, and mixture is of tables"),
+        ((*FIT, "--conditional"), "--conditional is for models of images"),
+        ((*FIT, "--search", "3"), "--search is for models of images"),
+        (("--model", "dcgan", "--target", "income"), "--target is for tables, and dcgan makes images"),
+        (("--model", "dcgan", "--column", "a=float"), "--column is for tables"),
+        ((*FIT, "--column", "age"), "'age' is not COLUMN=TYPE"),
+        ((*FIT, "--column", "age=float"), "--column age: there is no such column"),
+        ((*FIT, "--column", "city=text"), "'city' is declared as 'text': it must be one of"),
+        ((*FIT, "--target", "score"), "it is float, and classes are made of"),
+        ((*FIT, "--target", "email"), "the column would be left out"),
+        ((*FIT, "--smoothing", "0"), "smoothing is 0.0: it must be more than 0"),
+    ],
+)
+def test_flags_that_do_not_apply_are_refused(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
+) -> None:
+    assert main(["train", "--data", str(table), "--out", str(tmp_path / "run"), *flags]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "run" / "table").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--tolerance", "0.1"), "--tolerance goes with images"),
+        (("--checkpoint", "best"), "--checkpoint goes with a run on images"),
+        (("--with-discriminator",), "--with-discriminator goes with a GAN"),
+    ],
+)
+def test_flags_of_export_that_do_not_apply_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], message: str
+) -> None:
+    assert main(["export", str(run), "-o", str(tmp_path / "t.gen"), *flags]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_recipe_holds_the_flags(table: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'model = "mixture"\ndata = "{table}"\ntarget = "income"\ncomponents = 4\nthreads = 1\n')
+    assert main(["train", "--config", str(recipe), "--out", str(tmp_path / "run"), "-q"]) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_nothing_half_written(table: Path, tmp_path: Path, number: signal.Signals) -> None:
+    out = tmp_path / "run"
+    big = tmp_path / "big"
+    big.mkdir()
+    for copy in range(100):
+        os.link(table, big / f"{copy}.csv")
+    command = [sys.executable, "-m", "gen_engine.cli.main", "train", "--data", str(big), "--out", str(out), *FIT]
+    command[-1] = "400"
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    for line in process.stderr:
+        if line.startswith("data: "):
+            break
+    time.sleep(0.3)
+    process.send_signal(number)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode in (128 + number, 0)
+    assert "Traceback" not in errors
+    assert process.returncode == 0 or not (out / "table").exists()
+    assert main(["train", "--data", str(table), "--out", str(out), "-q", "--no-resume", *FIT]) == 0
