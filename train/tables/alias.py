@@ -17,7 +17,7 @@ def alias_tables(weights_CK: NDArray[np.float64]) -> tuple[NDArray[np.float32], 
         weights_CK: not negative, finite, the sum of each row positive.
     """
     count, size = weights_CK.shape
-    scaled_CK = weights_CK * (size / weights_CK.sum(axis=1, keepdims=True))
+    scaled_CK = weights_CK / weights_CK.sum(axis=1, keepdims=True) * size
     keep_CK = np.ones((count, size))
     alias_CK = np.tile(np.arange(size, dtype=np.int32), (count, 1))
     # In every step each row gives its least open cell what it lacks, from its greatest one: K - 1 steps close all.
@@ -38,7 +38,7 @@ def alias_tables(weights_CK: NDArray[np.float64]) -> tuple[NDArray[np.float32], 
 def alias_of_one(weights_K: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Return the same of one distribution of any size, in time linear in it: float32 [K], int32 [K]."""
     size = len(weights_K)
-    scaled = (weights_K * (size / weights_K.sum())).tolist()
+    scaled = (weights_K / weights_K.sum() * size).tolist()
     keep, alias = np.ones(size), np.arange(size, dtype=np.int32)
     small = [place for place, value in enumerate(scaled) if value < 1.0]
     large = [place for place, value in enumerate(scaled) if value >= 1.0]
