@@ -178,6 +178,8 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
         lines.append(("privacy", _figures({name: private.get(name) for name in ("epsilon", "delta", "unit")})))
     if training.get("epochs") is not None and training.get("steps") is not None:
         lines.append(("trained for", f"{training['epochs']:,} epochs, {training['steps']:,} steps"))
+    if distilled := training.get("distilled"):
+        lines.append(("distilled", _distilled_text(distilled)))
     for alarm in training.get("alarms") or ():
         lines.append(("alarm", f"{alarm.get('kind')} at epoch {alarm.get('epoch')}: {alarm.get('saw')}"))
     if origin := training.get("origin"):
@@ -188,6 +190,17 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     if versions := training.get("exported_with"):
         lines.append(("exported with", ", ".join(f"{name} {value}" for name, value in versions.items())))
     return lines
+
+
+def _distilled_text(record: Mapping[str, Any]) -> str:
+    """Describe a student: whose, how much smaller, and what its gate measured."""
+    teacher, gate = record.get("teacher") or {}, record.get("gate") or {}
+    text = f"student of {teacher.get('name')} (digest {str(teacher.get('digest'))[:12]}…)"
+    if record.get("speedup") is not None:
+        text += f", {_value(record['speedup'])} times fewer operations"
+    if gate.get("loss") is not None:
+        text += f", Fréchet distance {100 * gate['loss']:+.3g} % of the teacher's own"
+    return text
 
 
 def _parity_lines(parity: Mapping[str, Any]) -> list[tuple[str, str]]:

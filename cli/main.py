@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "augment": ("gen_engine.cli.augment:augment", "Write a dataset of real images that were changed at random."),
     "train": ("gen_engine.cli.train:train", "Train a generator on real data: data and config to checkpoint."),
     "export": ("gen_engine.cli.export:export", "Turn a checkpoint into a bundle that sampling can run."),
+    "distill": ("gen_engine.cli.distill:distill", "Train a smaller, faster student of a bundle's generator."),
     "compile": ("gen_engine.cli.compile:compile_", "Find a bundle's fastest accurate variant on this machine."),
     "sample": ("gen_engine.cli.sample:sample", "Write a dataset of synthetic samples from a bundle."),
     "evaluate": ("gen_engine.cli.evaluate:evaluate", "Evaluate a dataset: is it useful, faithful, private?"),

@@ -37,6 +37,7 @@ read_training: Final = _known(
         "inferred": list_of(prose),
         "metrics": _RECORD,
         "privacy": _RECORD,
+        "distilled": _RECORD,
         "exported_with": _RECORD,
     }
 )
