@@ -21,7 +21,7 @@ from gen_engine.evaluate.data.encoded import choose_files
 from gen_engine.evaluate.data.options import DataOptions
 from gen_engine.evaluate.data.rows import Table, chosen_rows, drawn_note
 from gen_engine.evaluate.split import Role
-from gen_engine.train.tables.arrow import arrow
+from gen_engine.train.tables.arrow import arrow, native
 
 _LARGEST_BLOCK: Final = 1 << 30
 """Bytes of a CSV from which the types of its columns are inferred: all of it, if it is not larger."""
@@ -49,7 +49,7 @@ def _read_csv(path: Path) -> Any:
             options = csv.ReadOptions(block_size=int(np.clip(size, 1 << 20, _LARGEST_BLOCK)))
             parsing = csv.ParseOptions(newlines_in_values=True)
             converting = csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False)
-            table = csv.read_csv(file, options, parsing, converting)
+            table = csv.read_csv(native(file), options, parsing, converting)
     except (pa.ArrowInvalid, pa.ArrowKeyError) as error:
         reason = str(error).splitlines()[0]
         raise DatasetError(f"{path} cannot be read as CSV ({reason}): it must be UTF-8 with a header line") from error

@@ -18,6 +18,9 @@ NAMED: Final = ("fashion-mnist", "digits")
 FILES: Final = {".npz": "arrays", ".npy": "arrays", ".parquet": "parquet", ".tar": "tars"}
 """Kind by the ending of a file."""
 
+TABLES: Final = (".csv", ".arrow", ".feather")
+"""Endings of files that hold tables and no images."""
+
 SPLITS: Final = ("train", "training")
 """How the names of files begin that hold the rows to train on, where files are named for their split."""
 
@@ -43,6 +46,8 @@ def kind_of(source: str) -> str:
         if kind is not None and (path.exists() or (kind in ("parquet", "tars") and _RANGE.search(source))):
             return kind
         problem = "does not exist"
+        if path.suffix.lower() in TABLES and path.exists():
+            raise DataError(f"data {shown(source)!r} is a table: give a model of tables, --model mixture")
         if path.exists():
             problem = "is not a folder, .npz, .npy, .parquet or .tar"
     except OSError as error:  # too long a name, a folder that may not be entered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO
 
 from gen_engine.engine.errors import BackendUnavailable
 
@@ -14,6 +14,15 @@ def arrow() -> Any:
     except ImportError as error:
         raise BackendUnavailable("tables need pyarrow: pip install 'gen-engine[parquet]'") from error
     return pyarrow
+
+
+def native(file: BinaryIO) -> Any:
+    """Return an open file as one that Arrow reads by itself, from its beginning.
+
+    Arrow reads CSV ahead on threads of its own. In a Python file these need the interpreter's lock, and one that waits
+    for it when the interpreter ends, after an error in the first rows, aborts the process.
+    """
+    return arrow().OSFile(f"/dev/fd/{file.fileno()}")
 
 
 def plain(column: Any) -> Any:

@@ -17,7 +17,7 @@ from gen_engine.engine.base.files import FileRefused, open_regular
 from gen_engine.train.data.names import file_name, shown
 from gen_engine.train.data.npz import read_members
 from gen_engine.train.errors import DataError
-from gen_engine.train.tables.arrow import arrow, first_line
+from gen_engine.train.tables.arrow import arrow, first_line, native
 
 BLOCK = 8 << 20
 """Bytes of CSV that are parsed at a time; no row may be longer."""
@@ -156,7 +156,7 @@ def _read_csv(path: Path, names: Sequence[str] = ()) -> Iterator[Any]:
 
     names = names or _csv_names(path)
     with _reading(path, "CSV in UTF-8") as file:
-        yield from csv.open_csv(file, *_csv_options(names))
+        yield from csv.open_csv(native(file), *_csv_options(names))
 
 
 def _csv_names(path: Path) -> list[str]:
@@ -166,7 +166,7 @@ def _csv_names(path: Path) -> list[str]:
     with _reading(path, "CSV in UTF-8 with a header line") as file:
         if not file.peek(1):
             raise DataError(f"{shown(path)} is empty: a table has a header line and rows")
-        names = list(csv.open_csv(file, *_csv_options(())).schema.names)
+        names = list(csv.open_csv(native(file), *_csv_options(())).schema.names)
     _check_names(path, names)
     return names
 
