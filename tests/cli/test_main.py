@@ -118,7 +118,7 @@ def test_an_unknown_command_gets_the_nearest_name(capsys: pytest.CaptureFixture[
     assert main(["sampel"]) == 2
     assert "No such command 'sampel': did you mean sample?" in capsys.readouterr().err
     assert main(["xyzzy"]) == 2
-    assert "the commands are augment, train, export, compile, sample" in capsys.readouterr().err
+    assert "the commands are augment, train, export, distill, compile, sample" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

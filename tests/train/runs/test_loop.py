@@ -238,7 +238,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("gen_engine.train.runs.checkpoint.write_file", full)
+        patch.setattr("gen_engine.train.runs.sealed.write_file", full)
         with pytest.raises(OutputError, match="No space left on device"):
             train(make_config(epochs=2), tiny_data, tmp_path)
     assert newest_checkpoint(tmp_path).name == "step-00000005"
