@@ -80,6 +80,17 @@ def run(*arguments: str | Path) -> Any:
     return CliRunner().invoke(loop, [*map(str, arguments)])
 
 
+def kill_at(file: Path, out: Path, *paths: str) -> None:
+    """Run a loop in a process that is killed once the path is there, for each path in turn."""
+    command = [sys.executable, "-m", "gen_engine.cli.main", "loop", str(file), "--out", str(out)]
+    for path in paths:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (out / path).exists() and child.poll() is None:
+            time.sleep(0.01)
+        child.kill()
+        child.wait()
+
+
 def error_of(done: Any) -> tuple[int, str]:
     """Exit code and message, as the main group gives them."""
     assert isinstance(done.exception, EngineError), done.output
@@ -130,13 +141,7 @@ def test_rounds_change_one_setting_of_the_best_and_the_test_rows_come_last(
 @pytest.mark.slow
 def test_a_killed_loop_continues_to_the_same_end(file: Path, tmp_path: Path, finished: dict[str, Any]) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "gen_engine.cli.main", "loop", str(file), "--out", str(out)]
-    for wait in ("rounds/001/run/checkpoints", "rounds/002/generator.gen", "rounds/004/dataset/data"):
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (out / wait).exists() and child.poll() is None:
-            time.sleep(0.01)
-        child.kill()
-        child.wait()
+    kill_at(file, out, "rounds/001/run/checkpoints", "rounds/002/generator.gen", "rounds/004/dataset/data")
     record = result_of(run(file, "--out", out, "--json"))
     moved = json.loads(json.dumps(finished).replace(str(tmp_path / "out"), str(out)))
     assert record == moved
@@ -216,12 +221,6 @@ def test_rounds_begin_with_what_a_search_found_and_train_on_augmented_rows(longe
 def test_a_loop_killed_in_its_search_or_augmentation_ends_alike(longer: Path, tmp_path: Path) -> None:
     whole = result_of(run(longer, "--out", tmp_path / "out", "--json"))
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "gen_engine.cli.main", "loop", str(longer), "--out", str(out)]
-    for wait in ("search/augmented/data", "search/trials/trials/0001/checkpoints", "rounds/001/augmented"):
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (out / wait).exists() and child.poll() is None:
-            time.sleep(0.01)
-        child.kill()
-        child.wait()
+    kill_at(longer, out, "search/augmented/data", "search/trials/trials/0001/checkpoints", "rounds/001/augmented")
     moved = json.loads(json.dumps(whole).replace(str(tmp_path / "out"), str(out)))
     assert result_of(run(longer, "--out", out, "--json")) == moved
