@@ -105,7 +105,13 @@ class TrainConfig(LoopOptions):
                     f"classes, since a mean of one image has no spread"
                 )
             return
-        suitable = GAN_LOSSES if family_of(self.model.family).kind == "gan" else VAE_LOSSES
+        gan = family_of(self.model.family).kind == "gan"
+        if self.accumulate > 1 and not gan:
+            raise ConfigError(
+                f"accumulate is {self.accumulate}, and model {self.model.family} computes a batch as a whole: leave it "
+                f"out, or use a smaller --batch"
+            )
+        suitable = GAN_LOSSES if gan else VAE_LOSSES
         if self.loss not in suitable:
             choices = ", ".join(suitable)
             raise ConfigError(f"loss {self.loss!r} does not fit model {self.model.family}: use one of {choices}")

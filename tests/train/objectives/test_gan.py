@@ -170,6 +170,8 @@ def test_bad_options_are_refused(change: dict[str, Any], words: str) -> None:
 def test_parts_have_to_be_equal() -> None:
     with pytest.raises(ConfigError, match="accumulate is 3: it must divide batch 8"):
         make_state(accumulate=3)
+    with pytest.raises(ConfigError, match="accumulate is 2, and model mlp-vae computes a batch as a whole"):
+        make_state("mlp-vae", "elbo", accumulate=2)
 
 
 def _data() -> Any:
