@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import tomllib
 from numpy.typing import NDArray
 from scipy import stats
 
 from gen_engine.engine import Generator
+from gen_engine.engine.base.toml import read_toml
 from gen_engine.evaluate.data.sources import split_of
 from gen_engine.evaluate.learners.cnn import Augmentation, Cnn
 from gen_engine.evaluate.split import Split
@@ -128,7 +128,7 @@ class Trials:
         if not (folder / "subset.npz").exists():
             np.savez(folder / "subset.npz", images=subset.images_NHWC, labels=subset.labels)
         if not (bundle := folder / "subset.gen").exists():
-            fields = tomllib.loads(Path(self.options.recipe).read_text()) | {"data": str(folder / "subset.npz")}
+            fields = read_toml(self.options.recipe) | {"data": str(folder / "subset.npz")}
             train(out=folder / "run", **{name.replace("-", "_"): value for name, value in fields.items()})
             export_checkpoint(folder / "run", bundle)
         with Generator.open(bundle) as generator:

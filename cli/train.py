@@ -43,17 +43,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     """Use the file's keys as defaults of the flags with the same names."""
     if path is None:
         return None
-    from gen_engine.engine.base.files import read_text
+    from gen_engine.engine.base.toml import read_toml
 
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     try:
-        values = tomllib.loads(read_text(path))
+        values = read_toml(path)
     except OSError as error:
         raise click.BadParameter(f"{path} cannot be read: {error.strerror}", ctx, param) from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
         raise click.BadParameter(f"{path} is not TOML: {error}", ctx, param) from error
     if isinstance(values.get("search"), dict):
         keep_space(ctx, param, path, values.pop("search"))

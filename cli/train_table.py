@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gen_engine.cli.fields import field_options, given
-from gen_engine.engine.base.files import read_text
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.families import MODELS, TABLE_MODELS
 from gen_engine.train.tables.options import COLUMN_TYPES, MixtureOptions, TableOptions
@@ -119,15 +117,13 @@ def _types(file: Path | None, pairs: tuple[str, ...]) -> dict[str, str]:
 
 
 def _read_types(file: Path) -> dict[str, str]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    from gen_engine.engine.base.toml import read_toml
+
     try:
-        found = tomllib.loads(read_text(file))
+        found = read_toml(file)
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise ConfigError(f"{file} is not TOML: {error}") from error
     for name, kind in found.items():
         if not isinstance(kind, str):

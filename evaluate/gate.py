@@ -32,7 +32,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from gen_engine.engine.base.files import read_text
 from gen_engine.engine.errors import GateFailed, RequestError
 from gen_engine.evaluate.figures import Figure
 from gen_engine.evaluate.report.headline import value_text
@@ -102,15 +101,13 @@ class Gate:
         Raises:
             RequestError: it cannot be read, is no TOML, or is malformed, with all that is wrong and where.
         """
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
+        from gen_engine.engine.base.toml import read_toml
+
         try:
-            document = tomllib.loads(read_text(path))
+            document = read_toml(path)
         except OSError as error:
             raise RequestError(f"gate {path} cannot be read: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
+        except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
             raise RequestError(f"gate {path} is no TOML file: {error}") from error
         problems = [
             f"unknown key {name!r}: it holds [[require]] tables, and a table [evaluation]"

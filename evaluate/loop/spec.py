@@ -44,13 +44,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from gen_engine.engine.base.files import read_text
 from gen_engine.engine.base.parse import Fields, Reader, flag, integer, list_of, mapping_of, number, text
 from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.errors import EngineError, RequestError
@@ -181,17 +179,15 @@ def read_spec(path: Path) -> LoopSpec:
     Raises:
         RequestError: it cannot be read, or is not TOML; a key is unknown, a value wrong, or a move cannot be made.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    from gen_engine.engine.base.toml import read_toml
+
     try:
-        return parse_spec(tomllib.loads(read_text(path)))
+        return parse_spec(read_toml(path))
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from error
     except DocumentError as error:
         raise RequestError(f"{path}: {error}") from error
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
+    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError, an overlong integer
         raise RequestError(f"{path} is not TOML: {error}") from error
     except EngineError as error:
         raise RequestError(f"{path}: {error}") from error
