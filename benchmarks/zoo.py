@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gen_engine.engine.identity.bundle import GENERATOR, Bundle, LatentSpec, OutputSpec, write_bundle
+from gen_engine.export.distill.flops import count_flops
 from gen_engine.export.torch_graph import to_onnx
 from gen_engine.train.models import ModelConfig
 from gen_engine.train.models.contract import Generator
@@ -171,16 +174,11 @@ def make_zoo_model(name: str, folder: Path, *, scaled: bool = True) -> ZooModel:
 
 def nominal_flops(model: bytes) -> float:
     """Return multiplications and additions per sample, in the matrix products of the graph as exported."""
-    proto = onnx.shape_inference.infer_shapes(onnx.load_from_string(model), data_prop=True)
-    shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        for value in (*proto.graph.value_info, *proto.graph.input, *proto.graph.output)
-    } | {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
-    total = 0.0
-    for node in proto.graph.node:
-        if node.op_type in ("Gemm", "MatMul"):
-            total += 2.0 * np.prod(shapes[node.input[1]])
-        elif node.op_type in ("Conv", "ConvTranspose"):
-            cells = shapes[node.output[0] if node.op_type == "Conv" else node.input[0]][2:]
-            total += 2.0 * np.prod(shapes[node.input[1]]) * np.prod(cells)
-    return total
+    inputs = onnx.load_from_string(model).graph.input
+    return count_flops(model, {one.name: _one_sample(one) for one in inputs})
+
+
+def _one_sample(value: onnx.ValueInfoProto) -> NDArray[Any]:
+    tensor = value.type.tensor_type
+    _, *sizes = [dim.dim_value for dim in tensor.shape.dim]
+    return np.zeros((1, *sizes), onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
