@@ -18,10 +18,8 @@ import numpy as np
 
 from gen_engine.engine.errors import DatasetError, RequestError
 from gen_engine.engine.identity.bundle import Bundle
-from gen_engine.engine.reader import Dataset, open_dataset
+from gen_engine.engine.reader import Dataset, is_dataset, open_dataset
 from gen_engine.engine.sample.schema import Batch, Column, Field, Ragged, Schema, concatenate
-from gen_engine.engine.sinks import is_url
-from gen_engine.engine.sinks.names import MANIFEST, PLAN
 from gen_engine.evaluate.data.options import DataOptions, ImageOptions
 from gen_engine.evaluate.data.rows import Rows, chosen_rows, drawn_note, image_split
 from gen_engine.evaluate.split import Role, Split
@@ -50,14 +48,12 @@ def _reader(source: str) -> Callable[[str, Role, DataOptions], Rows]:
     from gen_engine.evaluate.data import encoded, tables
     from gen_engine.train.data.sources import files_under
 
-    if is_url(source):
-        return _read_dataset
     if source in ("fashion-mnist", "fashion-mnist/test", "digits"):
         return _read_named
+    if is_dataset(source):
+        return _read_dataset
     path, suffix = Path(source), Path(source).suffix.lower()
     if path.is_dir():
-        if (path / MANIFEST).exists() or (path / PLAN).exists():
-            return _read_dataset
         names = {one.suffix.lower() for one in files_under(path)}
         for found, reader in ((".parquet", encoded.read_parquet), (".tar", encoded.read_tars), (".csv", tables.read)):
             if found in names:

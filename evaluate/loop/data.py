@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from gen_engine.engine.base.strict_json import DocumentError
 from gen_engine.engine.errors import PlanMismatch, RecordError
 from gen_engine.evaluate.loop.spec import LoopSpec, train_options
 from gen_engine.train.data import ImageData, read_data
+from gen_engine.train.data.npz import npz_of
 from gen_engine.train.errors import DataError
 
 SCHEMA: Final = 1
@@ -81,18 +81,6 @@ def validation_rows(data: ImageData, share: float, seed: int) -> NDArray[np.bool
         count = min(max(1, round(share * len(rows))), len(rows) - 1)
         held_out[rng.permutation(rows)[:count]] = True
     return held_out
-
-
-def npz_of(
-    images_NHWC: NDArray[np.uint8], labels: NDArray[np.int64] | None, class_names: tuple[str, ...] | None
-) -> bytes:
-    """Return images as a file that training reads."""
-    arrays: dict[str, NDArray[Any]] = {"images": images_NHWC}
-    if labels is not None and class_names is not None:
-        arrays |= {"labels": labels, "class_names": np.array(class_names)}
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
-    return file.getvalue()
 
 
 def _check(path: Path, found: LoopData, name: str) -> None:

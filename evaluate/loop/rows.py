@@ -12,9 +12,10 @@ from gen_engine.engine.reader import open_dataset
 from gen_engine.engine.run.write import Monitor
 from gen_engine.engine.sample.schema import Batch, concatenate
 from gen_engine.evaluate.augment.write import augment_dataset
-from gen_engine.evaluate.loop.data import LoopData, npz_of
+from gen_engine.evaluate.loop.data import LoopData
 from gen_engine.evaluate.loop.spec import Settings, augment_request
 from gen_engine.train.data import ReadOptions, read_data
+from gen_engine.train.data.npz import npz_of
 
 AUGMENTED: Final = "augmented"
 ROWS: Final = "train.npz"

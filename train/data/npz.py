@@ -1,7 +1,11 @@
-"""Reading .npy and .npz files: sizes are known, and within the limit, before memory is taken. Nothing is unpickled."""
+"""Reading .npy and .npz files, and writing images as one.
+
+Sizes are known, and within the limit, before memory is taken. Nothing is unpickled.
+"""
 
 from __future__ import annotations
 
+import io
 import lzma
 import math
 import os
@@ -86,3 +90,15 @@ def _read_array(stream: Any, size: int, path: Path, limit: int) -> NDArray[Any]:
     if stream.read(1):
         raise ValueError("bytes follow the array")
     return flat.reshape(shape, order="F" if fortran_order else "C")
+
+
+def npz_of(
+    images_NHWC: NDArray[np.uint8], labels: NDArray[np.int64] | None, class_names: tuple[str, ...] | None
+) -> bytes:
+    """The .npz that is read as these images, uint8 [N, H, W, C], and labels, int64 [N]: equal bytes for equal ones."""
+    arrays: dict[str, NDArray[Any]] = {"images": images_NHWC}
+    if labels is not None and class_names is not None:
+        arrays |= {"labels": labels, "class_names": np.array(class_names)}
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **arrays)
+    return file.getvalue()

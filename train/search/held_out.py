@@ -6,16 +6,16 @@ Legend: N images, H height, W width, C channels.
 from __future__ import annotations
 
 import dataclasses
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gen_engine.engine.base.durable import replace_file
 from gen_engine.train.data.image_data import ImageData, digest_of
+from gen_engine.train.data.npz import npz_of
 from gen_engine.train.errors import DataError
 
 ROWS: Final = 5_000
@@ -79,7 +79,8 @@ def cut(data: ImageData, held_out: NDArray[np.bool_], folder: Path) -> Cut:
     path = folder / DATA / TRAIN
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, _npz(_rows(data, ~held_out)), path.parent)
+        kept = _rows(data, ~held_out)
+        replace_file(path, npz_of(kept.images_NHWC, kept.labels, kept.class_names), path.parent)
     return Cut(train=path, held_out=_rows(data, held_out), rows=len(held_out))
 
 
@@ -88,12 +89,3 @@ def _rows(data: ImageData, chosen: NDArray[np.bool_]) -> ImageData:
     labels = None if data.labels is None else data.labels[chosen]
     digest = digest_of(images_NHWC, labels, data.class_names)
     return dataclasses.replace(data, images_NHWC=images_NHWC, labels=labels, digest=digest, notes=())
-
-
-def _npz(data: ImageData) -> bytes:
-    arrays: dict[str, NDArray[Any]] = {"images": data.images_NHWC}
-    if data.labels is not None and data.class_names is not None:
-        arrays |= {"labels": data.labels, "class_names": np.array(data.class_names)}
-    file = io.BytesIO()
-    np.savez(file, allow_pickle=False, **arrays)
-    return file.getvalue()
