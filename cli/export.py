@@ -212,7 +212,7 @@ def _export_source(source: Path, out: Path, external: dict[str, Any], flags: dic
 
 def _export_table(source: Path, out: Path, external: dict[str, Any], flags: dict[str, Any]) -> Bundle:
     """Export a run on a table, which has one model and is compared bit by bit."""
-    from gen_engine.export.tables import export_table
+    from gen_engine.export.tables.bundle import export_table
 
     _refuse_flags(external, _OF_A_RUN, "goes with a run on images; one on a table has one model.")
     if flags.pop("tolerance") is not None:

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar, get_type_hints
 
 import click
@@ -71,6 +71,7 @@ def field_options(
     flags: Mapping[str, str] | None = None,
     types: Mapping[str, Any] | None = None,
     metavars: Mapping[str, str] | None = None,
+    only: Collection[str] | None = None,
 ) -> Callable[[Function], Function]:
     """A decorator that adds an option per field, the fields of the class itself first, then those of its bases.
 
@@ -81,8 +82,10 @@ def field_options(
         flags: by field, the flag if it is not the field's name, or several separated by spaces.
         types: by field, the click type if it is not the field's own; it converts text.
         metavars: by field, the placeholder of its value in the help.
+        only: fields that become options; None for all.
     """
     hints, docs = get_type_hints(options), field_docs(options)
+    docs = {name: text for name, text in docs.items() if only is None or name in only}
     fields = {field.name: field for field in dataclasses.fields(options)}
 
     def decorate(function: Function) -> Function:

@@ -381,8 +381,7 @@ def _table(path: Path) -> Findings:
         ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in run.metrics.items())),
         ("export it", f"gen-engine export {path} --out NAME.gen"),
     ]
-    size = sum(array.nbytes for array in model.arrays.values())
-    return {"kind": "table run", "bytes": size} | run.to_json(), shown
+    return {"kind": "table run", "bytes": model.size} | run.to_json(), shown
 
 
 def _search(path: Path) -> Findings:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,8 @@ import click
 from gen_engine.cli.fields import field_options, given
 from gen_engine.train.errors import ConfigError
 from gen_engine.train.families import MODELS, TABLE_MODELS
-from gen_engine.train.tables.options import COLUMN_TYPES, MixtureOptions, TableOptions
+from gen_engine.train.options import TrainOptions
+from gen_engine.train.tables.options import COLUMN_TYPES, OPTIONS, TableOptions
 
 if TYPE_CHECKING:
     from gen_engine.train.runs.events import OnEvent
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-SHARED = ("model", "data", "seed", "threads", "max_data_size")
-"""Options of training on images that tables take too."""
-
 OF_ANY = frozenset({"config", "out", "resume", "as_json", "quiet"})
 """Flags that are no options of training."""
 
 _COLUMNS = ("columns", "column", "keep")
-_OWN = (*(field.name for field in fields(MixtureOptions)), *_COLUMNS)
+_OF_IMAGES = frozenset(field.name for field in fields(TrainOptions))
+_OF_TABLES = {
+    family: [field.name for field in fields(options) if field.name not in _OF_IMAGES | {"types", "keep"}]
+    for family, options in OPTIONS.items()
+}
+"""Family → the options that only tables have."""
+
+_OWN = (*dict.fromkeys(name for names in _OF_TABLES.values() for name in names), *_COLUMNS)
 
 
 def table_options(function: Function) -> Function:
@@ -46,10 +51,18 @@ def table_options(function: Function) -> Function:
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="TOML file of such declarations, a line COLUMN = 'TYPE' each; --column wins.",
         ),
-        field_options(MixtureOptions),
+        *(field_options(OPTIONS[family], only=names) for family, names in _new_options()),
     ):
         function = decorate(function)
     return function
+
+
+def _new_options() -> Iterator[tuple[str, list[str]]]:
+    """Yield each family with the options that no family before it has."""
+    seen: set[str] = set()
+    for family, names in _OF_TABLES.items():
+        yield family, [name for name in names if name not in seen]
+        seen |= set(names)
 
 
 def is_table(model: str) -> bool:
@@ -78,29 +91,38 @@ def train_on_table(
     """Fit a model to a table.
 
     Args:
-        images: values of the flags of training on images, of which tables take SHARED.
+        images: values of the flags of training on images, of which a table takes those that its family has.
         own: as of :func:`take_options`.
         out: the run's directory.
         resume: leave a model that is there.
         on_event: is told what happens.
 
     Raises:
-        UsageError: a flag was given that does not apply to tables.
+        UsageError: a flag was given that the family does not have.
     """
+    family = images["model"]
+    options = OPTIONS.get(family, TableOptions)
+    names = {field.name for field in fields(options)}
     for parameter in click.get_current_context().command.params:
         name = str(parameter.name)
-        if name not in OF_ANY and name not in SHARED and name not in _OWN and given(name):
-            flag = parameter.opts[0]
-            raise click.UsageError(f"{flag} is for models of images, and {images['model']} is of tables: leave it out.")
+        if name not in OF_ANY and name not in names and name not in _COLUMNS and given(name):
+            raise click.UsageError(f"{parameter.opts[0]} is no option of {family}: {_families_of(name)}.")
     from gen_engine.train.tables.start import start_table
 
-    options = TableOptions(
-        **{name: images[name] for name in SHARED},
-        **{name: value for name, value in own.items() if name not in _COLUMNS},
-        types=_types(own["columns"], own["column"]),
-        keep=tuple(own["keep"]),
+    values = {name: value for name, value in {**images, **own}.items() if name in names and given(name)}
+    types = _types(own["columns"], own["column"])
+    return start_table(
+        options(**values | {"model": family, "types": types, "keep": tuple(own["keep"])}),
+        out,
+        resume=resume,
+        on_event=on_event,
     )
-    return start_table(options, out, resume=resume, on_event=on_event)
+
+
+def _families_of(name: str) -> str:
+    """Say whose option it is."""
+    tables = [family for family, options in _OF_TABLES.items() if name in options]
+    return f"it goes with --model {' and '.join(tables)}" if tables else "it is for models of images, so leave it out"
 
 
 def _types(file: Path | None, pairs: tuple[str, ...]) -> dict[str, str]:

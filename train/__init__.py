@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gen_engine.train.options import TrainOptions
-from gen_engine.train.tables.options import TableOptions
+from gen_engine.train.tables.options import OPTIONS, TableOptions
 
 if TYPE_CHECKING:
     from gen_engine.train.runs.checkpoint import CheckpointInfo
@@ -81,7 +81,7 @@ def train_table(
         out: the run's directory.
         resume: leave a model of the same table and options as it is; False replaces whatever is there.
         on_event: called with what happens (`gen_engine.train.runs.events`), from this thread.
-        fields: fields of `TableOptions`, only without `options`.
+        fields: fields of the options of `model` (default mixture, `MixtureOptions`), only without `options`.
 
     Raises:
         TypeError: an unknown field, or options and fields together.
@@ -91,4 +91,7 @@ def train_table(
         raise TypeError(f"options and {', '.join(fields)}: give options, or its fields as keywords")
     from gen_engine.train.tables.start import start_table
 
-    return start_table(TableOptions(**fields) if options is None else options, out, resume=resume, on_event=on_event)
+    if options is None:
+        fields = {"model": "mixture"} | fields
+        options = OPTIONS.get(fields["model"], TableOptions)(**fields)
+    return start_table(options, out, resume=resume, on_event=on_event)

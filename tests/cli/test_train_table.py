@@ -103,9 +103,9 @@ def test_columns_are_declared_by_file_and_flag(table: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((*FIT, "--epochs", "3"), "--epochs is for models of images, and mixture is of tables"),
-        ((*FIT, "--conditional"), "--conditional is for models of images"),
-        ((*FIT, "--search", "3"), "--search is for models of images"),
+        ((*FIT, "--epochs", "3"), "--epochs is no option of mixture: it is for models of images"),
+        ((*FIT, "--conditional"), "--conditional is no option of mixture"),
+        ((*FIT, "--search", "3"), "--search is no option of mixture"),
         (("--model", "dcgan", "--target", "income"), "--target is for tables, and dcgan makes images"),
         (("--model", "dcgan", "--column", "a=float"), "--column is for tables"),
         ((*FIT, "--column", "age"), "'age' is not COLUMN=TYPE"),

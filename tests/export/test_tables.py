@@ -14,12 +14,12 @@ from pyarrow import parquet
 from gen_engine.engine.errors import OutputError
 from gen_engine.engine.generator import Generator
 from gen_engine.engine.identity.bundle import read_bundle
-from gen_engine.export import table_graph
 from gen_engine.export.errors import ParityError, UnsupportedGenerator
-from gen_engine.export.table_graph import to_onnx
-from gen_engine.export.tables import check_equal, export_table, field_names
+from gen_engine.export.tables import graph as table_graph
+from gen_engine.export.tables.bundle import check_equal, export_table, field_names
+from gen_engine.export.tables.graph import to_onnx
 from gen_engine.train import train_table
-from gen_engine.train.tables.generator import ColumnSpec
+from gen_engine.train.tables.columns import ColumnSpec
 from gen_engine.train.tables.record import load_table
 
 

@@ -132,11 +132,11 @@ def tables(folder: Path) -> None:
 
 def table_run(folder: Path) -> None:
     """A model of a table."""
-    from gen_engine.train.tables.options import TableOptions
+    from gen_engine.train.tables.options import MixtureOptions
     from gen_engine.train.tables.start import start_table
 
     tables(folder)
-    start_table(TableOptions(data=str(folder / "table.csv"), target="kind", components=4), folder / "run")
+    start_table(MixtureOptions(data=str(folder / "table.csv"), target="kind", components=4), folder / "run")
 
 
 def images(folder: Path) -> None:

@@ -6,6 +6,8 @@ probability, and its alias otherwise. So a draw costs two look-ups, whatever K i
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,3 +61,29 @@ def probabilities(keep_CK: NDArray[np.float32], alias_CK: NDArray[np.int32]) -> 
     np.add.at(made_CK, (rows_CK, alias_CK), 1.0 - keep_CK.astype(np.float64))
     made_CK /= size
     return made_CK
+
+
+def draw(
+    u: NDArray[np.float32],
+    decide: NDArray[np.float32] | None,
+    size: NDArray[np.int32],
+    first: NDArray[np.int32],
+    keep: NDArray[np.float32],
+    alias: NDArray[Any],
+) -> NDArray[np.int32]:
+    """Draw cells from alias tables, int32 of the shape of `u`.
+
+    Args:
+        u: uniforms over [0, 1].
+        decide: a second uniform, between a cell and its alias; None: the fraction of the first one is.
+        size: cells of the table that is drawn from.
+        first: its place in `keep` and `alias`.
+        keep: alias tables, one after the other.
+        alias: int32 or uint8, of the same length.
+    """
+    scaled = u * size.astype(np.float32)
+    cell = np.minimum(np.floor(scaled).astype(np.int32), size - 1)
+    fraction = scaled - cell.astype(np.float32) if decide is None else decide
+    place = first + cell
+    drawn: NDArray[np.int32] = np.where(fraction < keep[place], cell, alias[place].astype(np.int32))
+    return drawn

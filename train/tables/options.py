@@ -12,12 +12,58 @@ COLUMN_TYPES = ("float", "integer", "boolean", "category", "date", "datetime", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class MixtureOptions:
-    """The options of the family `mixture` that models of images do not have."""
+class TableOptions:
+    """What training of any family takes on a table."""
+
+    data: str
+    """A .csv, .parquet, .arrow, .feather or .npz file, or a directory of them."""
+
+    model: str
+    """Model family."""
 
     target: str | None = None
     """Column whose values become the classes of the rows, as --labels of 'gen-engine sample' chooses them: categories,
-    booleans or integers (mixture)."""
+    booleans or integers (tables)."""
+
+    max_rows: int = 1_000_000
+    """Rows that are kept in memory and fitted to, drawn at random from tables with more (tables)."""
+
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Column → one of COLUMN_TYPES, in place of the inferred type."""
+
+    keep: tuple[str, ...] = ()
+    """Columns that are kept though they look like personal data."""
+
+    seed: int = 0
+    """Draws the rows that are fitted to, those held out, and what a fit begins with."""
+
+    threads: int | None = None
+    """CPU threads, 1 to 1024; by default torch's own choice."""
+
+    max_data_size: int = 2 * 2**30
+    """Most bytes that the rows may take in memory; fewer rows are kept of wider tables."""
+
+    def __post_init__(self) -> None:
+        for name, kind in self.types.items():
+            if kind not in COLUMN_TYPES:
+                choices = ", ".join(COLUMN_TYPES)
+                raise ConfigError(f"column {name!r} is declared as {kind!r}: it must be one of {choices}")
+        if not 0 <= self.seed < 2**63:
+            raise ConfigError(f"seed is {self.seed}: it must be 0 to 2^63 - 1")
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")
+        if self.max_data_size < 1:
+            raise ConfigError(f"max-data-size is {self.max_data_size}: it must be at least 1")
+        if not 1 <= self.max_rows <= 100_000_000:
+            raise ConfigError(f"max-rows is {self.max_rows}: it must be 1 to 100,000,000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureOptions(TableOptions):
+    """The family `mixture`."""
+
+    model: str = "mixture"
+    """Model family."""
 
     components: int | None = None
     """Components of the mixture, 1 to 10,000, shared by the classes in proportion to the square roots of their rows; by
@@ -29,54 +75,15 @@ class MixtureOptions:
     smoothing: float = 1.0
     """Rows of the class's own column frequencies that are added to each component, more than 0 (mixture)."""
 
-    max_rows: int = 1_000_000
-    """Rows that are kept in memory and fitted to, drawn at random from tables with more (mixture)."""
-
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.components is not None and not 1 <= self.components <= 10_000:
             raise ConfigError(f"components is {self.components}: it must be 1 to 10,000")
         if not 1 <= self.em_steps <= 10_000:
             raise ConfigError(f"em-steps is {self.em_steps}: it must be 1 to 10,000")
         if not 0.0 < self.smoothing <= 1e6:
             raise ConfigError(f"smoothing is {self.smoothing}: it must be more than 0 and at most 1,000,000")
-        if not 1 <= self.max_rows <= 100_000_000:
-            raise ConfigError(f"max-rows is {self.max_rows}: it must be 1 to 100,000,000")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableOptions(MixtureOptions):
-    """Everything that training on a table takes."""
-
-    data: str
-    """A .csv, .parquet, .arrow, .feather or .npz file, or a directory of them."""
-
-    model: str = "mixture"
-    """Model family."""
-
-    types: Mapping[str, str] = field(default_factory=dict)
-    """Column → one of COLUMN_TYPES, in place of the inferred type."""
-
-    keep: tuple[str, ...] = ()
-    """Columns that are kept though they look like personal data."""
-
-    seed: int = 0
-    """Draws the rows that are fitted to, those held out, and the first components."""
-
-    threads: int | None = None
-    """CPU threads, 1 to 1024; by default torch's own choice."""
-
-    max_data_size: int = 2 * 2**30
-    """Most bytes that the rows may take in memory; fewer rows are kept of wider tables."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, kind in self.types.items():
-            if kind not in COLUMN_TYPES:
-                choices = ", ".join(COLUMN_TYPES)
-                raise ConfigError(f"column {name!r} is declared as {kind!r}: it must be one of {choices}")
-        if not 0 <= self.seed < 2**63:
-            raise ConfigError(f"seed is {self.seed}: it must be 0 to 2^63 - 1")
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise ConfigError(f"threads is {self.threads}: it must be 1 to 1024")
-        if self.max_data_size < 1:
-            raise ConfigError(f"max-data-size is {self.max_data_size}: it must be at least 1")
+OPTIONS: Mapping[str, type[TableOptions]] = {"mixture": MixtureOptions}
+"""The options of the families that come with the package, by name; others take `TableOptions`."""

@@ -28,13 +28,18 @@ from gen_engine.engine.base.parse import (
     text,
 )
 from gen_engine.train.errors import CheckpointError
+from gen_engine.train.families import TABLE_MODELS
 from gen_engine.train.runs.run_dir import TABLE
 from gen_engine.train.runs.sealed import Stored, read_stored, write_sealed
-from gen_engine.train.tables.coding import PIECES
-from gen_engine.train.tables.generator import ARRAYS, GROUPS, ColumnSpec, TableModel
+from gen_engine.train.tables.columns import GROUPS, ColumnSpec
+from gen_engine.train.tables.decode import check_values
+from gen_engine.train.tables.model import Family, TableModel
 
-SCHEMA = 1
+SCHEMA = 2
 RECORD, MODEL = "table.json", "model.safetensors"
+CODES = "codes."
+"""What the names of the arrays that draw codes begin with."""
+
 KINDS = ("float", "integer", "boolean", "category", "date", "datetime", "decimal")
 
 _count = integer(0, 2**63 - 1)
@@ -46,7 +51,7 @@ class TableRecord:
 
     family: str
     options: Mapping[str, Any]
-    """Of `MixtureOptions`, with the seed and what was declared of columns."""
+    """Of the family, with the seed and what was declared of columns."""
 
     data_name: str
     data_digest: str
@@ -129,7 +134,8 @@ def has_table(run_dir: Path) -> bool:
 def save_table(run_dir: Path, record: TableRecord, model: TableModel) -> Path:
     """Commit RUN/table and return that path; OSError when the disk refuses."""
     target = run_dir / TABLE
-    content = safetensors.numpy.save({name: np.ascontiguousarray(model.arrays[name]) for name in ARRAYS})
+    arrays = {f"{CODES}{name}": array for name, array in model.codes.arrays.items()} | dict(model.values)
+    content = safetensors.numpy.save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     write_sealed(target, RECORD, {"schema": SCHEMA, "table": record.to_json()}, [(MODEL, content)])
     return target
 
@@ -143,17 +149,22 @@ def load_table(run_dir: Path) -> tuple[TableModel, TableRecord]:
     """The model of a run and its record, every file checked; CheckpointError naming the file and the fix."""
     record, stored = _read(run_dir)
     file = run_dir / TABLE / MODEL
+    family: Family = TABLE_MODELS.load(record.family)
     try:
         arrays = safetensors.numpy.load(read_stored(file, stored))
+        _check(record)
+        sizes = [one.codes for one in record.columns]
+        drawn = {name.removeprefix(CODES): arrays.pop(name) for name in list(arrays) if name.startswith(CODES)}
+        check_values(record.columns, arrays)
         model = TableModel(
             columns=record.columns,
             order=record.order,
             target=record.target,
             classes=record.classes,
             class_weights=record.class_weights,
-            arrays=arrays,
+            codes=family.load(drawn, sizes, len(record.classes)),
+            values=arrays,
         )
-        _check(model)
     except OSError as error:
         raise _damaged(file, error.strerror or str(error)) from error
     except Exception as error:  # safetensors raises types of its own
@@ -177,51 +188,13 @@ def _read(run_dir: Path) -> tuple[TableRecord, Stored]:
     return record, stored
 
 
-def _check(model: TableModel) -> None:
-    """ValueError unless all look-ups of the model are inside its arrays."""
-    arrays = model.arrays
-    for name, meaning in ARRAYS.items():
-        kind = meaning.partition(":")[0]
-        if name not in arrays or str(arrays[name].dtype) != kind or arrays[name].ndim != 1:
-            raise ValueError(f"{name} is missing, or is not one row of {kind}")
-    columns, components = model.columns, int(arrays["components_Y"].sum())
-    sizes = arrays["codes_D"]
-    groups = [GROUPS.index(one.group) for one in columns]
-    expected = {
-        "codes_D": len(columns),
-        "cell_first_D": len(columns),
-        "value_first_D": len(columns),
-        "components_Y": len(model.classes),
-        "component_first_Y": len(model.classes),
-        "component_keep_C": components,
-        "component_alias_C": components,
-        "keep_G": components * int(sizes.sum()),
-        "alias_G": components * int(sizes.sum()),
-        "span_P": len(arrays["low_P"]),
-        "span_real_P": len(arrays["low_real_P"]),
-        "tail_code_T": model.count("tail"),
-        "tail_size_T": model.count("tail"),
-        "tail_first_T": model.count("tail"),
-        "tail_alias_U": len(arrays["tail_keep_U"]),
-        "tail_ids_U": len(arrays["tail_keep_U"]),
-    }
-    for name, count in expected.items():
-        if len(arrays[name]) != count:
-            raise ValueError(f"{name} has {len(arrays[name]):,} values, not {count:,}")
-    if sorted(model.order) != list(range(len(columns))) or groups != sorted(groups):
+def _check(record: TableRecord) -> None:
+    """ValueError unless columns and classes are consistent."""
+    groups = [GROUPS.index(one.group) for one in record.columns]
+    if sorted(record.order) != list(range(len(groups))) or groups != sorted(groups):
         raise ValueError("its columns are not in order")
-    if [one.codes for one in columns] != sizes.tolist() or len(model.class_weights) != len(model.classes):
-        raise ValueError("its record has other columns or classes")
-    used = {"values_V": 0, "reals_V": 0, "low_P": 0, "low_real_P": 0}
-    names = {"exact": "values_V", "tail": "values_V", "exact_real": "reals_V"}
-    names |= {"binned": "low_P", "binned_real": "low_real_P"}
-    for one, first in zip(columns, arrays["value_first_D"].tolist(), strict=True):
-        if first != used[names[one.group]]:
-            raise ValueError(f"the values of {one.name!r} begin at {first}")
-        used[names[one.group]] += one.codes * (PIECES if one.group.startswith("binned") else 1)
-    for name, count in used.items():
-        if len(arrays[name]) != count:
-            raise ValueError(f"{name} has {len(arrays[name]):,} values, not {count:,}")
+    if len(record.class_weights) != len(record.classes):
+        raise ValueError("its record has other classes")
 
 
 def _damaged(file: Path, reason: str) -> CheckpointError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,13 +11,15 @@ from typing import Any
 
 from gen_engine.engine.errors import OutputError, PlanMismatch
 from gen_engine.train.device import set_threads
+from gen_engine.train.errors import ConfigError
 from gen_engine.train.families import TABLE_MODELS
 from gen_engine.train.runs import run_dir as runs
 from gen_engine.train.runs.events import Notice, OnEvent, StepDone, TableRead
 from gen_engine.train.runs.sealed import discard, sweep
+from gen_engine.train.tables.coded import code_columns
 from gen_engine.train.tables.decide import decide
-from gen_engine.train.tables.fit import FitModel, code_columns
-from gen_engine.train.tables.generator import TableModel
+from gen_engine.train.tables.decode import pack_values
+from gen_engine.train.tables.model import Family, TableModel
 from gen_engine.train.tables.options import TableOptions
 from gen_engine.train.tables.read import read_table
 from gen_engine.train.tables.record import TableRecord, has_table, read_record, save_table
@@ -55,7 +58,7 @@ def start_table(
         PlanMismatch: `out` holds another model or a run of another kind.
         OutputError, OutputLocked: it cannot be written, or another process trains there.
     """
-    fit: FitModel = TABLE_MODELS.load(options.model)
+    family = family_of(options)
     run_dir = Path(out)
     set_threads(options.threads)
     source = open_table(options.data)
@@ -65,7 +68,7 @@ def start_table(
         digest = source.digest()
         if has_table(run_dir) and resume:
             return _same(run_dir, options, digest, on_event)
-        record, model = _fitted(fit, options, source, digest, on_event)
+        record, model = _fitted(family, options, source, digest, on_event)
         with runs.writing(run_dir):
             sweep(run_dir)
             if (run_dir / runs.TABLE).is_symlink():
@@ -76,8 +79,18 @@ def start_table(
     return TableInfo(record=record, path=path)
 
 
+def family_of(options: TableOptions) -> Family:
+    """Return the family that options name; ConfigError unless the options are its."""
+    family: Family = TABLE_MODELS.load(options.model)
+    if not isinstance(options, family.options):
+        raise ConfigError(
+            f"model {options.model!r} takes {family.options.__name__}, and these are {type(options).__name__}"
+        )
+    return family
+
+
 def _fitted(
-    fit: FitModel, options: TableOptions, source: Source, digest: str, on_event: OnEvent
+    family: Family, options: TableOptions, source: Source, digest: str, on_event: OnEvent
 ) -> tuple[TableRecord, TableModel]:
     data = read_table(source, options)
     decisions = decide(data.profiles, options)
@@ -91,10 +104,19 @@ def _fitted(
         notes.append(f"{data.kept.num_rows - fitted:,} rows without a value of {options.target!r} were left out")
         on_event(Notice(text=notes[-1]))
 
-    def on_step(name: str, step: int, value: float) -> None:
-        on_event(StepDone(step=step, losses={f"log likelihood {name}".strip(): value}, samples=fitted))
+    def on_step(step: int, figures: Mapping[str, float]) -> None:
+        on_event(StepDone(step=step, losses=dict(figures), samples=fitted))
 
-    model, metrics = fit(coded, options.target, options, options.seed, on_step)
+    codes, metrics = family.fit(coded, options, on_step)
+    model = TableModel(
+        columns=coded.specs,
+        order=coded.order,
+        target=options.target,
+        classes=coded.classes.names,
+        class_weights=coded.classes.shares,
+        codes=codes,
+        values=pack_values(coded.specs, coded.codings),
+    )
     record = TableRecord(
         family=options.model,
         options=_recorded(options),

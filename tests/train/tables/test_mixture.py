@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gen_engine.train.tables.mixture import Rows, fit
+from gen_engine.train.tables.mixture.em import Rows, fit
 
 SIZES = [3, 4, 2, 5]
 

@@ -11,7 +11,7 @@ from pyarrow import csv, feather, ipc, parquet
 
 from gen_engine.train.errors import DataError
 from gen_engine.train.tables import read as reading
-from gen_engine.train.tables.options import TableOptions
+from gen_engine.train.tables.options import MixtureOptions
 from gen_engine.train.tables.read import Reservoir, read_table
 from gen_engine.train.tables.sources import open_table
 
@@ -82,7 +82,7 @@ def test_a_directory_is_one_table_in_order_of_its_files(tmp_path):
 def test_what_is_no_table_is_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
-        read_table(open_table(str(tmp_path / name)), TableOptions(data=name))
+        read_table(open_table(str(tmp_path / name)), MixtureOptions(data=name))
 
 
 def test_directories_that_are_no_table_are_refused(tmp_path):
@@ -104,7 +104,7 @@ def test_files_of_other_types_are_refused(tmp_path):
     parquet.write_table(pa.table({"a": [1]}), tmp_path / "1.parquet")
     parquet.write_table(pa.table({"a": ["x"]}), tmp_path / "2.parquet")
     with pytest.raises(DataError, match="column 'a' is string after int64"):
-        read_table(open_table(str(tmp_path)), TableOptions(data="t"))
+        read_table(open_table(str(tmp_path)), MixtureOptions(data="t"))
 
 
 def test_arrays_that_are_no_columns_are_refused(tmp_path):
@@ -154,6 +154,6 @@ def test_memory_does_not_grow_with_the_table(tmp_path, monkeypatch):
     with parquet.ParquetWriter(tmp_path / "t.parquet", pa.schema([("a", pa.float64())])) as writer:
         for seed in range(40):
             writer.write_table(pa.table({"a": np.random.default_rng(seed).normal(size=5000)}))
-    data = reading.read_table(open_table(str(tmp_path)), TableOptions(data="t", max_rows=2000))
+    data = reading.read_table(open_table(str(tmp_path)), MixtureOptions(data="t", max_rows=2000))
     assert (data.rows, data.kept.num_rows) == (200_000, 2000)
     assert max(held) <= 8 * (2 * 2000 + 65_536)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from gen_engine.train.runs import run_dir
 from gen_engine.train.runs.events import StepDone, TableRead
 from gen_engine.train.tables import start
 from gen_engine.train.tables.alias import probabilities
-from gen_engine.train.tables.generator import draw_codes, draw_rows, uniforms
+from gen_engine.train.tables.model import draw_rows, uniforms
 from gen_engine.train.tables.record import load_table, read_record
 
 
@@ -83,9 +84,9 @@ def test_codes_are_drawn_with_the_probabilities_of_the_mixture(tmp_path, table):
     """A chi-square test of each column's codes, without a target, against the mixture's marginals; fixed draws."""
     fitted(table, tmp_path / "run", target=None)
     model, _ = load_table(tmp_path / "run")
-    arrays, count = model.arrays, 40_000
+    arrays, count = model.codes.arrays, 40_000
     latents_BZ = np.random.default_rng(1).uniform(-1, 1, (count, model.latent_dim)).astype(np.float32)
-    codes_DB = draw_codes(model, uniforms(latents_BZ), np.zeros(count, np.int64))
+    codes_DB = model.codes.draw(uniforms(latents_BZ), np.zeros(count, np.int64))
     weights_C = probabilities(arrays["component_keep_C"][None], arrays["component_alias_C"][None])[0]
     for codes_B, size, first in zip(codes_DB, arrays["codes_D"], arrays["cell_first_D"], strict=True):
         cells = slice(first, first + len(weights_C) * size)
@@ -190,12 +191,15 @@ def test_a_model_of_another_record_is_found(tmp_path, table):
 
     fitted(table, tmp_path / "run")
     model, record = load_table(tmp_path / "run")
-    for name, array in model.arrays.items():
-        if not len(array):
-            continue
+    broken = [
+        replace(model, values={**model.values, name: array[:-1]}) for name, array in model.values.items() if len(array)
+    ]
+    for name, array in model.codes.arrays.items():
+        codes = replace(model.codes, arrays={**model.codes.arrays, name: array[:-1]})
+        broken.append(replace(model, codes=codes))
+    for one in broken:
         (tmp_path / "bad").mkdir()
-        broken = type(model)(**{**vars(model), "arrays": {**model.arrays, name: array[:-1]}})
-        save_table(tmp_path / "bad", record, broken)
+        save_table(tmp_path / "bad", record, one)
         with pytest.raises(CheckpointError, match="cannot be used"):
             load_table(tmp_path / "bad")
         shutil.rmtree(tmp_path / "bad")
@@ -231,7 +235,7 @@ def test_odd_tables(tmp_path, content, options, error, message):
 
 
 def test_too_many_components_are_refused_with_the_most(tmp_path, table, monkeypatch):
-    monkeypatch.setattr("gen_engine.train.tables.fit.MOST_CELLS", 500)
+    monkeypatch.setattr("gen_engine.train.tables.mixture.fit.MOST_CELLS", 500)
     with pytest.raises(ConfigError, match=r"give --components [0-9]+ or fewer"):
         fitted(table, tmp_path / "run")
 
@@ -242,7 +246,7 @@ def test_many_categories_take_memory_of_their_number_alone(tmp_path):
     (tmp_path / "t.csv").write_text("item,kind\n" + "".join(f"i{one},{'xy'[one % 2]}\n" for one in ids))
     train_table(out=tmp_path / "run", data=str(tmp_path / "t.csv"), components=50)
     model, _ = load_table(tmp_path / "run")
-    assert model.arrays["keep_G"].nbytes < 4 * 50 * 300
+    assert model.codes.arrays["keep_G"].nbytes < 4 * 50 * 300
     latents_BZ = rng.uniform(-1, 1, (20_000, model.latent_dim)).astype(np.float32)
     (item,) = [v for one, v in zip(model.columns, draw_rows(model, latents_BZ), strict=True) if one.name == "item"]
     names = next(one.categories for one in model.columns if one.name == "item")

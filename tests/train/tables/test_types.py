@@ -11,7 +11,7 @@ import pytest
 
 from gen_engine.train.errors import ConfigError, DataError
 from gen_engine.train.tables.decide import decide
-from gen_engine.train.tables.options import TableOptions
+from gen_engine.train.tables.options import MixtureOptions
 from gen_engine.train.tables.profile import Profile
 from gen_engine.train.tables.values import LEAST, read_values
 
@@ -25,7 +25,7 @@ def decided(values, name="column", batches=1, **options):
     step = -(-len(array) // batches)
     for at in range(0, len(array), step):
         profile.add(array.slice(at, step))
-    (decision,) = decide([profile], TableOptions(data="t.csv", **options))
+    (decision,) = decide([profile], MixtureOptions(data="t.csv", **options))
     return decision
 
 

@@ -29,8 +29,10 @@ from gen_engine.export.errors import ParityError
 from gen_engine.export.parity import BATCHES
 from gen_engine.export.record import exported
 from gen_engine.export.session import RUNTIME, Session
-from gen_engine.export.table_graph import tensor_name, to_onnx
-from gen_engine.train.tables.generator import ColumnSpec, TableModel, draw_rows
+from gen_engine.export.tables.decode import tensor_name
+from gen_engine.export.tables.graph import to_onnx
+from gen_engine.train.tables.columns import ColumnSpec
+from gen_engine.train.tables.model import TableModel, draw_rows
 from gen_engine.train.tables.record import TableRecord, load_table
 
 

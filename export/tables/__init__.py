@@ -1,0 +1,1 @@
+"""Runs on tables to bundles: graphs of look-ups, compared with NumPy."""

@@ -1,0 +1,1 @@
+"""Mixtures of products: `em` fits them, `codes` draws from them."""
