@@ -116,8 +116,8 @@ def train(
     quiet: bool,
     **fields: Any,
 ) -> None:
-    """Train a GAN or a VAE on images; the run directory keeps checkpoints, previews and metrics. Or fit a mixture to a
-    table, CSV, Parquet or Arrow, whose columns may be of any type; it takes no option of the networks.
+    """Train a GAN or a VAE on images; the run directory keeps checkpoints, previews and metrics. Or fit a
+    model to a table, CSV, Parquet or Arrow, whose columns may be of any type.
 
     Running the same command again resumes. Ctrl-C saves a checkpoint first.
 
@@ -132,7 +132,7 @@ def train(
       gen-engine train --model conv-vae --beta 0.5 --data photos/ --image-size 64 --out runs/photos
       gen-engine train --conditional --data 'shards/train-{00..41}.tar' --max-data-size 8GB --out runs/shards
       gen-engine train --watch --watch-metrics manifold --data digits --epochs 50 --out runs/digits
-      gen-engine train --model mixture --data census.csv --target income --out runs/census
+      gen-engine train --model trees --data census.csv --target income --out runs/census
       gen-engine train --processes 2 --data fashion-mnist --out runs/fashion
       gen-engine train --model mlp-gan --loss bce --data digits --epochs 200 --batch 64 --out runs/digits
     """

@@ -74,14 +74,14 @@ def train_table(
     on_event: Callable[[Event], None] = lambda event: None,
     **fields: Any,
 ) -> TableInfo:
-    """Fit a model to a table, as `gen-engine train --model mixture` does.
+    """Fit a model to a table, as `gen-engine train --model trees` does.
 
     Args:
         options: what to fit and how; or give its fields as keywords.
         out: the run's directory.
         resume: leave a model of the same table and options as it is; False replaces whatever is there.
         on_event: called with what happens (`gen_engine.train.runs.events`), from this thread.
-        fields: fields of the options of `model` (default mixture, `MixtureOptions`), only without `options`.
+        fields: fields of the options of `model` (default trees, `TreesOptions`), only without `options`.
 
     Raises:
         TypeError: an unknown field, or options and fields together.
@@ -92,6 +92,6 @@ def train_table(
     from gen_engine.train.tables.start import start_table
 
     if options is None:
-        fields = {"model": "mixture"} | fields
+        fields = {"model": "trees"} | fields
         options = OPTIONS.get(fields["model"], TableOptions)(**fields)
     return start_table(options, out, resume=resume, on_event=on_event)

@@ -26,7 +26,10 @@ TABLE_MODELS = Registry(
     "gen_engine.table_models",
     "model of tables",
     ConfigError,
-    {"mixture": "gen_engine.train.tables.mixture.fit:MIXTURE"},
+    {
+        "trees": "gen_engine.train.tables.trees.grow:TREES",
+        "mixture": "gen_engine.train.tables.mixture.fit:MIXTURE",
+    },
 )
 """What `--model` accepts for tables; a package adds a `gen_engine.train.tables.model.Family` by an entry point in the
 group `gen_engine.table_models`."""

@@ -51,19 +51,37 @@ class GraphBuilder:
             self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
+    def look_up(self, table: NDArray[Any], places: str, *, rows: int, name: str | None = None) -> str:
+        """Return `table[places]`.
+
+        By GatherElements, not Gather: of single values, that of ONNX Runtime takes a fifth of the time.
+
+        Args:
+            table: of one axis.
+            places: int32 [rows, B].
+            rows: how many.
+            name: of the table; equal ones are one.
+        """
+        constant = self.array(table[None], name)
+        flat = places if rows == 1 else self.op("Reshape", places, self.array(np.array([1, -1]), "flat"))
+        found = self.op("GatherElements", constant, flat, axis=1)
+        return found if rows == 1 else self.op("Reshape", found, self.array(np.array([rows, -1]), f"rows{rows}"))
+
     def _name(self) -> str:
         self._count += 1
         return f"v{self._count}"
 
-    def draw(self, u: str, decide: str | None, size: str, first: str, keep: NDArray[Any], alias: NDArray[Any]) -> str:
-        """Draw from alias tables, as `gen_engine.train.tables.alias.draw` does."""
+    def draw(
+        self, u: str, decide: str | None, size: str, first: str, keep: NDArray[Any], alias: NDArray[Any], *, rows: int
+    ) -> str:
+        """Draw from alias tables, as `gen_engine.train.tables.alias.draw` does; `u` is [rows, B]."""
         scaled = self.op("Mul", u, self.cast(size, "float32"))
         last = self.op("Sub", size, self.array(np.array(1, np.int32), "one"))
         cell = self.op("Min", self.cast(self.op("Floor", scaled), "int32"), last)
         fraction = decide or self.op("Sub", scaled, self.cast(cell, "float32"))
         place = self.op("Add", first, cell)
-        kept = self.op("Less", fraction, self.op("Gather", self.array(keep), place))
-        other = self.op("Gather", self.array(alias), place)
+        kept = self.op("Less", fraction, self.look_up(keep, place, rows=rows))
+        other = self.look_up(alias, place, rows=rows)
         return self.op("Where", kept, cell, other if alias.dtype == np.int32 else self.cast(other, "int32"))
 
 

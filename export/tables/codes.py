@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import singledispatch
 
 from gen_engine.export.tables.builder import GraphBuilder
+from gen_engine.export.tables.trees import draw_tree_codes
 from gen_engine.train.tables.mixture.codes import MixtureCodes
 from gen_engine.train.tables.model import Codes
+from gen_engine.train.tables.trees.codes import TreeCodes
 
 
 @singledispatch
@@ -24,6 +26,9 @@ def draw_codes(codes: Codes, graph: GraphBuilder, u_ZB: str, labels_B: str | Non
     raise TypeError(f"{type(codes).__name__} has no graph: register one with gen_engine.export.tables.codes.draw_codes")
 
 
+draw_codes.register(TreeCodes, draw_tree_codes)
+
+
 @draw_codes.register
 def _mixture(codes: MixtureCodes, graph: GraphBuilder, u_ZB: str, labels_B: str | None) -> str:
     arrays = codes.arrays
@@ -34,9 +39,9 @@ def _mixture(codes: MixtureCodes, graph: GraphBuilder, u_ZB: str, labels_B: str 
         count = graph.op("Gather", graph.array(arrays["components_Y"], "components"), labels_B)
         first = graph.op("Gather", graph.array(arrays["component_first_Y"], "component_first"), labels_B)
     keep, alias = arrays["component_keep_C"], arrays["component_alias_C"]
-    inside = graph.draw(inside_1B, decide_1B, count, first, keep, alias)
+    inside = graph.draw(inside_1B, decide_1B, count, first, keep, alias, rows=1)
     component_1B = graph.op("Add", first, inside)
-    size_D1 = graph.array(arrays["codes_D"][:, None])
-    cell_first_D1 = graph.array(arrays["cell_first_D"][:, None])
-    first_DB = graph.op("Add", cell_first_D1, graph.op("Mul", component_1B, size_D1))
-    return graph.draw(u_DB, None, size_D1, first_DB, arrays["keep_G"], arrays["alias_G"])
+    size_D1, cell_first_D1 = arrays["codes_D"][:, None], arrays["cell_first_D"][:, None]
+    sizes = graph.array(size_D1)
+    first_DB = graph.op("Add", graph.array(cell_first_D1), graph.op("Mul", component_1B, sizes))
+    return graph.draw(u_DB, None, sizes, first_DB, arrays["keep_G"], arrays["alias_G"], rows=len(size_D1))

@@ -54,10 +54,12 @@ def _decode(
     first_D1: NDArray[Any],
     places: Sequence[str],
 ) -> str:
+    rows = len(first_D1)
     if group in ("exact", "exact_real", "tail"):
         real = group == "exact_real"
-        table = graph.array(arrays["reals_V"], "reals") if real else graph.array(arrays["values_V"], "values")
-        values = graph.op("Gather", table, graph.op("Add", graph.array(first_D1), codes_DB))
+        at = graph.op("Add", graph.array(first_D1), codes_DB)
+        table = "reals_V" if real else "values_V"
+        values = graph.look_up(arrays[table], at, rows=rows, name=table)
         return _with_tails(graph, arrays, codes_DB, values, *places[2:]) if group == "tail" else values
     real = group == "binned_real"
     scaled = graph.op("Mul", places[int(real)], graph.scalar(float(PIECES)))
@@ -67,11 +69,11 @@ def _decode(
     offset = graph.op("Mul", codes_DB, graph.array(np.array(PIECES, np.int32), "pieces"))
     at = graph.op("Add", graph.op("Add", graph.array(first_D1), offset), piece)
     if real:
-        span = graph.op("Gather", graph.array(arrays["span_real_P"]), at)
-        low = graph.op("Gather", graph.array(arrays["low_real_P"]), at)
+        span = graph.look_up(arrays["span_real_P"], at, rows=rows)
+        low = graph.look_up(arrays["low_real_P"], at, rows=rows)
         return graph.op("Add", low, graph.op("Mul", span, graph.cast(fraction, "float64")))
-    span = graph.op("Gather", graph.array(arrays["span_P"]), at)
-    low = graph.op("Gather", graph.array(arrays["low_P"]), at)
+    span = graph.look_up(arrays["span_P"], at, rows=rows)
+    low = graph.look_up(arrays["low_P"], at, rows=rows)
     steps = graph.cast(graph.op("Floor", graph.op("Mul", fraction, graph.cast(span, "float32"))), "int64")
     most = graph.op("Sub", span, graph.array(np.array(1, np.int64), "one64"))
     # Not Min: that of ONNX Runtime 1.31 is wrong for int64 from 2^31 on.
@@ -81,10 +83,11 @@ def _decode(
 def _with_tails(
     graph: GraphBuilder, arrays: Mapping[str, NDArray[Any]], codes_TB: str, ids_TB: str, u_TB: str, decide_TB: str
 ) -> str:
+    tails = len(arrays["tail_first_T"])
     first = graph.array(arrays["tail_first_T"][:, None])
     size = graph.array(arrays["tail_size_T"][:, None])
-    drawn = graph.draw(u_TB, decide_TB, size, first, arrays["tail_keep_U"], arrays["tail_alias_U"])
-    ids = graph.op("Gather", graph.array(arrays["tail_ids_U"]), graph.op("Add", first, drawn))
+    drawn = graph.draw(u_TB, decide_TB, size, first, arrays["tail_keep_U"], arrays["tail_alias_U"], rows=tails)
+    ids = graph.look_up(arrays["tail_ids_U"], graph.op("Add", first, drawn), rows=tails)
     in_tail = graph.op("Equal", codes_TB, graph.array(arrays["tail_code_T"][:, None]))
     return graph.op("Where", in_tail, graph.cast(ids, "int64"), ids_TB)
 

@@ -62,6 +62,19 @@ def test_three_commands_make_a_table_like_the_table(
     assert main(["verify", str(out)]) == 0
 
 
+def test_trees_make_a_table_by_the_same_commands(table: Path, tmp_path: Path) -> None:
+    run, bundle, out = (str(tmp_path / name) for name in ("run", "t.gen", "out"))
+    fit = ["train", "--model", "trees", "--min-leaf", "5", "--data", str(table), "--target", "income"]
+    assert main([*fit, "--out", run, "--threads", "1", "-q"]) == 0
+    assert main(["export", run, "-o", bundle]) == 0
+    assert main(["sample", bundle, "--count", "2000", "--format", "parquet", "--out", out, "-q"]) == 0
+    made = pa.concat_tables([parquet.read_table(path) for path in sorted(Path(out).rglob("*.parquet"))])
+    assert made.column_names == ["Age (years)", "city", "since", "score", "income"]
+    assert set(made["city"].to_pylist()) == {"Rome", "Paris, FR", 'the "Hague"'}
+    assert 0.05 < made["score"].null_count / 2000 < 0.15
+    assert main(["verify", out]) == 0
+
+
 def test_labels_choose_the_target(run: Path, tmp_path: Path) -> None:
     bundle, out = str(tmp_path / "t.gen"), tmp_path / "out"
     assert main(["export", str(run), "-o", bundle]) == 0
@@ -104,6 +117,8 @@ def test_columns_are_declared_by_file_and_flag(table: Path, tmp_path: Path, caps
     ("flags", "message"),
     [
         ((*FIT, "--epochs", "3"), "--epochs is no option of mixture: it is for models of images"),
+        ((*FIT, "--min-leaf", "5"), "--min-leaf is no option of mixture: it goes with --model trees"),
+        (("--model", "trees", "--components", "5"), "--components is no option of trees: it goes with --model mixture"),
         ((*FIT, "--conditional"), "--conditional is no option of mixture"),
         ((*FIT, "--search", "3"), "--search is no option of mixture"),
         (("--model", "dcgan", "--target", "income"), "--target is for tables, and dcgan makes images"),

@@ -85,5 +85,26 @@ class MixtureOptions(TableOptions):
             raise ConfigError(f"smoothing is {self.smoothing}: it must be more than 0 and at most 1,000,000")
 
 
-OPTIONS: Mapping[str, type[TableOptions]] = {"mixture": MixtureOptions}
+@dataclass(frozen=True, kw_only=True)
+class TreesOptions(TableOptions):
+    """The family `trees`."""
+
+    model: str = "trees"
+    """Model family."""
+
+    min_leaf: int = 20
+    """Rows that each leaf has at least, 1 to 1,000,000: no distribution is that of fewer (trees)."""
+
+    max_depth: int = 20
+    """Most comparisons that lead to a leaf, 1 to 30: sampling takes time in proportion (trees)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.min_leaf <= 1_000_000:
+            raise ConfigError(f"min-leaf is {self.min_leaf}: it must be 1 to 1,000,000")
+        if not 1 <= self.max_depth <= 30:
+            raise ConfigError(f"max-depth is {self.max_depth}: it must be 1 to 30")
+
+
+OPTIONS: Mapping[str, type[TableOptions]] = {"trees": TreesOptions, "mixture": MixtureOptions}
 """The options of the families that come with the package, by name; others take `TableOptions`."""

@@ -41,7 +41,7 @@ def table(tmp_path):
 
 
 def fitted(table, out, **options):
-    options = {"target": "label", "components": 8, "threads": 1} | options
+    options = {"model": "mixture", "target": "label", "components": 8, "threads": 1} | options
     return train_table(out=out, data=str(table), **options)
 
 
@@ -225,10 +225,10 @@ def test_odd_tables(tmp_path, content, options, error, message):
     (tmp_path / "t.csv").write_text(content)
     if error is not None:
         with pytest.raises(error, match=message):
-            train_table(out=tmp_path / "run", data=str(tmp_path / "t.csv"), **options)
+            train_table(out=tmp_path / "run", data=str(tmp_path / "t.csv"), model="mixture", **options)
         assert not (tmp_path / "run" / "table").exists()
         return
-    train_table(out=tmp_path / "run", data=str(tmp_path / "t.csv"), **options)
+    train_table(out=tmp_path / "run", data=str(tmp_path / "t.csv"), model="mixture", **options)
     model, _ = load_table(tmp_path / "run")
     made = draw_rows(model, np.zeros((3, model.latent_dim), np.float32), np.zeros(3, np.int64))
     assert all(len(values) == 3 for values in made)
@@ -244,7 +244,7 @@ def test_many_categories_take_memory_of_their_number_alone(tmp_path):
     rng = np.random.default_rng(0)
     ids = rng.zipf(1.3, 30_000) % 20_000
     (tmp_path / "t.csv").write_text("item,kind\n" + "".join(f"i{one},{'xy'[one % 2]}\n" for one in ids))
-    train_table(out=tmp_path / "run", data=str(tmp_path / "t.csv"), components=50)
+    train_table(out=tmp_path / "run", data=str(tmp_path / "t.csv"), model="mixture", components=50)
     model, _ = load_table(tmp_path / "run")
     assert model.codes.arrays["keep_G"].nbytes < 4 * 50 * 300
     latents_BZ = rng.uniform(-1, 1, (20_000, model.latent_dim)).astype(np.float32)

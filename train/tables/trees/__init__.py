@@ -1,0 +1,1 @@
+"""Decision trees that draw one column after the other: `grow` fits them, `codes` draws from them."""
