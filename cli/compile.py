@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Device to optimize for; an engine is always for a GPU.",
 )
-@click.option("--max-batch", type=int, default=1000, show_default=True, help="Maximum samples per call.")
+@click.option("--max-batch", type=int, help="Maximum samples per call.  [default: 1000, of tables 20000]")
 @click.option(
     "--budget",
     type=parse_seconds,
@@ -91,8 +92,12 @@ def compile_(
     from gen_engine.export.compile.search import compile_bundle
 
     limits = _limits(options["precision"], min_psnr, max_values_off)
+    opened = read_bundle(bundle)
+    if limits is not None and opened.is_table:
+        raise click.UsageError("--min-psnr and --max-values-off are for images: a table's values are equal or not.")
+    options["max_batch"] = options["max_batch"] or (20_000 if opened.is_table else 1000)
     compiled = compile_bundle(
-        read_bundle(bundle),
+        opened,
         Options(limits=limits, **options),
         out=out,
         progress=lambda message: None if quiet or json_ else click.echo(message, err=True),
@@ -147,13 +152,21 @@ def _show(compiled: Compiled) -> None:
     click.echo(
         f"speed is relative to the exported graph in onnxruntime, in the same rounds; {untried} more were not timed"
     )
-    psnr = "equal to fp32" if gate["psnr"] is None else f"{gate['psnr']:.1f} dB PSNR"
-    click.echo(
-        f"kept {variant.name} at batch {variant.batch}: {psnr}, {100 * gate['values_off']:.2g} % of the values off by "
-        f"more than 1 of 255, sets {gate['set_distance']:.3g} × as far apart as two fp32 sets"
-    )
-    click.echo("kernels: " + ", ".join(f"{count} {name}" for name, count in variant.kernels.items()))
+    click.echo(f"kept {variant.name} at batch {variant.batch}: {_difference(gate)}")
+    if variant.kernels:
+        click.echo("kernels: " + ", ".join(f"{count} {name}" for name, count in variant.kernels.items()))
     click.echo(f"next: gen-engine sample {compiled.bundle.path} --count 1000 --out out/{compiled.bundle.name}")
+
+
+def _difference(gate: Mapping[str, Any]) -> str:
+    """Say how far a variant's samples are from fp32's."""
+    if "values_differing" in gate:
+        return f"{100 * gate['values_differing']:.2g} % of {gate['samples']:,} rows' values differ from fp32's"
+    psnr = "equal to fp32" if gate["psnr"] is None else f"{gate['psnr']:.1f} dB PSNR"
+    return (
+        f"{psnr}, {100 * gate['values_off']:.2g} % of the values off by more than 1 of 255, "
+        f"sets {gate['set_distance']:.3g} × as far apart as two fp32 sets"
+    )
 
 
 def _row(candidate: Candidate) -> str:

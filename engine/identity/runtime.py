@@ -10,7 +10,7 @@ MAX_BATCH = 1 << 20
 DEFAULT_BATCH = 50
 """Divides the default shard. Larger ones are no faster on a CPU (benchmarks/test_backends.py), and start later."""
 
-TABLE_BATCH = 2_000
+TABLE_BATCH = 10_000
 """Rows of a table per call, unless requested: each column costs some microseconds per call, whatever the rows. Divides
 the default shard of tables."""
 

@@ -114,23 +114,23 @@ class Runner:
         lane.submit(*self._inputs)
         lane.collect()
 
-    def draw(self, *, seed: int, samples: int) -> NDArray[Any]:
-        """Return samples 0 to ``samples`` - 1 of a seed, equal to a job's: the first output's values [samples, …]."""
+    def draw(self, *, seed: int, samples: int) -> dict[str, NDArray[Any]]:
+        """Return samples 0 to ``samples`` - 1 of a seed, equal to a job's: each output's values [samples, …]."""
         starts = range(0, samples, self.backend.batch)
 
-        def work(lane: ExecutionStream, share: Sequence[int]) -> list[NDArray[Any]]:
+        def work(lane: ExecutionStream, share: Sequence[int]) -> list[dict[str, NDArray[Any]]]:
             latents = self._new_latents(seed=seed)
             made = []
             for start in share:
                 lane.submit(*self._feeds(latents, start))
-                made.append(lane.collect()[self._bundle.output.name].copy())
+                made.append({name: values.copy() for name, values in lane.collect().items()})
             return made
 
         lanes = len(self._lanes)
         futures = [self._pool.submit(work, lane, starts[i::lanes]) for i, lane in enumerate(self._lanes)]
         shares = [future.result() for future in futures]
         ordered = [shares[i % lanes][i // lanes] for i in range(len(starts))]
-        return np.concatenate(ordered)[:samples]
+        return {name: np.concatenate([one[name] for one in ordered])[:samples] for name in ordered[0]}
 
     def close(self) -> None:
         """Close the lanes. May be called again; after it, nothing else may."""

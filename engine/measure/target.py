@@ -147,4 +147,4 @@ def _canonical_samples(bundle: Bundle, batch: int) -> NDArray[Any]:
 
 def _draw(backend: Backend, bundle: Bundle) -> NDArray[Any]:
     with contextlib.closing(Runner(backend, bundle, lanes=1)) as runner:
-        return runner.draw(seed=0, samples=_CHECKED_SAMPLES)
+        return runner.draw(seed=0, samples=_CHECKED_SAMPLES)[bundle.output.name]

@@ -15,11 +15,11 @@ from gen_engine.engine.backends.onnxruntime import CPU_PRECISIONS
 from gen_engine.engine.backends.openvino import shared_core
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.errors import BackendUnavailable, RequestError
-from gen_engine.engine.identity.bundle import GENERATOR, LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.identity.bundle import GENERATOR, LABELS_INPUT, LATENTS_INPUT, Bundle
 from gen_engine.engine.identity.latents import Latents
-from gen_engine.engine.identity.runtime import DEFAULT_BATCH
+from gen_engine.engine.identity.runtime import DEFAULT_BATCH, TABLE_BATCH
 from gen_engine.engine.identity.variants import Graph
-from gen_engine.export.compile.gate import Comparison, Limits
+from gen_engine.export.compile.gate import ColumnComparison, Comparison, Limits
 from gen_engine.export.compile.lower import lower
 from gen_engine.export.compile.precision import PRECISIONS, cast, quantize
 from gen_engine.export.errors import ExportError
@@ -29,6 +29,7 @@ _COARSE = ("subpixel", "upsample-conv", "activation-first")
 _LAST = ("pixels-first", "channels-last")
 RECIPES: dict[str, tuple[str, ...]] = {
     "as exported": (),
+    "look-ups by Gather": ("look-ups",),
     "folded": _FOLD,
     "sub-pixel": (*_FOLD, *_COARSE),
     "sub-pixel, thin last, pixels first": (*_FOLD, *_COARSE, "thin-last", "pixels-first"),
@@ -51,6 +52,9 @@ TARGETS = ("openvino", "onnxruntime")
 BATCHES = (10, 25, 50, 100, 200, 500, 1000, 2000)
 """All divide the default shard, so that no batch is cut by a shard's edge."""
 
+ROW_BATCHES = (500, 1000, 2000, 5000, 10_000, 20_000)
+"""The same of rows of tables."""
+
 _LARGEST_BATCH_BYTES = 4 << 20
 _LARGEST_BATCH_BYTES_ON_A_GPU = 64 << 20
 _CALIBRATION_SEED = 2**62 + 7
@@ -68,7 +72,9 @@ class Options:
     device: str = "cpu"
     """One of :data:`DEVICES`; ignored for engines, which are built for a GPU."""
 
-    max_batch: int = BATCHES[-1]
+    max_batch: int = ROW_BATCHES[-1]
+    """Samples per call; of images at most 2,000 are tried."""
+
     budget: float = 60.0
     """Seconds to spend, approximately; candidates that were not reached are marked in the table."""
 
@@ -111,7 +117,7 @@ class Candidate:
     speedup: float | None = None
     """Samples per second relative to the canonical graph in ONNX Runtime, in the last rounds it took part in."""
 
-    comparison: Comparison | None = None
+    comparison: Comparison | ColumnComparison | None = None
     left: str | None = None
     """Why it was rejected; None for the one that was kept."""
 
@@ -137,8 +143,9 @@ def graphs_of(
 ) -> Iterator[tuple[str, str, str, Graph]]:
     """Yield (target, precision, recipe, graph), the likely best first, each distinct graph once per target."""
     lowered: dict[str, bytes] = {}
+    outputs = [output.tensor for output in bundle.outputs]
     for recipe, names in RECIPES.items():
-        model = lower(bundle.load(GENERATOR), names, outputs=[PIXELS_OUTPUT]).model
+        model = lower(bundle.load(GENERATOR), names, outputs=outputs).model
         if model not in lowered.values():
             lowered[recipe] = model
     targets = options.targets
@@ -205,12 +212,13 @@ def first_batch(bundle: Bundle, options: Options) -> int:
                 f"max batch {options.max_batch}: bundle {bundle.name} runs at its batch of {bundle.fixed_batch} only"
             )
         return bundle.fixed_batch
-    return min(DEFAULT_BATCH, options.max_batch)
+    return min(TABLE_BATCH if bundle.is_table else DEFAULT_BATCH, options.max_batch)
 
 
 def batches_of(bundle: Bundle, options: Options) -> list[int]:
     """Return the batches to try: as requested, and on a processor small enough to stay in its caches."""
-    sample = math.prod(bundle.output.shape) * np.dtype(bundle.output.dtype).itemsize
+    sample = sum(math.prod(one.shape) * np.dtype(one.dtype).itemsize for one in bundle.outputs)
     largest = _LARGEST_BATCH_BYTES if options.device == "cpu" else _LARGEST_BATCH_BYTES_ON_A_GPU
     most = min(options.max_batch, max(BATCHES[0], largest // sample))
-    return [batch for batch in BATCHES if batch <= most] or [options.max_batch]
+    tried = ROW_BATCHES if bundle.is_table else BATCHES
+    return [batch for batch in tried if batch <= most] or [options.max_batch]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,69 @@ class Comparison:
         """Return the figures and limits as the variant's record keeps them."""
         record = dataclasses.asdict(self) | {"passed": self.passed, "failures": list(self.failures)}
         return {key: round(v, 6) if isinstance(v, float) else v for key, v in record.items()}
+
+
+MOST_DIFFERING = 1e-4
+"""Share of a table's values that may differ. A draw by a sum of a network's probabilities falls to its other side where
+the sum is rounded otherwise; look-ups alone are equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnComparison:
+    """What the gate measured of a table."""
+
+    samples: int
+    """Rows compared value by value."""
+
+    differing: float
+    """Share of the values that differ, by whatever little."""
+
+    limit: float
+    failures: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True if no limit was missed."""
+        return not self.failures
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures and the limit as the variant's record keeps them."""
+        return {
+            "samples": self.samples,
+            "values_differing": self.differing,
+            "limit": self.limit,
+            "passed": self.passed,
+            "failures": list(self.failures),
+        }
+
+
+def compare_columns(
+    reference: Mapping[str, NDArray[Any]], variant: Mapping[str, NDArray[Any]], limit: float = MOST_DIFFERING
+) -> ColumnComparison:
+    """Compare the rows that a variant makes of some latents with those that fp32 makes of them.
+
+    Args:
+        reference: columns [N].
+        variant: the same.
+        limit: share of the values that may differ.
+    """
+    unequal = {name: ~_equal(values, variant[name]) for name, values in reference.items()}
+    differing = float(np.mean([mask.mean() for mask in unequal.values()]))
+    failures = []
+    if differing > limit:
+        worst = max(unequal, key=lambda name: float(unequal[name].mean()))
+        failures.append(
+            f"{100 * differing:.3g} % of the values differ, {100 * limit:g} % are allowed; "
+            f"most in column {worst!r}, {100 * unequal[worst].mean():.3g} %"
+        )
+    rows = len(next(iter(reference.values())))
+    return ColumnComparison(samples=rows, differing=differing, limit=limit, failures=tuple(failures))
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where values are equal; NaN, which is missing, equals itself."""
+    same: NDArray[np.bool_] = one == other
+    return same | (np.isnan(one) & np.isnan(other)) if one.dtype.kind == "f" else same
 
 
 def compare(

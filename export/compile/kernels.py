@@ -19,7 +19,7 @@ import onnxruntime
 from gen_engine.engine.backends.contract import Backend
 from gen_engine.engine.base.files import LISTING, read_bounded
 from gen_engine.engine.errors import BackendUnavailable
-from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.identity.bundle import LABELS_INPUT, LATENTS_INPUT, Bundle
 from gen_engine.engine.identity.variants import Graph
 
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "QGemm", "QLinearConv", "QLinearMatMul")
@@ -57,7 +57,7 @@ def _profiled(graph: Graph, bundle: Bundle) -> dict[str, int]:
         options.intra_op_num_threads, options.log_severity_level = 1, 4
         options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "run")
         session = onnxruntime.InferenceSession(graph.onnx, options, providers=["CPUExecutionProvider"])
-        session.run([PIXELS_OUTPUT], feeds)
+        session.run(None, feeds)
         events = json.loads(read_bounded(session.end_profiling(), LISTING))
     run = [event["args"] for event in events if event.get("cat") == "Node" and "op_name" in event.get("args", {})]
     return dict(Counter(args["op_name"] for args in run if args["op_name"].startswith(_PRODUCTS)))

@@ -67,6 +67,12 @@ def cast(model: bytes, precision: str) -> bytes:
     return made
 
 
+def _nothing_to_change(precision: str) -> UnsupportedGenerator:
+    return UnsupportedGenerator(
+        f"the graph has none of {', '.join(sorted(PRODUCTS))}, so {precision} would change nothing"
+    )
+
+
 def quantize(
     model: bytes, batches: Iterable[Mapping[str, NDArray[Any]]], *, device: Literal["cpu", "cuda"] = "cpu"
 ) -> bytes:
@@ -86,8 +92,14 @@ def quantize(
         device: ``cpu``: weights of 7 bits, since processors without VNNI add pairs of 8-bit products in 16 bits, which
             saturate; and biases as int32, which ONNX Runtime's kernels need. ``cuda``: weights of 8 bits, and biases
             left in fp32, since TensorRT refuses quantized ones.
+
+    Raises:
+        UnsupportedGenerator: the graph has no matrix product.
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    if not any(node.op_type in PRODUCTS for node in onnx.load_from_string(model).graph.node):
+        raise _nothing_to_change("int8")
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -128,9 +140,7 @@ class _Caster:
 
     def run(self) -> None:
         if not self._low:
-            raise UnsupportedGenerator(
-                f"the graph has none of {', '.join(sorted(PRODUCTS))}, so {self._precision} would change nothing"
-            )
+            raise _nothing_to_change(self._precision)
         for node in tuple(self._graph):
             wanted = self._dtype if node in self._low else ir.DataType.FLOAT
             fixed = _ALWAYS_FP32.get(node.op_type, frozenset())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from gen_engine.export.compile.candidates import (
     first_batch,
     graphs_of,
 )
-from gen_engine.export.compile.gate import LIMITS, compare
+from gen_engine.export.compile.gate import LIMITS, ColumnComparison, Comparison, Limits, compare, compare_columns
 from gen_engine.export.compile.kernels import kernels_of
 from gen_engine.export.compile.race import NOT_REACHED, SLOWER, Race, Rung, successive_halving
 from gen_engine.export.compile.tensorrt import compile_engine
@@ -53,6 +53,8 @@ _GATE_SEED = 2**63 + 11
 """Seed of the gate's samples: one that datasets and the calibration of int8 are unlikely to use."""
 
 _GATE_SAMPLES = 512
+_GATE_ROWS = 20_000
+"""Rows of a table: a share of 1 in 10,000 values is told from none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,14 +78,14 @@ def compile_bundle(
         progress: called with a sentence for each step.
 
     Raises:
-        RequestError: the options do not go together, or the generator makes several fields.
+        RequestError: the options do not go together, or the generator makes several fields and no table.
         BackendUnavailable: no runtime here can run, or build, what was requested.
         GateError: candidates ran, and none was both faithful and wanted. Nothing is written.
         OutputError: the bundle cannot be written, or ``out`` exists.
     """
     if out is not None:
         refuse_existing(out, overwrite=None)  # before the work, not after it
-    if [output.tensor for output in bundle.outputs] != [PIXELS_OUTPUT]:
+    if not bundle.is_table and [output.tensor for output in bundle.outputs] != [PIXELS_OUTPUT]:
         names = ", ".join(output.name for output in bundle.outputs[:8])
         raise RequestError(
             f"bundle {bundle.name}: its fields ({names}) are outputs that 'compile' cannot compare with the original "
@@ -212,16 +214,16 @@ def _ranked(last: list[Candidate], table: Sequence[Candidate]) -> list[Candidate
 
 def _gate(bundle: Bundle, order: Sequence[Candidate], options: Options, progress: Callable[[str], None]) -> Candidate:
     """Return the first candidate that passes; each is opened again, as the sampler opens it."""
-    canonical = _draw(bundle, "onnxruntime", canonical_graph(bundle), options, DEFAULT_BATCH, 2 * _GATE_SAMPLES)
-    reference, other = canonical[:_GATE_SAMPLES], canonical[_GATE_SAMPLES:]
+    samples = _GATE_ROWS if bundle.is_table else _GATE_SAMPLES
+    canonical = _draw(bundle, "onnxruntime", canonical_graph(bundle), options, DEFAULT_BATCH, 2 * samples)
     failed: dict[str, str] = {}
     for one in order:
         if one.graph.sha256 in failed:  # another batch of the same graph
             one.left = failed[one.graph.sha256]
             continue
-        progress(f"comparing {one} with fp32 on {_GATE_SAMPLES} fresh samples")
-        made = _draw(bundle, one.target, one.graph, options, one.batch, _GATE_SAMPLES)
-        one.comparison = compare(reference, made, other, options.limits or LIMITS[one.precision])
+        progress(f"comparing {one} with fp32 on {samples:,} fresh samples")
+        made = _draw(bundle, one.target, one.graph, options, one.batch, samples)
+        one.comparison = _compare(bundle, canonical, made, options.limits or LIMITS[one.precision])
         if one.comparison.passed:
             one.left = None
             return one
@@ -230,7 +232,20 @@ def _gate(bundle: Bundle, order: Sequence[Candidate], options: Options, progress
     raise GateError(f"no candidate is faithful enough, so nothing was written. {reasons}")
 
 
-def _draw(bundle: Bundle, target: str, graph: Graph, options: Options, batch: int, samples: int) -> NDArray[Any]:
+def _compare(
+    bundle: Bundle, canonical: Mapping[str, NDArray[Any]], made: Mapping[str, NDArray[Any]], limits: Limits
+) -> Comparison | ColumnComparison:
+    """Compare a variant's samples with the first half of fp32's, and the sets with the second."""
+    samples = len(made[bundle.output.name])
+    if bundle.is_table:
+        return compare_columns({name: values[:samples] for name, values in canonical.items()}, made)
+    reference = canonical[bundle.output.name]
+    return compare(reference[:samples], made[bundle.output.name], reference[samples:], limits)
+
+
+def _draw(
+    bundle: Bundle, target: str, graph: Graph, options: Options, batch: int, samples: int
+) -> dict[str, NDArray[Any]]:
     """Return ``samples`` fresh samples as the sampler makes them, through all lanes."""
     backend = open_backend(
         target, bundle, graph, device=options.device, batch=bundle.fixed_batch or min(batch, samples)

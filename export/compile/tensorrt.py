@@ -16,7 +16,7 @@ from gen_engine.engine.backends import import_runtime
 from gen_engine.engine.backends.cuda import Gpu, gpu
 from gen_engine.engine.backends.tensorrt_engine import PLAN, RECORD, BuildOptions, BuiltEngine, build_engine
 from gen_engine.engine.errors import BackendUnavailable
-from gen_engine.engine.identity.bundle import GENERATOR, PIXELS_OUTPUT, Bundle
+from gen_engine.engine.identity.bundle import GENERATOR, Bundle
 from gen_engine.engine.identity.variants import Variant, add_variant
 from gen_engine.export.compile.lower import lower
 from gen_engine.export.compile.precision import cast, quantize
@@ -78,7 +78,9 @@ def _lowerings(precision: str) -> tuple[str, ...]:
 
 def _typed_graph(bundle: Bundle, precision: str, calibration: Iterable[Mapping[str, NDArray[Any]]]) -> bytes:
     """Return the generator lowered and in ``precision``, as TensorRT takes it."""
-    lowered = lower(bundle.load(GENERATOR), _lowerings(precision), outputs=[PIXELS_OUTPUT]).model
+    lowered = lower(
+        bundle.load(GENERATOR), _lowerings(precision), outputs=[output.tensor for output in bundle.outputs]
+    ).model
     if precision == "int8":
         return prepare(quantize(lowered, calibration, device="cuda"), precision)
     return prepare(cast(lowered, "fp32" if precision == "tf32" else precision), precision)

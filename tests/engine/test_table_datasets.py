@@ -235,7 +235,7 @@ def test_a_million_categories_are_a_field_in_a_second() -> None:
 def test_batches_and_shards_suit_rows(tmp_path: Path) -> None:
     made = make_columns_bundle(tmp_path / "b.gen", census_like(3))
     plan = run_job(made, tmp_path / "out", count=5).plan
-    assert (plan.compute.batch, plan.shard_size) == (2_000, 100_000)
+    assert (plan.compute.batch, plan.shard_size) == (10_000, 100_000)
 
 
 def test_a_table_of_constants_is_a_table(tmp_path: Path) -> None:

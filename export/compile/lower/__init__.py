@@ -30,6 +30,7 @@ LOWERINGS = {
     "activation-first": "gen_engine.export.compile.lower.activation_first:move_activations",
     "thin-last": "gen_engine.export.compile.lower.thin_last:merge_thin_last",
     "pixels-first": "gen_engine.export.compile.lower.pixels_first:move_pixels",
+    "look-ups": "gen_engine.export.compile.lower.look_ups:gather_look_ups",
     "channels-last": "gen_engine.export.compile.lower.channels_last:put_channels_last",
 }
 """Name → where it lives, in the order in which they are applied."""

@@ -210,7 +210,7 @@ def test_the_most_samples_a_call(bundle: Bundle) -> None:
 def test_a_runner_draws_what_a_renderer_does(bundle: Bundle) -> None:
     backend = open_backend("openvino", bundle, canonical_graph(bundle), device="cpu", batch=7)
     with contextlib.closing(Runner(backend, bundle, lanes=3)) as runner:
-        drawn = runner.draw(seed=5, samples=40)
+        drawn = runner.draw(seed=5, samples=40)["image"]
 
     class Cycle:
         def draw(self, start: int, stop: int) -> NDArray[np.int64]:
