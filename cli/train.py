@@ -54,16 +54,19 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     if isinstance(values.get("search"), dict):
         keep_space(ctx, param, path, values.pop("search"))
     allowed = {p.name: p for p in ctx.command.params if isinstance(p, click.Option) and p.name != "config"}
+    several: dict[str, list[str]] = {}
     for key, value in values.items():
         if key.replace("-", "_") not in allowed:
             names = [name.replace("_", "-") for name in allowed if name]
             near = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
             raise click.BadParameter(f"{path}: unknown key {key!r}; the nearest is {near[0]!r}", ctx, param)
-        if not isinstance(value, bool | int | float | str):
+        if allowed[key.replace("-", "_")].multiple and isinstance(value, list):
+            several[key.replace("-", "_")] = [str(one) for one in value]
+        elif not isinstance(value, bool | int | float | str):
             raise click.BadParameter(f"{path}: {key!r} must be one value, not {value!r}", ctx, param)
     # As text, so that a value is converted by the same rules as on the command line: 3.7 epochs are refused, not 3.
     as_text = {key.replace("-", "_"): str(value) for key, value in values.items()}
-    ctx.default_map = {**(ctx.default_map or {}), **as_text}
+    ctx.default_map = {**(ctx.default_map or {}), **as_text, **several}
     return path
 
 

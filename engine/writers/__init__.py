@@ -21,6 +21,7 @@ FORMATS = Registry(
         "mds": "gen_engine.engine.writers.mds:MdsFormat",
         "tfrecord": "gen_engine.engine.writers.tfrecord:TfRecordFormat",
         "csv": "gen_engine.engine.writers.csv:CsvFormat",
+        "csv-escaped": "gen_engine.engine.writers.csv:EscapedCsvFormat",
     },
 )
 """Values of ``--format``; a package adds one by an entry point in the group ``gen_engine.formats``."""

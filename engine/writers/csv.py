@@ -23,7 +23,7 @@ from gen_engine.engine.native.contract import RecordColumn
 from gen_engine.engine.sample.schema import Batch, Layout, Ragged, Record, Schema
 from gen_engine.engine.sample.shard import Shard
 from gen_engine.engine.writers.contract import ShardFile
-from gen_engine.engine.writers.csv_cells import Cells, cells_of, quoted
+from gen_engine.engine.writers.csv_cells import Cells, cells_of, escaped, quoted
 from gen_engine.engine.writers.shard import (
     MAX_TEXT_BYTES,
     OpenShard,
@@ -47,6 +47,8 @@ class CsvFormat(ShardsAlone):
     name = "csv"
     identity = "csv/1"
     holds_arrays = True
+    escape = False
+    """Whether texts that a spreadsheet would run have an apostrophe before them."""
 
     def check_available(self) -> None:
         """Do nothing: the format needs no library."""
@@ -78,11 +80,13 @@ class CsvFormat(ShardsAlone):
 
     def open(self, scratch: Path, layout: Layout, shard: Shard, codec: Codec) -> CsvWriter:
         """Start a shard. The codec is not used."""
-        return CsvWriter(scratch, self.file_names(layout, shard.number), layout, shard)
+        return (EscapedCsvWriter if self.escape else CsvWriter)(
+            scratch, self.file_names(layout, shard.number), layout, shard
+        )
 
     def open_shard(self, files: Sequence[ShardFile], layout: Layout, shard: Shard, codec: Codec) -> CsvReader:
         """Open a shard."""
-        return CsvReader(files, layout, shard, codec)
+        return (EscapedCsvReader if self.escape else CsvReader)(files, layout, shard, codec)
 
     def card(self, layout: Layout) -> Mapping[str, Any]:
         """Return the pattern by which Hugging Face finds the shards."""
@@ -103,23 +107,49 @@ class CsvFormat(ShardsAlone):
         return "\n".join(lines)
 
 
-def _head(schema: Schema) -> bytes:
-    return ",".join(quoted(field.column) for field in schema.columns).encode() + END
+class EscapedCsvFormat(CsvFormat):
+    """CSV whose texts no spreadsheet runs as formulas: those that begin like one have an apostrophe before them.
+
+    Names of columns and categories too. Numbers, dates and times stay as they are. An apostrophe at the beginning of a
+    text of its own is doubled, so that reading gives every text back.
+    """
+
+    name = "csv-escaped"
+    identity = "csv-escaped/1"
+    escape = True
+
+    def example(self, layout: Layout) -> str:
+        """Return code that reads all shards with pandas."""
+        note = "# Texts that a spreadsheet would run as formulas (=, +, -, @) have an apostrophe before them."
+        return f"{super().example(layout)}\n{note}"
+
+
+def _head(schema: Schema, *, escape: bool) -> bytes:
+    titles = [escaped(field.column) if escape else field.column for field in schema.columns]
+    return ",".join(map(quoted, titles)).encode() + END
 
 
 class CsvWriter(StagedShard):
     """Writes a batch's lines in one go."""
 
+    escape = False
+
     def _begin(self) -> None:
-        self._cells = [(field.name, cells_of(field)) for field in self._schema.columns]
+        self._cells = [(field.name, cells_of(field, escape=self.escape)) for field in self._schema.columns]
         self._alone = len(self._cells) == 1
-        self._files[0].write(_head(self._schema))
+        self._files[0].write(_head(self._schema, escape=self.escape))
 
     def _append(self, batch: Batch) -> None:
         columns = [cells.column(batch.columns[name]) for name, cells in self._cells]
         compiled = core()
         lines = _lines if compiled is None or self._alone else compiled.csv_lines
         self._files[0].write(lines(len(batch), columns))
+
+
+class EscapedCsvWriter(CsvWriter):
+    """The same, with apostrophes."""
+
+    escape = True
 
 
 def _lines(samples: int, columns: list[RecordColumn]) -> bytes:
@@ -149,10 +179,13 @@ class CsvReader(OpenShard):
     """Finds the lines from the start up to the last one that was requested; keeps their offsets."""
 
     what = "a CSV shard"
+    escape = False
 
     def _begin(self) -> None:
-        head, (self._file,) = _head(self._schema), self._files
-        self._cells: list[tuple[str, Cells]] = [(field.name, cells_of(field)) for field in self._schema.columns]
+        head, (self._file,) = _head(self._schema, escape=self.escape), self._files
+        self._cells: list[tuple[str, Cells]] = [
+            (field.name, cells_of(field, escape=self.escape)) for field in self._schema.columns
+        ]
         if exactly(self._file, len(head)) != head:
             raise ValueError("its columns are not those of the schema")
         self._limit = len(self._cells) * MAX_TEXT_BYTES
@@ -185,6 +218,12 @@ class CsvReader(OpenShard):
         ends = np.flatnonzero((block == ord("\n")) & ~is_inside) + 1 + self._scanned
         self._places += ends.tolist()
         self._scanned, self._inside = self._scanned + len(block), bool(is_inside[-1])
+
+
+class EscapedCsvReader(CsvReader):
+    """The same, with apostrophes."""
+
+    escape = True
 
 
 _BLOCK: Final = 1 << 20

@@ -36,11 +36,39 @@ def quoted(text: str) -> str:
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
-class Cells(ABC):
-    """A column as fields of CSV."""
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", "'")
+"""What a text that a spreadsheet runs begins with, in either width (OWASP, "CSV Injection"); and the apostrophe, so
+that one that was put before a text is told from one of its own."""
 
-    def __init__(self, field: Field) -> None:
-        self.field = field
+
+def escaped(text: str) -> str:
+    """Return text that no spreadsheet runs: with an apostrophe before it where one might."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def unescaped(text: str) -> str:
+    """Return what :func:`escaped` was given.
+
+    Raises:
+        ValueError: it was not made by it.
+    """
+    if not text.startswith(_FORMULA):
+        return text
+    if not text.startswith("'") or not text[1:].startswith(_FORMULA):
+        raise ValueError(f"{text!r:.80} is not escaped")
+    return text[1:]
+
+
+class Cells(ABC):
+    """A column as fields of CSV.
+
+    Args:
+        field: what it holds.
+        escape: put an apostrophe before texts that a spreadsheet would run.
+    """
+
+    def __init__(self, field: Field, *, escape: bool = False) -> None:
+        self.field, self.escape = field, escape
 
     @abstractmethod
     def column(self, values: Any) -> RecordColumn:
@@ -76,16 +104,21 @@ def _fields_of(names: ByIdentity[tuple[str, ...]]) -> Ragged:
     return Ragged.of_text([quoted(name) for name in names.value])
 
 
+@lru_cache(maxsize=1 << 14)
+def _escaped_fields_of(names: ByIdentity[tuple[str, ...]]) -> Ragged:
+    return Ragged.of_text([quoted(escaped(name)) for name in names.value])
+
+
 _BOOLEANS: Final = ("false", "true")
 
 
 class Named(Cells):
     """Categories and booleans: few texts, which are quoted once."""
 
-    def __init__(self, field: Field, names: tuple[str, ...]) -> None:
-        super().__init__(field)
-        self._names = _fields_of(ByIdentity(names))
-        self._texts = names
+    def __init__(self, field: Field, names: tuple[str, ...], *, escape: bool = False) -> None:
+        super().__init__(field, escape=escape)
+        self._names = (_escaped_fields_of if escape else _fields_of)(ByIdentity(names))
+        self._texts = tuple(map(escaped, names)) if escape else names
         self._ids: dict[str, int] | None = None
 
     def column(self, values: NDArray[Any]) -> RecordColumn:
@@ -152,8 +185,8 @@ class Day(Cells):
 class Moment(Cells):
     """Dates with times."""
 
-    def __init__(self, field: Field) -> None:
-        super().__init__(field)
+    def __init__(self, field: Field, *, escape: bool = False) -> None:
+        super().__init__(field, escape=escape)
         self._zone = "Z" if field.utc else ""
         digits = len(str(TICKS[field.unit or "s"])) - 1
         fraction = rf"\.\d{{{digits}}}" if digits else ""
@@ -175,8 +208,8 @@ class Moment(Cells):
 class Fixed(Cells):
     """Decimal numbers."""
 
-    def __init__(self, field: Field) -> None:
-        super().__init__(field)
+    def __init__(self, field: Field, *, escape: bool = False) -> None:
+        super().__init__(field, escape=escape)
         self._scale = field.scale or 0
 
     def column(self, values: NDArray[Any]) -> RecordColumn:
@@ -207,18 +240,19 @@ class Text(Cells):
     def column(self, values: Column) -> RecordColumn:
         """Return the texts, quoted where they need it."""
         assert isinstance(values, Ragged), self.field
-        return self._ragged([quoted(piece.decode()) for piece in values.pieces()], None)
+        texts = [piece.decode() for piece in values.pieces()]
+        return self._ragged([quoted(escaped(text) if self.escape else text) for text in texts], None)
 
     def _parse(self, text: str) -> str:
-        return text
+        return unescaped(text) if self.escape else text
 
 
-def cells_of(field: Field) -> Cells:
+def cells_of(field: Field, *, escape: bool = False) -> Cells:
     """Return how a field's values are fields of CSV."""
     if field.form == "text":
-        return Text(field)
+        return Text(field, escape=escape)
     if field.categories is not None:
-        return Named(field, field.categories)
+        return Named(field, field.categories, escape=escape)
     kinds: dict[str, type[Cells]] = {"date": Day, "datetime": Moment, "decimal": Fixed}
     if field.behaviour.logical in kinds:
         return kinds[field.behaviour.logical](field)

@@ -46,7 +46,7 @@ NUMBERS = {"float": [()]}
 
 def combinations() -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
     for form in FORMATS.built_in:
-        for kind, shapes in (NUMBERS if form == "csv" else SHAPES).items():
+        for kind, shapes in (NUMBERS if form.startswith("csv") else SHAPES).items():
             codecs = ["raw"] if open_format(form).holds_arrays or kind != "image" else CODECS.built_in
             for shape in shapes:
                 for codec in codecs:
@@ -134,7 +134,7 @@ def test_shards_keep_their_bytes(
     with_latents: bool,
     compiled: bool,
 ) -> None:
-    if form == "csv" and with_latents:
+    if form.startswith("csv") and with_latents:
         pytest.skip("CSV holds no latents")
     case = case_of(form, codec, kind, shape, labelled, with_latents)
     recorded = {without_libraries(recorded) for recorded in SHARDS}
@@ -164,7 +164,7 @@ def record(shards: Path) -> None:
     digests = json.loads(shards.read_text())
     recorded = {without_libraries(case) for case in digests}
     for combination, labelled, with_latents in itertools.product(combinations(), (False, True), (False, True)):
-        if combination[0] == "csv" and with_latents:
+        if combination[0].startswith("csv") and with_latents:
             continue
         case = case_of(*combination, labelled, with_latents)
         if without_libraries(case) not in recorded:

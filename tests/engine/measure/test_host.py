@@ -81,7 +81,9 @@ def test_batches_are_handed_over_in_turn() -> None:
     assert len({batch.tobytes() for batch in batches}) == DIFFERENT_BATCHES
 
 
-@pytest.mark.parametrize("form", [form for form in FORMATS.built_in if form != "csv"])  # which holds no images
+@pytest.mark.parametrize(
+    "form", [form for form in FORMATS.built_in if not form.startswith("csv")]
+)  # which holds no images
 def test_what_is_measured_is_a_whole_dataset(tmp_path: Path, kept: Path, form: str) -> None:
     speed = make(tmp_path, format=form, classes=3, count=35)
     assert hash_files(kept, lambda _: None).shards == 4

@@ -35,7 +35,7 @@ from gen_engine.engine.testing.kinds import store
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import ShardFile
 from gen_engine.engine.writers.csv import split
-from gen_engine.engine.writers.csv_cells import Floating, quoted
+from gen_engine.engine.writers.csv_cells import Floating, escaped, quoted, unescaped
 
 INDEX = Field(name="index", kind="index", dtype="int64")
 FIELDS = (*(one.field for one in EVERY_KIND), INCOME.field)
@@ -54,7 +54,7 @@ def written(out: Path, form: str, fields: tuple[Field, ...] = FIELDS, batch: Bat
     layout = Layout(schema=Schema((*fields, INDEX)), shards=1)
     open_format(form).check(layout)
     store(open_format(form), layout, batch or table(fields), out)
-    return out / f"{FILE}.{form}"
+    return out / f"{FILE}.{form.partition('-')[0]}"
 
 
 def meant(field: Field, value: Any) -> Any:
@@ -285,6 +285,33 @@ class TestCsv:
         if "\0" not in "".join(names):
             assert [row[field.column] for row in csv_rows(path)] == [names[place] for place in ids]
         assert [record.values["key"] for record in read_back(path, "csv", fields, len(ids))] == ids.tolist()
+
+    @settings(deadline=None, max_examples=60)
+    @given(st.lists(st.text("=+-@'a\t\r\n,\"＝ ", max_size=4), min_size=1, max_size=8, unique=True))
+    def test_no_text_begins_like_a_formula_if_that_was_asked(
+        self, tmp_path_factory: pytest.TempPathFactory, names: list[str]
+    ) -> None:
+        field = Field(name="key", kind="category", dtype="int64", categories=tuple(names), title="=key()")
+        number = Field(name="n", kind="integer", dtype="int64", title="n")
+        ids = np.arange(2 * len(names)) % len(names)
+        batch = Batch(0, {"key": ids, "n": -1 - ids, "index": np.arange(len(ids))})
+        path = written(tmp_path_factory.mktemp("any"), "csv-escaped", (field, number), batch)
+        rows = list(csv_rows(path))
+        assert list(rows[0]) == ["'=key()", "n"]
+        cells = [row["'=key()"] for row in rows]
+        assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝")) for cell in cells)
+        assert [row["n"] for row in rows] == [str(-1 - place) for place in ids]
+        back = read_back(path, "csv-escaped", (field, number), len(ids))
+        assert [record.values["key"] for record in back] == ids.tolist()
+        assert [record.values["n"] for record in back] == (-1 - ids).tolist()
+
+    def test_an_escaped_text_is_the_text_with_one_apostrophe_at_most(self) -> None:
+        for text, stored in (("a=b", "a=b"), ("=a", "'=a"), ("'a", "''a"), ("", ""), ("'", "''"), ("a'", "a'")):
+            assert escaped(text) == stored
+            assert unescaped(stored) == text
+        for text in ("=a", "'a", "'"):
+            with pytest.raises(ValueError, match="is not escaped"):
+                unescaped(text)
 
     @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=20))
     def test_a_float32_is_the_shortest_text_that_gives_it_back(self, numbers: list[float]) -> None:

@@ -477,17 +477,29 @@ class TestTfRecordWithOrigins(StoresLatents, TestTfRecord):
     """Of pictures with labels and without."""
 
 
+def lines_of_csv(out: Path, data: Data) -> Iterator[Decoded]:
+    names = data.layout.schema.class_names
+    for path in sorted(out.glob("data/*.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file, strict=True):
+                label = None if names is None else names.index(row["label"])
+                yield int(row["index"]), label, np.array(row["sample"], np.float64).astype(np.float32)
+
+
 class TestCsv(FormatContract):
     name = "csv"
     kind = "float"
 
     def load(self, out: Path, data: Data) -> Iterator[Decoded]:
-        names = data.layout.schema.class_names
-        for path in sorted(out.glob("data/*.csv")):
-            with path.open(newline="") as file:
-                for row in csv.DictReader(file, strict=True):
-                    label = None if names is None else names.index(row["label"])
-                    yield int(row["index"]), label, np.array(row["sample"], np.float64).astype(np.float32)
+        return lines_of_csv(out, data)
+
+
+class TestEscapedCsv(FormatContract):
+    name = "csv-escaped"
+    kind = "float"
+
+    def load(self, out: Path, data: Data) -> Iterator[Decoded]:
+        return lines_of_csv(out, data)
 
 
 def test_every_format_has_a_contract_test() -> None:

@@ -12,7 +12,7 @@ from graphs import graph, operators, run
 from onnx import helper
 from zoo import zoo
 
-from gen_engine.engine.backends import import_runtime
+from gen_engine.engine.backends import import_runtime, tensorrt_engine
 from gen_engine.engine.backends.tensorrt_engine import BuildOptions, build_engine
 from gen_engine.engine.base.digests import sha256_bytes
 from gen_engine.engine.errors import EngineBuildError, RequestError
@@ -97,6 +97,15 @@ class TestRealBuilds:
         typed = quantize(lowered, [feeds], device="cuda")
         built = build_engine(prepare(typed, "int8"), BuildOptions(precision="int8"), trt=import_runtime("tensorrt-rtx"))
         assert len(built.plan) > 10_000
+
+    def test_a_graph_of_too_many_layers_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tensorrt_engine, "MOST_LAYERS", 3)
+        with pytest.raises(EngineBuildError, match=r"the graph has \d+ layers.*more than 3.*--backend onnxruntime"):
+            build_engine(
+                prepare(pixels_only(generator("dcgan", 28, 0), "fp32"), "fp32"),
+                BuildOptions(precision="fp32"),
+                trt=import_runtime("tensorrt-rtx"),
+            )
 
     def test_a_refused_graph_says_why(self) -> None:
         nodes = [
