@@ -121,7 +121,7 @@ def train_on_table(
 
 def _families_of(name: str) -> str:
     """Say whose option it is."""
-    tables = [family for family, options in _OF_TABLES.items() if name in options]
+    tables = [family for family, options in OPTIONS.items() if name in {field.name for field in fields(options)}]
     return f"it goes with --model {' and '.join(tables)}" if tables else "it is for models of images, so leave it out"
 
 

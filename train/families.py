@@ -29,6 +29,8 @@ TABLE_MODELS = Registry(
     {
         "trees": "gen_engine.train.tables.trees.grow:TREES",
         "mixture": "gen_engine.train.tables.mixture.fit:MIXTURE",
+        "table-vae": "gen_engine.train.tables.networks.vae:TABLE_VAE",
+        "table-gan": "gen_engine.train.tables.networks.gan:TABLE_GAN",
     },
 )
 """What `--model` accepts for tables; a package adds a `gen_engine.train.tables.model.Family` by an entry point in the

@@ -51,7 +51,9 @@ read_parity: Final = _known(
         "runtime": prose,
         "samples": _COUNT,
         "pixels_differing": number(0, 1),
+        "values_differing": number(0, 1),
         "pixels_max_difference": _COUNT,
     }
 )
-"""Reads ``parity``: errors are absolute differences of sample values, ``pixels_differing`` is a share."""
+"""Reads ``parity``: errors are absolute differences of sample values; ``pixels_differing`` and ``values_differing`` are
+shares."""

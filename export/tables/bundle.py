@@ -135,35 +135,61 @@ def _training(record: TableRecord, graph: bytes) -> dict[str, Any]:
     } | exported(graph, ("onnx",))
 
 
+MOST_DIFFERING = 1e-4
+"""Share of a network's values that may differ by rounding."""
+
+
 def check_equal(model: TableModel, graph: bytes) -> dict[str, Any]:
     """Run the graph in ONNX Runtime and NumPy on the same latents; return the record of it.
 
+    Look-ups are equal, by definition. A network's sums are rounded in another order, and a code that is drawn at the
+    edge of such a sum may be the next one: of its values 1 in 10,000 may differ, or two.
+
     Raises:
-        ParityError: a value differs, by whatever little.
+        ParityError: more values differ.
         UnsupportedGenerator: ONNX Runtime refuses the graph.
     """
     session, latents, start = Session(graph), Latents(dim=model.latent_dim, distribution="uniform"), 0
+    differing: dict[str, int] = {}
     for batch in BATCHES:
         z_BZ = latents.draw(start, start + batch)
         labels_B = None if model.target is None else np.arange(start, start + batch) % len(model.classes)
         feeds: dict[str, NDArray[Any]] = {LATENTS_INPUT: z_BZ}
         made = session(feeds if labels_B is None else feeds | {LABELS_INPUT: labels_B})
         for place, wanted in enumerate(draw_rows(model, z_BZ, labels_B)):
-            actual = made[tensor_name(place)]
-            if actual.dtype != wanted.dtype or not np.array_equal(actual, wanted, equal_nan=wanted.dtype.kind == "f"):
-                raise ParityError(
-                    f"column {model.columns[place].name!r} of the exported graph differs from NumPy at batch {batch}; "
-                    "nothing was written. Export with another version of onnxruntime, and report this one"
-                )
+            unequal = _unequal(made[tensor_name(place)], wanted)
+            if unequal:
+                name = model.columns[place].name
+                differing[name] = differing.get(name, 0) + unequal
         start += batch
+    values = start * len(model.columns)
+    allowed = 0 if model.codes.exact else max(2, int(MOST_DIFFERING * values))
+    if sum(differing.values()) > allowed:
+        name, count = max(differing.items(), key=lambda one: one[1])
+        raise ParityError(
+            f"column {name!r} of the exported graph differs from NumPy in {count} of {start} rows, and {allowed} of "
+            f"all {values:,} values may; nothing was written. Export with another version of onnxruntime, and report "
+            "this one"
+        )
     return {
         "runtime": RUNTIME,
         "reference": f"numpy {np.__version__}",
-        "tolerance": 0.0,
+        "tolerance": allowed / values,
         "scale": 1.0,
         "batches": list(BATCHES),
         "samples": start,
         "max_abs_error": 0.0,
+        "values_differing": sum(differing.values()) / values,
         "pixels_differing": None,
         "pixels_max_difference": None,
     }
+
+
+def _unequal(actual: NDArray[Any], wanted: NDArray[Any]) -> int:
+    """Return in how many rows a column differs; a missing float, NaN, equals itself."""
+    if actual.dtype != wanted.dtype or actual.shape != wanted.shape:
+        return len(wanted)
+    same = actual == wanted
+    if wanted.dtype.kind == "f":
+        same |= np.isnan(actual) & np.isnan(wanted)
+    return int((~same).sum())

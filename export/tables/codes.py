@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import singledispatch
 
 from gen_engine.export.tables.builder import GraphBuilder
+from gen_engine.export.tables.networks import draw_network_codes
 from gen_engine.export.tables.trees import draw_tree_codes
 from gen_engine.train.tables.mixture.codes import MixtureCodes
 from gen_engine.train.tables.model import Codes
+from gen_engine.train.tables.networks.codes import NetworkCodes
 from gen_engine.train.tables.trees.codes import TreeCodes
 
 
@@ -26,6 +28,7 @@ def draw_codes(codes: Codes, graph: GraphBuilder, u_ZB: str, labels_B: str | Non
     raise TypeError(f"{type(codes).__name__} has no graph: register one with gen_engine.export.tables.codes.draw_codes")
 
 
+draw_codes.register(NetworkCodes, draw_network_codes)
 draw_codes.register(TreeCodes, draw_tree_codes)
 
 

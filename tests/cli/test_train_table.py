@@ -116,8 +116,9 @@ def test_columns_are_declared_by_file_and_flag(table: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((*FIT, "--epochs", "3"), "--epochs is no option of mixture: it is for models of images"),
+        ((*FIT, "--epochs", "3"), "--epochs is no option of mixture"),
         ((*FIT, "--min-leaf", "5"), "--min-leaf is no option of mixture: it goes with --model trees"),
+        (("--model", "table-vae", "--pack", "2"), "--pack is no option of table-vae: it goes with --model table-gan"),
         (("--model", "trees", "--components", "5"), "--components is no option of trees: it goes with --model mixture"),
         ((*FIT, "--conditional"), "--conditional is no option of mixture"),
         ((*FIT, "--search", "3"), "--search is no option of mixture"),

@@ -50,7 +50,14 @@ def every_kind(count: int = 600):
 
 
 @pytest.fixture(
-    scope="module", params=[{"model": "mixture", "components": 20}, {"model": "trees"}], ids=lambda one: one["model"]
+    scope="module",
+    params=[
+        {"model": "mixture", "components": 20},
+        {"model": "trees"},
+        {"model": "table-vae", "epochs": 30},
+        {"model": "table-gan", "epochs": 5},
+    ],
+    ids=lambda one: one["model"],
 )
 def run(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("table")
@@ -78,8 +85,10 @@ def test_a_few_operators_draw_all_codes(run):
     graph = onnx.load_from_string(to_onnx(load_table(run)[0])).graph
     columns = len(graph.output)
     per_column = [node for node in graph.node if any(name.startswith("column") for name in node.output)]
-    squeezed = [node for node in graph.node if node.op_type == "Squeeze"]
-    assert len(per_column) == len(squeezed) == columns
+    squeezed = {node.output[0] for node in graph.node if node.op_type == "Squeeze"}
+    assert len(per_column) == columns
+    # Each column is one of the rows that its group was split into, squeezed, and converted.
+    assert len(squeezed) - (columns) in (0, 1)  # one more: the condition of a GAN
     assert not [node for node in graph.node if node.op_type.startswith("Random")]
 
 
@@ -91,7 +100,7 @@ def test_a_graph_that_differs_is_refused(run):
             values = onnx.numpy_helper.to_array(tensor).copy()
             values[0, 0] += 1
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
-    with pytest.raises(ParityError, match="column 'few' of the exported graph differs from NumPy"):
+    with pytest.raises(ParityError, match="column 'few' of the exported graph differs from NumPy in"):
         check_equal(model, proto.SerializeToString())
 
 
@@ -124,6 +133,7 @@ def test_the_bundle_has_the_columns_of_the_table(bundle, run):
 def test_samples_are_values_of_the_table(bundle):
     """What is exact is a value that occurs; what is binned is in the range of those that do."""
     table = every_kind()
+    off = 0.2 if bundle.training["model"]["family"].startswith("table-") else 0.05  # networks after a few steps
     with Generator.open(bundle.path) as generator:
         batch = generator.columns(0, 3000, seed=1)
     for output in bundle.outputs:
@@ -138,7 +148,7 @@ def test_samples_are_values_of_the_table(bundle):
         )
         absent = made == -1 if output.dtype == "int8" and output.kind == "boolean" else absent
         share = float(np.mean(absent)) if output.nullable else 0.0
-        assert share == pytest.approx(0.2 if output.nullable else 0.0, abs=0.05)
+        assert share == pytest.approx(0.2 if output.nullable else 0.0, abs=off if output.nullable else 0.0)
     exact = np.asarray(batch["few_reals"])
     assert set(exact.tolist()) <= set(table["few reals"].to_pylist())
     days = np.asarray(batch["date"])

@@ -106,5 +106,88 @@ class TreesOptions(TableOptions):
             raise ConfigError(f"max-depth is {self.max_depth}: it must be 1 to 30")
 
 
-OPTIONS: Mapping[str, type[TableOptions]] = {"trees": TreesOptions, "mixture": MixtureOptions}
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions(TableOptions):
+    """What networks of tables share; their flags are those of networks of images."""
+
+    epochs: int = 300
+    """Passes over the rows."""
+
+    batch: int = 500
+    """Rows per step; all rows where there are fewer."""
+
+    lr: float = 1e-3
+    """Learning rate of Adam."""
+
+    latent_dim: int = 64
+    """Latents of a row, besides the uniforms that draw its codes."""
+
+    hidden: int = 128
+    """Values of a hidden layer."""
+
+    device: str = "auto"
+    """auto, cpu or cuda."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, most in (("epochs", 100_000), ("batch", 1_000_000), ("latent_dim", 4096), ("hidden", 8192)):
+            value = getattr(self, name)
+            if not 1 <= value <= most:
+                raise ConfigError(f"{name.replace('_', '-')} is {value}: it must be 1 to {most:,}")
+        if not 0.0 < self.lr <= 1.0:
+            raise ConfigError(f"lr is {self.lr}: it must be more than 0 and at most 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableVaeOptions(NetworkOptions):
+    """The family `table-vae`."""
+
+    model: str = "table-vae"
+    """Model family."""
+
+    beta: float = 0.5
+    """Weight of the divergence from the prior, more than 0: half of the reconstruction's, as in TVAE."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.beta <= 1000.0:
+            raise ConfigError(f"beta is {self.beta}: it must be more than 0 and at most 1,000")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableGanOptions(NetworkOptions):
+    """The family `table-gan`."""
+
+    model: str = "table-gan"
+    """Model family."""
+
+    lr: float = 2e-4
+    """Learning rate of Adam."""
+
+    latent_dim: int = 128
+    """Latents of a row, besides the uniforms that draw its codes."""
+
+    hidden: int = 256
+    """Values of a hidden layer."""
+
+    gradient_penalty: float = 10.0
+    """Weight of the penalty on the critic's gradient, more than 0."""
+
+    pack: int = 10
+    """Rows that the critic judges together, 1 to 1,000 (table-gan)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.pack <= 1000:
+            raise ConfigError(f"pack is {self.pack}: it must be 1 to 1,000")
+        if not 0.0 < self.gradient_penalty <= 1e6:
+            raise ConfigError(f"gradient-penalty is {self.gradient_penalty}: it must be more than 0")
+
+
+OPTIONS: Mapping[str, type[TableOptions]] = {
+    "trees": TreesOptions,
+    "mixture": MixtureOptions,
+    "table-vae": TableVaeOptions,
+    "table-gan": TableGanOptions,
+}
 """The options of the families that come with the package, by name; others take `TableOptions`."""
