@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gen_engine.export.tables.builder import GraphBuilder
-from gen_engine.train.tables.networks.codes import EDGE, LARGEST, NetworkCodes
+from gen_engine.train.tables.networks.codes import EDGE, LARGEST, SCALE, NetworkCodes
 from gen_engine.train.tables.networks.layout import Group
 
 
@@ -16,10 +17,13 @@ def draw_network_codes(codes: NetworkCodes, graph: GraphBuilder, u_ZB: str, labe
     conditions = [1, 1] if codes.conditional else [0, 0]
     u_LB, inside, decide, u_DB = graph.split(u_ZB, [codes.size, *conditions, len(codes.sizes)])
     arrays = codes.arrays
-    latents = graph.op("MatMul", graph.array(arrays["latents_HL"], "latents_HL"), _logistic(graph, u_LB))
-    value_HB = graph.op("Add", latents, _of_class(codes, graph, labels_B))
+    z_LB, added_HB = _logistic(graph, u_LB), _of_class(codes, graph, labels_B)
     if codes.conditional:
-        value_HB = graph.op("Add", value_HB, _of_condition(codes, graph, inside, decide, labels_B))
+        chosen_B = _condition(codes, graph, inside, decide, labels_B)
+        added_HB = graph.op("Add", added_HB, _rows_of(graph, arrays["condition_CH"], "condition_HC", chosen_B))
+        if SCALE in arrays:
+            z_LB = graph.op("Mul", z_LB, _rows_of(graph, arrays[SCALE], "condition_scale_LC", chosen_B))
+    value_HB = graph.op("Add", graph.op("MatMul", graph.array(arrays["latents_HL"], "latents_HL"), z_LB), added_HB)
     for weight, bias in codes.layers:
         product = graph.op("MatMul", graph.array(weight), graph.op("Relu", value_HB))
         value_HB = graph.op("Add", product, graph.array(bias[:, None]))
@@ -44,10 +48,15 @@ def _of_class(codes: NetworkCodes, graph: GraphBuilder, labels_B: str | None) ->
     table_YH = codes.arrays["class_YH"]
     if labels_B is None:
         return graph.array(table_YH[0][:, None])
-    return graph.op("Gather", graph.array(np.ascontiguousarray(table_YH.T), "class_HY"), labels_B, axis=1)
+    return _rows_of(graph, table_YH, "class_HY", labels_B)
 
 
-def _of_condition(codes: NetworkCodes, graph: GraphBuilder, inside: str, decide: str, labels_B: str | None) -> str:
+def _rows_of(graph: GraphBuilder, table: NDArray[np.float32], name: str, places_B: str) -> str:
+    """Return rows of a table as columns."""
+    return graph.op("Gather", graph.array(np.ascontiguousarray(table.T), name), places_B, axis=1)
+
+
+def _condition(codes: NetworkCodes, graph: GraphBuilder, inside: str, decide: str, labels_B: str | None) -> str:
     keep_YC, alias_YC = codes.arrays["condition_keep_YC"], codes.arrays["condition_alias_YC"]
     size = graph.array(np.array([keep_YC.shape[1]], np.int32))
     if labels_B is None:
@@ -55,9 +64,7 @@ def _of_condition(codes: NetworkCodes, graph: GraphBuilder, inside: str, decide:
     else:
         first = graph.op("Mul", graph.cast(labels_B, "int32"), size)
     chosen_1B = graph.draw(inside, decide, size, first, keep_YC.ravel(), alias_YC.ravel(), rows=1)
-    flat_B = graph.op("Squeeze", chosen_1B, graph.array(np.array([0], np.int64), "axis0"))
-    table_HC = np.ascontiguousarray(codes.arrays["condition_CH"].T)
-    return graph.op("Gather", graph.array(table_HC, "condition_HC"), flat_B, axis=1)
+    return graph.op("Squeeze", chosen_1B, graph.array(np.array([0], np.int64), "axis0"))
 
 
 def _draw_group(sizes: Sequence[int], graph: GraphBuilder, group: Group, logits_PB: str, u_CB: str) -> str:

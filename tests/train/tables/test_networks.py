@@ -78,9 +78,9 @@ def test_codes_are_drawn_with_the_softmax_of_the_logits(family: Family, classes:
     u_ZB[-len(SIZES) :] = np.random.default_rng(2).random((len(SIZES), 40_000), np.float32)
     made_DB = codes.draw(u_ZB, np.zeros(40_000, np.int64))
     a, z_L = codes.arrays, np.log(u_ZB[: codes.size, 0]) - np.log(1 - u_ZB[: codes.size, 0])
-    value = a["latents_HL"] @ z_L + a["class_YH"][0]
-    if codes.conditional:
-        value = value + a["condition_CH"][codes._conditions(u_ZB[codes.size : codes.size + 2, :1], np.zeros(1, int))[0]]
+    chosen = codes._conditions(u_ZB[codes.size : codes.size + 2, :1], np.zeros(1, int))[0]
+    z_L = z_L * a["condition_scale_CL"][chosen] if "condition_scale_CL" in a else z_L
+    value = a["latents_HL"] @ z_L + a["class_YH"][0] + a["condition_CH"][chosen]
     for weight, bias in codes.layers:
         value = weight @ np.maximum(value, 0) + bias
     for first, size, made_B in zip(first_of(codes.groups, len(SIZES)), SIZES, made_DB, strict=True):

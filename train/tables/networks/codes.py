@@ -40,7 +40,10 @@ CONDITIONS: Mapping[str, str] = {
     "condition_keep_YC": "float32: alias tables of the conditions of each class",
     "condition_alias_YC": "int32",
 }
-"""Arrays of a network that has conditions."""
+"""Arrays of a network that has conditions: codes of a column for a GAN, components of z's distribution for a VAE."""
+
+SCALE = "condition_scale_CL"
+"""Perhaps another of them, float32: what z is multiplied by under each condition."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,9 +89,12 @@ class NetworkCodes:
         """Return codes, int32 [D, B]."""
         a = self.arrays
         u_LB = np.clip(u_ZB[: self.size], EDGE, np.float32(1) - EDGE)
-        value_HB = a["latents_HL"] @ (np.log(u_LB) - np.log(np.float32(1) - u_LB)) + a["class_YH"][labels_B].T
+        z_LB, added_HB = np.log(u_LB) - np.log(np.float32(1) - u_LB), a["class_YH"][labels_B].T
         if self.conditional:
-            value_HB = value_HB + a["condition_CH"][self._conditions(u_ZB[self.size : self.size + 2], labels_B)].T
+            chosen_B = self._conditions(u_ZB[self.size : self.size + 2], labels_B)
+            added_HB = added_HB + a["condition_CH"][chosen_B].T
+            z_LB = z_LB * a[SCALE][chosen_B].T if SCALE in a else z_LB
+        value_HB = a["latents_HL"] @ z_LB + added_HB
         for weight, bias in self.layers:
             value_HB = weight @ np.maximum(value_HB, np.float32(0)) + bias[:, None]
         return self._draw_columns(value_HB, u_ZB[self.latents - len(self.sizes) :])
@@ -115,10 +121,12 @@ class NetworkCodes:
 def load_codes(arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int], classes: int) -> NetworkCodes:
     """Return what stored arrays draw; ValueError unless their shapes fit each other, and their values are finite."""
     layers = sorted(int(name[6:]) for name in arrays if re.fullmatch(r"weight[1-9]\d?", name))
-    meanings = {"latents_HL": "float32:", "class_YH": "float32:"}
+    meanings: dict[str, str] = {"latents_HL": "float32:", "class_YH": "float32:"}
     meanings |= {f"{part}{place}": "float32:" for place in range(1, len(layers) + 1) for part in ("weight", "bias")}
     if any(name in arrays for name in CONDITIONS):
         meanings |= CONDITIONS
+    if SCALE in arrays:
+        meanings |= {SCALE: "float32:"}
     axes = {name: 1 if name.startswith("bias") else 2 for name in meanings}
     check_dtypes(arrays, meanings, axes=axes)
     if not 1 <= len(layers) <= MOST_LAYERS:
@@ -132,6 +140,7 @@ def load_codes(arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int], classes
     if "condition_CH" in arrays:
         conditions, hidden = len(arrays["condition_CH"]), len(arrays["latents_HL"])
         shapes |= {"condition_CH": (conditions, hidden)}
+        shapes |= {SCALE: (conditions, arrays["latents_HL"].shape[1])} if SCALE in arrays else {}
         shapes |= dict.fromkeys(("condition_keep_YC", "condition_alias_YC"), (classes, conditions))
         alias = arrays["condition_alias_YC"]
         if not conditions or (alias < 0).any() or (alias >= conditions).any():
