@@ -25,6 +25,7 @@ from gen_engine.engine.sample.schema import Field
 from gen_engine.evaluate.figures import Better, Figure, Interval, Question, Reference, not_computed
 from gen_engine.evaluate.metrics import intervals
 from gen_engine.evaluate.metrics.contract import Evaluation
+from gen_engine.evaluate.metrics.marginals import marginals
 from gen_engine.evaluate.metrics.scalars import is_category, other_fields, scalar_fields, table_matrix
 from gen_engine.evaluate.metrics.yardstick import Comparison, compare_all
 
@@ -130,6 +131,7 @@ class Columns:
         for name, better in self.better.items():
             yield from self._distances(name, better, fields, found[name], best[name], comparison)
         yield from self._violations(evaluation, fields, comparison, synthetic_ND, other_ND)
+        evaluation.exhibits.append(marginals(self.name, fields, real_ND, synthetic_ND))
 
     def _distances(
         self,
