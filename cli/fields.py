@@ -15,6 +15,8 @@ import click
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 TYPES: Mapping[Any, Any] = {str: str, int: int, float: float, str | None: str, int | None: int, float | None: float}
+TEXTS = tuple[str, ...]
+"""A field of this type is an option that may be repeated."""
 
 
 def dataclass_options(
@@ -101,6 +103,9 @@ def field_options(
             settings: dict[str, Any] = {"required": required, "show_default": shown, "help": docs[name]}
             if hints[name] is bool:
                 settings |= {"default": default, "is_flag": True}
+            elif hints[name] == TEXTS:
+                settings |= {"multiple": True, "default": default, "show_default": False, "type": str}
+                settings |= {"metavar": (metavars or {}).get(name)}
             else:
                 settings |= {"type": kind, "metavar": (metavars or {}).get(name)}
                 settings |= {} if required else {"default": str(default) if shown else None}

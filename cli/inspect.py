@@ -300,6 +300,8 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     ]
     if plan.filter is not None:
         lines.append(("filter", f"{plan.filter}, sha256 {plan.filter.sha256}"))
+    if plan.where is not None:
+        lines.append(("where", str(plan.where)))
     if plan.derived is not None:
         what = "data" if plan.generator_id is None else "dataset"
         lines.append(("derived from", f"{what} {plan.derived.dataset}"))

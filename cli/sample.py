@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from gen_engine.evaluate.data import DataOptions
     from gen_engine.evaluate.data.rows import Rows
 
-FILE_OPTIONS = ("format", "codec", "shard_size", "shard_bytes", "with_latents")
-"""Fields of a request that concern files."""
+FILE_OPTIONS = ("format", "codec", "shard_size", "shard_bytes", "with_latents", "filter", "where")
+"""Fields of a request that concern files, or samples that are decided on before files are written."""
 
 
 HELP = """\
@@ -55,6 +55,12 @@ original precision.
 quotes if that contains a comma or an equals sign (--labels '"T-shirt, white"=0.5,Bag=0.5'), or id:3. A bare number is
 a class id, unless the bundle has classes whose names are numbers. file:labels.npy holds one id per sample.
 
+--where makes only samples that satisfy conditions on columns: 'age=30..40, sex=F, city!=Oslo|Rome, income is missing'.
+Ranges include their ends, and one may be left out (30..); names and values with a comma, a bar or a double quote go in
+double quotes. All conditions hold, in every row. A condition on the target chooses among the classes, and costs
+nothing; others reject rows, so a sample costs about 1 / share + 1 times as much. The classes of the samples are those
+that --labels states; without it they are as the model has them under the conditions.
+
 --filter keeps only samples that pass: 'classifier.onnx>=0.8', if the classifier gives a sample's own class at least
 that probability, and no other class a greater one; or 'discriminator', which rejects by density ratio, with the
 network that 'gen-engine export --with-discriminator' adds to the bundle. The count and the classes are those that
@@ -70,6 +76,7 @@ Examples:
   gen-engine sample -n 9000000 -o /shared/faces --part $SLURM_ARRAY_TASK_ID/16
   gen-engine sample -n 1000000 --out - --labels Bag | consumer
   gen-engine sample faces.gen -n 50000 -o out/best --filter "classifier.onnx>=0.8"
+  gen-engine sample census.gen -n 100000 -o out/f --format parquet --where "age=30..40, sex=F, income!=low"
 """
 
 
@@ -93,6 +100,7 @@ Examples:
         "format": "|".join((*FORMATS.built_in, FORMAT)),
         "codec": "|".join(CODECS.built_in),
         "filter": "MODEL.onnx>=T|discriminator[:MODEL.onnx]",
+        "where": "CONDITIONS",
         "filter_input_range": "0..1|-1..1|0..255",
         "filter_quantile": "Q",
         "filter_quota": "class|none",
@@ -162,7 +170,7 @@ def sample(
     request = replace(request, runtime=replace(request.runtime, device=devices[0]))
     if out == PIPE:
         options = {f"--{name.replace('_', '-')}": given(name) for name in FILE_OPTIONS if name != "format"}
-        options |= {"--dry-run": dry_run, "--json": json_, "--part": part is not None, "--filter": given("filter")}
+        options |= {"--dry-run": dry_run, "--json": json_, "--part": part is not None}
         refuse_file_options(
             request.format if given("format") else None, options | {"more than one --device": len(devices) > 1}
         )
@@ -253,7 +261,8 @@ def _print_outcome(outcome: Outcome) -> None:
         )
     if outcome.figures is not None and "filter_candidates" in outcome.figures:
         kept, of = outcome.figures["filter_accepted"], outcome.figures["filter_candidates"]
-        click.echo(f"filter: {kept:,} of {of:,} candidates passed ({outcome.figures['filter_acceptance']:.1%})")
+        what = "where" if outcome.plan.filter is None else "filter"
+        click.echo(f"{what}: {kept:,} of {of:,} candidates passed ({outcome.figures['filter_acceptance']:.1%})")
     if outcome.unfinished is not None:
         click.echo(f"{outcome.unfinished}; the part that makes the last one finishes the dataset")
     click.echo(f"preview: {outcome.out}/preview.png")
@@ -285,8 +294,12 @@ def _print_estimate(estimate: Estimate, json_: bool) -> None:
         "size": f"about {estimate.bytes_total / 1e6:,.1f} MB",
         "time": f"about {duration(estimate.seconds)} at {estimate.samples_per_second:,.0f} samples/s (measured now)",
     }
-    if plan.filter is not None and estimate.acceptance is not None:
-        rows["filter"] = f"{plan.filter}; {estimate.acceptance:.1%} of the first candidates pass"
+    if plan.where is not None:
+        rows["where"] = str(plan.where)
+    if plan.filter is not None:
+        rows["filter"] = str(plan.filter)
+    if estimate.acceptance is not None:
+        rows["accepted"] = f"{estimate.acceptance:.1%} of the first candidates pass"
     for name, value in rows.items():
         click.echo(f"{name + ':':<9} {value}")
     click.echo("dry run: nothing was written")

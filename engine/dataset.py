@@ -182,6 +182,7 @@ def write_dataset(
     shard_size: int | None = SampleRequest.shard_size,
     shard_bytes: int | None = SampleRequest.shard_bytes,
     with_latents: bool = SampleRequest.with_latents,
+    where: str | Sequence[str] = SampleRequest.where,
     filtering: FilterOptions = _UNFILTERED,
     backend: str = Runtime.backend,
     device: str = Runtime.device,
@@ -225,6 +226,7 @@ def write_dataset(
         shard_size=shard_size,
         shard_bytes=shard_bytes,
         with_latents=with_latents,
+        where=(where,) if isinstance(where, str) else tuple(where),
         filtering=filtering,
         runtime=Runtime(backend=backend, device=devices[0], precision=precision, batch=batch, build=build),
     )

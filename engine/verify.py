@@ -111,7 +111,7 @@ def regenerate_samples(out: str | Path, bundle: Bundle, samples: int, on_progres
 @contextlib.contextmanager
 def _selected(job: Job, reader: DatasetReader) -> Iterator[Job]:
     """Yield the job; of a filtered dataset, with the candidates that its ``filter.bits`` say are its samples."""
-    if job.plan.filter is None:
+    if job.plan.quota is None:
         yield job
         return
     stat = reader.stat(FILTER)

@@ -84,8 +84,8 @@ class Manifest:
             if [file.name for file in files[:2]] != [CARD, PREVIEW] or len({file.name for file in files}) < len(files):
                 raise DocumentError(where, f"files: they have to be {CARD}, {PREVIEW} and others, each once")
             plan = fields.take("plan", Plan.from_json)
-            if (FILTER in {file.name for file in files}) != (plan.filter is not None and plan.derived is None):
-                raise DocumentError(where, f"files: {FILTER} belongs to a dataset with a filter")
+            if (FILTER in {file.name for file in files}) != (plan.quota is not None and plan.derived is None):
+                raise DocumentError(where, f"files: {FILTER} belongs to a dataset whose candidates were decided on")
             return cls(
                 plan=plan,
                 bytes=fields.take("bytes", integer(0, MAX_BYTES)),

@@ -62,6 +62,30 @@ class LabelPlan:
     file_sha256: str | None = None
     """Digest of the label file's bytes."""
 
+    def possible(self, classes: int) -> list[int]:
+        """Return the classes, of so many, that labels may be of; all where a file says it."""
+        if self.constant is not None:
+            return [self.constant]
+        weights = self.weights or (1.0,) * classes
+        return [label for label, weight in enumerate(weights) if weight > 0]
+
+    def restricted(self, kept: Sequence[int], classes: int) -> LabelPlan:
+        """Return the plan of labels that are drawn from some of the classes only, in their shares of this plan.
+
+        Args:
+            kept: ids of the classes, ascending; one at least has a share.
+            classes: how many there are.
+        """
+        within = [label for label in self.possible(classes) if label in set(kept)]
+        if within == self.possible(classes):
+            return self
+        if len(within) == 1:
+            return LabelPlan(kind="constant", constant=within[0])
+        weights = self.weights or (1.0,) * classes
+        total = math.fsum(weights[label] for label in within)
+        shares = [weights[label] / total if label in set(within) else 0.0 for label in range(classes)]
+        return LabelPlan(kind="weighted", weights=tuple(shares))
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set."""
         fields = {"constant": self.constant, "weights": self.weights, "file_sha256": self.file_sha256}

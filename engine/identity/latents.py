@@ -126,13 +126,18 @@ class Latents:
     def draw(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the latents of samples ``[start, stop)``: float32 [stop - start, dim], C-contiguous and new."""
         z_BZ = np.empty((stop - start, self.dim), np.float32)
-        compiled = core()
-        if compiled is not None and start >= 0 and stop <= self._max_stop:
-            compiled.draw_latents(self.seed, LATENT_STREAM, start, stop - start, self.dim, self.table.lines, z_BZ)
-            return z_BZ
+        self.fill(start, z_BZ)
+        return z_BZ
+
+    def fill(self, start: int, z_BZ: NDArray[np.float32]) -> None:
+        """Write the latents of samples from ``start`` on into ``z_BZ``, C-contiguous float32 [B, dim]."""
+        compiled, samples = core(), len(z_BZ)
+        if compiled is not None and start >= 0 and start + samples <= self._max_stop:
+            compiled.draw_latents(self.seed, LATENT_STREAM, start, samples, self.dim, self.table.lines, z_BZ)
+            return
         if self._numpy is None:
             self._numpy = _NumPyLatents(self.dim, self.seed, self.table)
-        return self._numpy.draw(start, z_BZ)
+        self._numpy.draw(start, z_BZ)
 
 
 class _NumPyLatents:

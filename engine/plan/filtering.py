@@ -37,8 +37,9 @@ class FilterOptions:
     filter_quota: str = "class"
     """What --labels states: class, the classes of the samples that pass; none, those of all that are drawn."""
 
-    filter_min_acceptance: float = 0.001
-    """End the job if less of a class passes, after 8,192 candidates of it."""
+    filter_min_acceptance: float | None = None
+    """End the job if less of a class passes, after 8,192 candidates of it or more; with --where too.  [default: 0.001,
+    without a filter 0.0001]"""
 
     def __post_init__(self) -> None:
         if self.filter_input_range not in (None, *RANGES):
@@ -47,14 +48,16 @@ class FilterOptions:
             raise RequestError(f"filter quota {self.filter_quota!r}: it is one of {', '.join(QUOTAS)}")
         if not 0 < self.filter_quantile <= 1:
             raise RequestError(f"filter quantile {self.filter_quantile:g}: it must be above 0 and at most 1")
-        if not 0 < self.filter_min_acceptance <= 1:
+        if self.filter_min_acceptance is not None and not 0 < self.filter_min_acceptance <= 1:
             raise RequestError(
                 f"filter minimum acceptance {self.filter_min_acceptance:g}: it must be above 0 and at most 1"
             )
         if self.filter is not None:
             parse_filter(self.filter)
-        elif changed := [one.name for one in fields(self) if getattr(self, one.name) != one.default]:
-            raise RequestError(f"{changed[0].replace('_', ' ')} without a filter: give --filter, or leave it out")
+            return
+        changed = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
+        for name in (one for one in changed if one != "filter_min_acceptance"):  # conditions have one as well
+            raise RequestError(f"{name.replace('_', ' ')} without a filter: give --filter, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from gen_engine.engine.base.digests import seal, unseal
 from gen_engine.engine.base.parse import Fields, digest, integer, matching, nullable, number, one_of, text
 from gen_engine.engine.base.strict_json import DocumentError
@@ -20,6 +22,7 @@ from gen_engine.engine.plan.filtering import FilterPlan
 from gen_engine.engine.plan.parts import WHOLE, Part
 from gen_engine.engine.plan.request import MAX_COUNT, MAX_SHARD_BYTES
 from gen_engine.engine.plan.shard_set import ShardSet
+from gen_engine.engine.plan.where.where import Where
 from gen_engine.engine.sample.schema import Layout, Schema
 from gen_engine.engine.sample.shard import Shard
 
@@ -124,7 +127,19 @@ class Plan:
     """
 
     filter: FilterPlan | None = None
-    """Which candidates are its samples; None if all are, so that sample i is candidate i."""
+    """The model that decides which candidates are its samples; None if none does."""
+
+    where: Where | None = None
+    """The conditions that all samples satisfy; None for none."""
+
+    @property
+    def quota(self) -> str | None:
+        """What the labels state where some candidates are samples and others are not: ``class``, the classes of
+        samples, or ``none``, those of candidates. None if all are, so that sample i is candidate i.
+        """
+        if self.filter is not None:
+            return self.filter.quota
+        return self.where.quota if self.where is not None and self.where.rejecting else None
 
     @property
     def encoding(self) -> str:
@@ -153,7 +168,7 @@ class Plan:
         return shards * self.shard_size - (self.shards * self.shard_size - self.count if last else 0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as JSON: equal for equal plans. ``derived`` and ``filter`` are present only if they are."""
+        """Return the plan as JSON: equal for equal plans. Only what is there is present of the last three fields."""
         document: dict[str, Any] = {
             "schema": PLAN_SCHEMA,
             "bundle": None
@@ -179,6 +194,8 @@ class Plan:
             document["derived"] = self.derived.to_json()
         if self.filter is not None:
             document["filter"] = self.filter.to_json()
+        if self.where is not None:
+            document["where"] = self.where.to_json()
         return document
 
     @classmethod
@@ -216,6 +233,7 @@ class Plan:
                 compute=fields.take("compute", Compute.from_json),
                 derived=derived,
                 filter=fields.take_optional("filter", FilterPlan.from_json),
+                where=_read_where(fields, schema, labels),
             )
 
     def seal(self) -> bytes:
@@ -267,6 +285,15 @@ def _read_format(value: Any, where: str) -> dict[str, Any]:
             "format_id": fields.take("version", text()),
             "codec_id": fields.take("codec", nullable(text())),
         }
+
+
+def _read_where(fields: Fields, schema: Schema, labels: LabelPlan | None) -> Where | None:
+    where = fields.take_optional("where", lambda value, where: Where.from_json(value, where, schema))
+    if where is not None and where.classes is not None and labels is not None and labels.kind != "source":
+        drawn = labels.possible(len(schema.class_names or ()))
+        if not where.classes.holds(np.array(drawn, np.int64)).all():
+            raise DocumentError("labels", "they have classes that the conditions exclude")
+    return where
 
 
 def _check_labels(labels: LabelPlan | None, schema: Schema, where: str) -> None:

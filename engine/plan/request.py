@@ -56,6 +56,10 @@ class SampleRequest:
     with_latents: bool = False
     """Store with each sample the seed and the latents that it was made from."""
 
+    where: tuple[str, ...] = ()
+    """Conditions that all samples satisfy: 'age=30..40, sex=F, city!=Oslo|Rome, income is missing'; may be
+    repeated."""
+
     filtering: FilterOptions = field(default_factory=FilterOptions)
     """Which samples are kept."""
 
@@ -67,6 +71,8 @@ class SampleRequest:
 
         check_seed(self.seed)
         check_range("count", self.count, MAX_COUNT)
+        if self.filtering.filter_min_acceptance is not None and not self.where and self.filtering.filter is None:
+            raise RequestError("filter min acceptance without a filter: give --filter or --where, or leave it out")
         if self.shard_size is not None and self.shard_bytes is not None:
             raise RequestError(
                 f"shard size {self.shard_size} and shard bytes {self.shard_bytes}: give one of them, samples or bytes"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from itertools import pairwise
 from typing import IO, Final
 
 import numpy as np
@@ -27,7 +26,8 @@ _MOST_SUMS: Final = 1 << 20
 _LEAST_ROW: Final = 1 << 13
 _ROWS_KEPT: Final = 64
 _GAP: Final = 16
-"""Candidates between two wanted ones whose latents are drawn with them: cheaper than another call."""
+_LATENTS_A_CALL: Final = 1024
+"""Candidates, or latents of them, between two wanted ones that are drawn with them: cheaper than another call."""
 
 
 class Bits:
@@ -51,7 +51,7 @@ class Bits:
             self._file.seek(start // 8)
             data = self._file.read((stop - start) // 8)
         if len(data) != (stop - start) // 8:
-            raise DatasetError(f"the bits of the filter end before candidate {stop}; run the job's command again")
+            raise DatasetError(f"the bits of filter.bits end before candidate {stop}; run the job's command again")
         return np.unpackbits(np.frombuffer(data, np.uint8)).astype(np.bool_)
 
 
@@ -130,9 +130,14 @@ class Accepted:
     def candidates(self, start: int, stop: int) -> NDArray[np.int64]:
         """Return the candidates that ranks ``[start, stop)`` are: int64 [stop - start].
 
+        Ranks beyond those that were asked for repeat the last of them: they only pad a batch.
+
         Raises:
             DatasetError: fewer were accepted.
         """
+        if stop > self._groups.count > start:
+            known_B = self.candidates(start, self._groups.count)
+            return np.concatenate([known_B, np.full(stop - self._groups.count, known_B[-1])])
         groups_B, before_G = self._groups.draw(start, stop), self._groups.before(start)
         found_B = np.empty(stop - start, np.int64)
         for group in np.unique(groups_B).tolist():
@@ -148,8 +153,8 @@ class Accepted:
         while count:
             if row + 1 >= len(sums):
                 raise DatasetError(
-                    f"fewer candidates of group {group} were accepted than the dataset has samples: the bits of its "
-                    "filter are not its own; run the job's command again"
+                    f"fewer candidates of group {group} were accepted than the dataset has samples: filter.bits is "
+                    "not its own; run the job's command again"
                 )
             members, edges = self._members(row)
             at = int(edges[group]) + first - int(sums[row])
@@ -191,16 +196,24 @@ class AcceptedLatents(Latents):
 
     def draw(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the latents of ranks ``[start, stop)``: float32 [stop - start, dim], new."""
+        if start == stop:
+            return np.empty((0, self.dim), np.float32)
         candidates_B = self._accepted.candidates(start, stop)
         order = np.argsort(candidates_B)
         sorted_B = candidates_B[order]
-        drawn = np.empty((stop - start, self.dim), np.float32)
-        edges = [0, *(np.flatnonzero(np.diff(sorted_B) > _GAP) + 1).tolist(), len(sorted_B)]
-        for first, last in pairwise(edges):
-            run = sorted_B[first:last]
-            if len(run):
-                drawn[order[first:last]] = self._latents.draw(int(run[0]), int(run[-1]) + 1)[run - run[0]]
-        return drawn
+        gaps_B = np.diff(sorted_B, prepend=sorted_B[:1])
+        far_B = gaps_B > max(_GAP, _LATENTS_A_CALL // self.dim)
+        # Runs are drawn one after the other: the places where they begin, and how far along each candidate then is.
+        at_B = np.cumsum(np.where(far_B, 1, gaps_B))
+        edges = np.flatnonzero(far_B)
+        starts, ends = np.concatenate([[0], at_B[edges]]), np.concatenate([at_B[edges], at_B[-1:] + 1])
+        drawn_RZ = np.empty((int(ends[-1]), self.dim), np.float32)
+        firsts = np.concatenate([sorted_B[:1], sorted_B[edges]]).tolist()
+        for first, begin, end in zip(firsts, starts.tolist(), ends.tolist(), strict=True):
+            self._latents.fill(first, drawn_RZ[begin:end])
+        z_BZ = np.empty((stop - start, self.dim), np.float32)
+        z_BZ[order] = drawn_RZ[at_B]
+        return z_BZ
 
 
 class AcceptedLabels(Labels):

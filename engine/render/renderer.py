@@ -12,7 +12,7 @@ Shape suffixes: B samples, Z latent dimensions.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,7 @@ class Renderer:
         schema: the fields of a batch.
         first_batch: samples 0 to batch - 1, as the stream makes them, if they were rendered already: a job renders
             them for its fingerprint, and a small job should not wait for them twice.
+        check: raises BackendError for samples that must not be written; called with each batch before it is yielded.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Renderer:
         labels: Labels | None,
         schema: Schema,
         first_batch: Batch | None = None,
+        check: Callable[[Batch], None] | None = None,
     ) -> None:
         self._stream, self._batch = stream, batch
         # Once: checking a class for a protocol's methods takes longer than all other work per batch here.
@@ -57,7 +59,7 @@ class Renderer:
         self._latents, self._labels = latents, labels
         self._outputs = [(field.name, field, field.behaviour.valid) for field in schema.outputs]
         self._stores_latents = "latents" in schema
-        self._first_batch = first_batch
+        self._first_batch, self._check = first_batch, check
         self._ahead, self._ahead_from = np.empty((0, latents.dim), np.float32), 0
 
     def render(self, start: int, stop: int) -> Iterator[Batch]:
@@ -108,8 +110,8 @@ class Renderer:
         start, stop = first + wanted.start, first + wanted.stop
         columns: dict[str, Column] = {}
         for name, field, valid in self._outputs:
-            columns[name] = made = values[name][wanted]
-            if (valid_B := valid(made, field)) is not None:
+            columns[name] = column = values[name][wanted]
+            if (valid_B := valid(column, field)) is not None:
                 raise _invalid(field, valid_B, start)
         if labels_B is not None:
             columns["label"] = labels_B[wanted]
@@ -117,7 +119,10 @@ class Renderer:
         if self._stores_latents:
             columns["latents"] = self._latents.draw(start, stop)
             columns["seed"] = np.full(stop - start, self._latents.seed, np.uint64)
-        return Batch(start, columns)
+        made = Batch(start, columns)
+        if self._check is not None:
+            self._check(made)
+        return made
 
     def array(self, start: int, stop: int) -> Batch:
         """Return samples ``[start, stop)`` at once, in new arrays."""

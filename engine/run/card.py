@@ -26,9 +26,11 @@ def readme(plan: Plan, bundle: Bundle, form: Format, acceptance: Mapping[str, st
     of a filtered dataset: see :func:`acceptance`.
     """
     tables = {"How the generator was trained": bundle.training, "Its quality": bundle.quality}
-    if plan.filter is not None:
+    if plan.filter is not None or plan.where is not None:
         names = plan.layout.schema.class_names or ()
-        tables = {"The filter": _filter_facts(plan.filter, acceptance or {}, names)} | tables
+        passed = {f"Candidates that passed{_of(name, names)}": share for name, share in (acceptance or {}).items()}
+        title = "The conditions" if plan.filter is None else "The filter"
+        tables = {title: _where_facts(plan) | _filter_facts(plan.filter) | passed} | tables
     title = f"{plan.count:,} synthetic samples of {bundle.name}"
     tags = ["synthetic", "gen-engine"]
     return _card(plan, form, title=title, tags=tags, origin=_PROVENANCE, tables=tables, check=_CHECK)
@@ -47,16 +49,26 @@ def acceptance(drawn: NDArray[np.int64], kept: NDArray[np.int64]) -> dict[str, s
     return {name: f"{got:,} of {of:,}, {100 * got / of:.1f} %" for name, (of, got) in shares.items() if of}
 
 
-def _filter_facts(plan: FilterPlan, shares: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
-    """Return the rows of a filter's table: what it is, and of the candidates that were drawn how many passed."""
-    facts = {
+def _where_facts(plan: Plan) -> dict[str, str]:
+    """Return the rows of the conditions that every sample satisfies, and what the classes follow."""
+    if plan.where is None:
+        return {}
+    facts = {"Every sample satisfies": str(plan.where)}
+    if plan.labels is not None and plan.quota is not None:
+        facts["Classes"] = "as the labels state" if plan.quota == "class" else "those of the candidates that pass"
+    return facts
+
+
+def _filter_facts(plan: FilterPlan | None) -> dict[str, str]:
+    """Return the rows that say what a filter is."""
+    if plan is None:
+        return {}
+    return {
         "Filter": str(plan),
         "SHA-256 of its model": plan.sha256,
         "Range of its input": plan.input_range,
         "Computed by": plan.version,
     }
-    facts |= {f"Candidates that passed{_of(name, names)}": share for name, share in shares.items()}
-    return facts
 
 
 def _of(label: str, names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from gen_engine.engine.plan.plan import Plan
 from gen_engine.engine.render.renderer import Renderer
 from gen_engine.engine.render.threads import StopSignal, run_threads
-from gen_engine.engine.run.filtering import Filter
+from gen_engine.engine.run.criterion import Criterion
 from gen_engine.engine.run.job import Job
 from gen_engine.engine.run.shard import render_shard
 from gen_engine.engine.run.threads import renderers
@@ -41,7 +41,7 @@ class Estimate:
     """Of a filtered job: the share of the first candidates that pass."""
 
     candidates_per_second: float | None = None
-    """Of a filtered job: how fast candidates are rendered and scored."""
+    """Of a filtered job: how fast candidates are rendered and decided on."""
 
     @property
     def seconds(self) -> float:
@@ -67,16 +67,16 @@ def estimate(job: Job, *, workers: int | None) -> Estimate:
         workers=count,
         bytes_total=round(sum(p.bytes for p in probes) / sum(p.samples for p in probes) * job.plan.count),
         samples_per_second=sum(p.samples / p.seconds for p in probes),
-        **({} if job.filter is None else _probe_filter(job, job.filter, count)),
+        **({} if job.criterion is None else _probe_criterion(job, job.criterion, count)),
     )
 
 
-def _probe_filter(job: Job, kept: Filter, workers: int) -> dict[str, float]:
-    """Score candidates for about :data:`PROBE_SECONDS` on one stream, for an estimate of all."""
+def _probe_criterion(job: Job, criterion: Criterion, workers: int) -> dict[str, float]:
+    """Decide on candidates for about :data:`PROBE_SECONDS` on one stream, for an estimate of all."""
     began, scored, passed = time.monotonic(), 0, 0
     with contextlib.closing(job.renderer()) as renderer:
         for batch in renderer.render(0, job.plan.compute.batch * _PROBED_BATCHES):
-            passed += int(kept.keeps(batch).sum())
+            passed += int(criterion.keeps(batch).sum())
             scored += len(batch)
             if time.monotonic() - began > PROBE_SECONDS:
                 break

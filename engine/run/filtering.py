@@ -38,7 +38,7 @@ _SUM: Final = 1e-3
 
 @dataclass(frozen=True)
 class Filter:
-    """What keeps or drops candidates. Used by any number of threads."""
+    """What keeps or drops candidates by a model. A criterion."""
 
     plan: FilterPlan
     scorer: Scorer
@@ -46,6 +46,20 @@ class Filter:
     """The field that it scores."""
 
     seed: int
+
+    @property
+    def subject(self) -> str:
+        """The name of its model."""
+        return f"filter {self.scorer.name}"
+
+    @property
+    def advice(self) -> str:
+        """What to do if too few candidates pass."""
+        return "Give a lower threshold or another --filter-input-range"
+
+    def seen(self, candidates: Batch) -> str:
+        """Return nothing: its scores say no more than what passed."""
+        return ""
 
     def keeps(self, candidates: Batch) -> NDArray[np.bool_]:
         """Return which candidates of a whole batch of the grid pass: bool [B].

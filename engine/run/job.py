@@ -26,12 +26,15 @@ from gen_engine.engine.identity.runtime import DEFAULT_BATCH, TABLE_BATCH, Runti
 from gen_engine.engine.identity.variants import CANONICAL, Graph, find_graph
 from gen_engine.engine.plan.plan import Compute, Plan, shard_count
 from gen_engine.engine.plan.request import SampleRequest
+from gen_engine.engine.plan.where.where import Where
 from gen_engine.engine.render.accepted import Accepted, AcceptedLabels, AcceptedLatents
 from gen_engine.engine.render.first_batch import First
 from gen_engine.engine.render.opening import Generation, open_checked
 from gen_engine.engine.render.renderer import Renderer
-from gen_engine.engine.run.filtering import Filter, Unsettled, open_filter
+from gen_engine.engine.run.criterion import Criterion, all_of
+from gen_engine.engine.run.filtering import Unsettled, open_filter
 from gen_engine.engine.run.shard_size import resolve_shard_size
+from gen_engine.engine.run.where import Satisfying, open_where
 from gen_engine.engine.sample.schema import Batch, Layout, Schema
 from gen_engine.engine.writers import open_format
 from gen_engine.engine.writers.contract import Format
@@ -50,6 +53,7 @@ class Resolved:
     format: Format
     codec: Codec
     filter: Unsettled | None = None
+    where: Where | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,13 +71,13 @@ class Job:
     labels: Labels | None = field(repr=False)
 
     first_batch: Batch = field(repr=False)
-    """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint; of a filtered job, candidates."""
+    """Samples 0 to batch - 1 as they are stored, rendered for the fingerprint; candidates, if there is a criterion."""
 
-    filter: Filter | None = field(default=None, repr=False)
-    """Decides which candidates a filtered job keeps; None if it was opened from its plan."""
+    criterion: Criterion | None = field(default=None, repr=False)
+    """Decides which candidates are samples; None if all are, and in a job that was opened from its plan."""
 
     accepted: Accepted | None = field(default=None, repr=False)
-    """The samples of a filtered job among its candidates, once they are known; until then candidates are rendered."""
+    """The samples among the candidates, once they are known; until then candidates are rendered."""
 
     def renderer(self) -> Renderer:
         """Open one more execution stream and its renderer."""
@@ -82,11 +86,11 @@ class Job:
         stream, schema = self.backend.open_stream(), plan.layout.schema
         if self.accepted is None:
             return Renderer(stream, self.backend.batch, latents, self.labels, schema, self.first_batch)
-        assert plan.filter is not None
         accepted, labels = self.accepted.again(), self.labels
-        if labels is not None and plan.filter.quota == "none":
+        if labels is not None and plan.quota == "none":
             labels = AcceptedLabels(labels, accepted)
-        return Renderer(stream, self.backend.batch, AcceptedLatents(latents, accepted), labels, schema)
+        check = None if plan.where is None else plan.where.check
+        return Renderer(stream, self.backend.batch, AcceptedLatents(latents, accepted), labels, schema, check=check)
 
 
 def open_job(request: SampleRequest, bundle: Bundle, on_message: Callable[[str], None] = lambda _: None) -> Job:
@@ -120,7 +124,7 @@ def resolve(request: SampleRequest, bundle: Bundle, choose_graph: Callable[[], t
     form = open_format(request.format)
     codec = _choose_codec(request, form, bundle)
     check_truncation(bundle.latent.distribution, request.truncation)
-    label_plan, labels = _resolve_labels(request, bundle)
+    where, label_plan, labels = _resolve_labels(request, bundle)
     filter_ = open_filter(request.filtering, bundle, label_plan)
     backend, graph = choose_graph()
     runtime = Runtime(
@@ -140,7 +144,13 @@ def resolve(request: SampleRequest, bundle: Bundle, choose_graph: Callable[[], t
         schema=bundle.schema(with_latents=request.with_latents),
     )
     return Resolved(
-        request=request, generation=generation, label_plan=label_plan, format=form, codec=codec, filter=filter_
+        request=request,
+        generation=generation,
+        label_plan=label_plan,
+        format=form,
+        codec=codec,
+        filter=filter_,
+        where=where,
     )
 
 
@@ -159,11 +169,15 @@ def assemble(resolved: Resolved, first: First) -> Job:
         labels=generation.labels,
         first_batch=first_batch,
     )
-    if resolved.filter is None:
-        return job
-    with contextlib.closing(job.renderer()) as renderer:
-        settled = resolved.filter.settle(renderer, first_batch, plan.seed)
-    return replace(job, plan=replace(plan, filter=settled.plan), filter=settled)
+    criteria: list[Criterion] = []
+    if plan.where is not None and plan.where.rejecting:
+        criteria.append(Satisfying(plan.where))
+    if resolved.filter is not None:
+        with contextlib.closing(job.renderer()) as renderer:
+            settled = resolved.filter.settle(renderer, first_batch, plan.seed)
+        plan = replace(plan, filter=settled.plan)
+        criteria.append(settled)
+    return replace(job, plan=plan, criterion=all_of(criteria))
 
 
 def settle(resolved: Resolved, first: First) -> Plan:
@@ -189,6 +203,7 @@ def settle(resolved: Resolved, first: First) -> Plan:
         shard_size=shard_size,
         shard_bytes=request.shard_bytes,
         compute=_compute(backend, resolved.generation.graph, fingerprint(first_batch, schema)),
+        where=resolved.where,
     )
 
 
@@ -329,13 +344,16 @@ def _choose_codec(request: SampleRequest, form: Format, bundle: Bundle) -> Codec
     return codec
 
 
-def _resolve_labels(request: SampleRequest, bundle: Bundle) -> tuple[LabelPlan | None, Labels | None]:
+def _resolve_labels(request: SampleRequest, bundle: Bundle) -> tuple[Where | None, LabelPlan | None, Labels | None]:
+    """Return the conditions of a request, and the labels, which satisfy theirs."""
     if bundle.labels is None:
         if request.labels is not None:
             raise RequestError(f"labels {request.labels!r}: bundle {bundle.name} has no classes; leave --labels out")
-        return None, None
+        return *open_where(request, bundle, None), None
     names = bundle.labels.names
     plan, file = bundle.labels.default_plan, None
     if request.labels is not None:
         plan, file = parse_labels(request.labels, names, request.count)
-    return plan, Labels(plan, names, request.seed, file)
+    where, restricted = open_where(request, bundle, plan)
+    assert restricted is not None
+    return where, restricted, Labels(restricted, names, request.seed, file)

@@ -1,4 +1,4 @@
-"""The first pass of a filtered job: which candidates are kept, block by block, until there are enough.
+"""The first pass of a job with a criterion: which candidates are kept, block by block, until there are enough.
 
 A block is a whole number of batches of the grid of candidates, so its bits are a function of the plan and its number.
 They are appended to the part's journal; what any journal records is not scored again. A part scores every N-th block
@@ -9,6 +9,7 @@ bits of the first blocks that hold enough of every class become ``filter.bits``,
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import time
@@ -42,6 +43,13 @@ from gen_engine.engine.sample.shard import WrittenFile
 
 PATIENCE: Final = 8192
 """Candidates of a class after which it must have passed often enough."""
+
+_SEEN: Final = 8
+"""Expected candidates that pass after which none is no accident: fewer candidates are not judged."""
+
+_LEAST: Final = 0.001
+_LEAST_OF_CONDITIONS: Final = 0.0001
+"""Rows of tables cost microseconds."""
 
 _IN_MEMORY = 16 << 20
 """Bytes of bits that are kept in memory instead of a temporary file: 134 million candidates."""
@@ -84,9 +92,8 @@ class Selection:
 
 
 def groups_of(plan: Plan, labels: Labels | None) -> Groups:
-    """Return the groups that a plan keeps apart: its classes, unless its filter's quota is none."""
-    assert plan.filter is not None
-    apart = plan.filter.quota == "class"
+    """Return the groups that a plan keeps apart: its classes, unless its quota is none."""
+    apart = plan.quota == "class"
     classes = len(plan.layout.schema.class_names or ())
     return Groups(plan.labels if apart else None, labels if apart else None, classes, padded_count(plan))
 
@@ -97,7 +104,12 @@ def open_accepted(job: Job, file: IO[bytes], candidates: int) -> Accepted:
 
 
 def padded_count(plan: Plan) -> int:
-    """Return the ranks that the last batch of a plan needs, which begins before its count."""
+    """Return the ranks that a plan needs: with a filter those that fill its last batch, which begins before its count.
+
+    Without one its last sample fills the batch: few rows that satisfy rare conditions should not take a batch of them.
+    """
+    if plan.filter is None:
+        return plan.count
     return -(-plan.count // plan.compute.batch) * plan.compute.batch
 
 
@@ -106,20 +118,20 @@ def selection(job: Job, ledger: Ledger, workers: int, on_message: Callable[[str]
     """Score candidates until there are enough, publish which were accepted, and keep them at hand for the block.
 
     Args:
-        job: opened from a request, with its filter.
+        job: opened from a request, with its criterion.
         ledger: holds the part.
         workers: threads.
         on_message: called with the progress.
 
     Raises:
-        BackendError: the generator or the filter failed, or too few candidates pass.
+        BackendError: the generator or the criterion failed, or too few candidates pass.
         OutputError: a write failed, or two journals disagree.
         KeyboardInterrupt: passed on after the workers have stopped; the same call resumes.
     """
     with tempfile.SpooledTemporaryFile(_IN_MEMORY, prefix="gen-engine-filter-") as spool:
         scan = _Scan(job, ledger, spool, on_message)
         if not scan.advance():
-            on_message("the filter scores candidates first; what it decides is kept, as finished shards are")
+            on_message("candidates are decided on first; what is decided is kept, as finished shards are")
             with renderers(job, workers) as opened:
                 while not scan.advance():
                     scan.score(opened)
@@ -132,10 +144,12 @@ class _Scan:
     """The decisions so far: those of known blocks in a temporary file, counted from the first block on."""
 
     def __init__(self, job: Job, ledger: Ledger, spool: IO[bytes], on_message: Callable[[str], None]) -> None:
-        assert job.filter is not None, "a job opened from its plan is not run"
+        assert job.criterion is not None, "a job opened from its plan is not run"
         assert job.request is not None
-        self._job, self._filter, self._ledger, self._spool = job, job.filter, ledger, spool
-        self._least = job.request.filtering.filter_min_acceptance
+        self._job, self._criterion, self._ledger, self._spool = job, job.criterion, ledger, spool
+        default = _LEAST_OF_CONDITIONS if job.plan.filter is None else _LEAST
+        self._least = job.request.filtering.filter_min_acceptance or default
+        self._judged = max(PATIENCE, math.ceil(_SEEN / self._least))
         self._size = block_size(job.plan.compute.batch)
         self._groups = groups_of(job.plan, job.labels)
         self._needed = self._groups.before(self._groups.count)
@@ -175,23 +189,26 @@ class _Scan:
 
     def _refuse_few(self) -> None:
         kept_G, drawn_G = self._kept_by_group, self._drawn_by_group
-        few_G = (kept_G < self._needed) & (drawn_G >= PATIENCE) & (kept_G < self._least * drawn_G)
+        few_G = (kept_G < self._needed) & (drawn_G >= self._judged) & (kept_G < self._least * drawn_G)
         if not few_G.any():
             return
         group = int(np.argmax(few_G))
         names = self._job.plan.layout.schema.class_names
-        of = f" of class {names[group]}" if names is not None and self._groups.size > 1 else ""
+        apart = names is not None and self._groups.size > 1
+        of = f" of class {names[group]}" if apart and names is not None else ""
+        leave_out = ", leave such classes out with --labels" if apart else ""
+        seen = "; ".join(filter(None, (self.describe(), self._criterion.seen(self._job.first_batch))))
         raise BackendError(
-            f"filter {self._filter.scorer.name}: {int(kept_G[group]):,} of {int(drawn_G[group]):,} candidates{of} "
-            f"pass, less than {self._least:g}, and {int(self._needed[group]):,} are needed ({self.describe()}). Give a "
-            "lower threshold or another --filter-input-range, leave such classes out with --labels, or, if the wait is "
-            "worth it, lower --filter-min-acceptance; what was scored is kept in the job's directory"
+            f"{self._criterion.subject}: {int(kept_G[group]):,} of {int(drawn_G[group]):,} candidates{of} pass, less "
+            f"than {self._least:g}, and {int(self._needed[group]):,} are needed ({seen}). "
+            f"{self._criterion.advice}{leave_out}, or, if the wait is worth it, lower --filter-min-acceptance; what "
+            "was decided is kept in the job's directory"
         )
 
     def describe(self) -> str:
         """Return the progress for the user."""
         drawn, kept = int(self._drawn.sum()), int(self._kept.sum())
-        return f"{drawn:,} candidates scored, {kept:,} pass ({kept / max(drawn, 1):.1%}), {self._count:,} are needed"
+        return f"{drawn:,} candidates seen, {kept:,} pass ({kept / max(drawn, 1):.1%}), {self._count:,} are needed"
 
     @property
     def _count(self) -> int:
@@ -216,8 +233,9 @@ class _Scan:
     def _horizon(self) -> int:
         """Return the block up to which candidates are likely to suffice, by what was seen."""
         lacking_G = self._needed > self._kept_by_group
-        if not self._blocks:
-            return -(-self._groups.count // self._size)
+        if not self._blocks:  # no more than what tells that too few pass
+            judged = self._judged * self._groups.size
+            return -(-min(self._groups.count, judged) // self._size)
         seen_G = np.maximum(self._kept_by_group[lacking_G], 1)
         estimate = float((self._needed[lacking_G] / seen_G).max()) * self._blocks
         return self._blocks + max(1, int(min(1.02 * estimate, _GROWTH * self._blocks + 1) - self._blocks) + 1)
@@ -240,12 +258,12 @@ class _Scan:
         """Report the progress now and then. Called by any thread: two reports at once do no harm."""
         if time.monotonic() - self._said >= _REPORT_S and scored < blocks:
             self._said = time.monotonic()
-            self._on_message(f"{scored * self._size:,} of {blocks * self._size:,} candidates of this round scored")
+            self._on_message(f"{scored * self._size:,} of {blocks * self._size:,} candidates of this round seen")
 
     def _score_block(self, renderer: Renderer, number: int, stop: StopSignal) -> Block:
         kept = []
         for batch in renderer.render(number * self._size, (number + 1) * self._size):
-            kept.append(self._filter.keeps(batch))
+            kept.append(self._criterion.keeps(batch))
             stop.check()
         block = Block(number, np.packbits(np.concatenate(kept)).tobytes())
         sink = self._ledger.committer.sink
@@ -253,7 +271,7 @@ class _Scan:
             sink.append(block_line(block))
         except OSError as error:
             raise WriterError(
-                f"{sink.uri}: what the filter decided cannot be recorded ({error.strerror or error}); fix this and run "
+                f"{sink.uri}: what was decided cannot be recorded ({error.strerror or error}); fix this and run "
                 "the same command again: what was recorded is kept"
             ) from error
         return block

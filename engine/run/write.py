@@ -139,10 +139,10 @@ def write_dataset(
         BackendUnavailable: a device cannot be opened, or makes different bytes.
         KeyboardInterrupt: passed on after the workers have stopped; the same call resumes.
     """
-    if job.plan.filter is not None and len(devices) > 1:
+    if job.plan.quota is not None and len(devices) > 1:
         raise RequestError(
-            f"a filter with {len(devices)} devices: one process decides which candidates pass; give one --device, and "
-            "run one --part per device"
+            f"a filter or conditions with {len(devices)} devices: one process decides which candidates pass; give one "
+            "--device, and run one --part per device"
         )
     with contextlib.ExitStack() as held:
         return run_task(
@@ -155,7 +155,7 @@ def write_dataset(
             part=part,
             monitor=monitor,
             accept=accept,
-            select=None if job.plan.filter is None else partial(_select, job, held, workers, monitor),
+            select=None if job.plan.quota is None else partial(_select, job, held, workers, monitor),
         )
 
 

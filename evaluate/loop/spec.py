@@ -256,6 +256,8 @@ def sample_request(settings: Settings) -> SampleRequest:
     """The request of ``sample`` in these settings."""
     values = _part(settings, "sample")
     chosen = {name: values.pop(name) for name in list(values) if name.startswith("filter")}
+    if "where" in values:
+        values["where"] = (str(values["where"]),)
     return SampleRequest(format="npy", filtering=FilterOptions(**chosen), **values)
 
 

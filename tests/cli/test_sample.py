@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_bundle
+from columns_bundle import INCOME, census_like, make_columns_bundle
 from filters import fitted_classifier, linear_model
 from jobs import reseal, tree
 from tiny_bundle import make_tiny_bundle
@@ -343,7 +344,7 @@ class TestFilter:
         assert sample(*command) == 0
         said = capsys.readouterr()
         assert re.search(r"filter: [0-9,]+ of [0-9,]+ candidates passed \([0-9.]+%\)", said.out)
-        assert re.search(r"[0-9,]+ candidates scored, [0-9,]+ pass", said.err)
+        assert re.search(r"[0-9,]+ candidates seen, [0-9,]+ pass", said.err)
         assert sample(*command, "--json") == 0
         record = json.loads(capsys.readouterr().out)
         assert record["rendered"] == 0
@@ -391,3 +392,73 @@ class TestFilter:
         said = " ".join(capsys.readouterr().err.split())
         assert "0 of" in said
         assert "lower threshold" in said
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_columns_bundle(tmp_path_factory.mktemp("bundles") / "rows.gen", census_like(6), labels=INCOME)
+
+
+class TestWhere:
+    """``--where`` and what is said of it."""
+
+    def test_it_is_said_wherever_the_dataset_is_described(
+        self, rows: Bundle, out: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        flags = ("--where", "number 4=0..", "--where", "column 0 != name 1|name 2", "--format", "csv")
+        assert sample(rows, "-n", 300, "-o", out, *flags) == 0
+        assert re.search(r"where: [0-9,]+ of [0-9,]+ candidates passed \([0-9.]+%\)", capsys.readouterr().out)
+        text = "column 0=name 0, number 4=0.."
+        assert main(["inspect", str(out)]) == 0
+        assert f"where        {text}" in capsys.readouterr().out
+        assert text in (out / "README.md").read_text()
+        assert main(["verify", str(out), "--regenerate", "50", "--bundle", str(rows.path)]) == 0
+        capsys.readouterr()
+        assert sample(rows, "-n", 300, "-o", out, *flags, "--json") == 0
+        record = json.loads(capsys.readouterr().out)
+        assert record["plan"]["where"]["quota"] == "none"
+        assert record["plan"]["where"]["conditions"][0] == {"field": "c0", "missing": False, "ranges": [[0, 0]]}
+
+    def test_an_unfinished_dataset_says_it(
+        self, rows: Bundle, out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Ledger, "finish", lambda _: None)
+            sample(rows, "-n", 30, "-o", out, "--where", "number 4=0..")
+        capsys.readouterr()
+        assert main(["inspect", str(out)]) == 0
+        assert "where        number 4=0.." in capsys.readouterr().out
+
+    def test_a_dry_run_measures_it(
+        self, rows: Bundle, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(estimate, "PROBE_SECONDS", 0.05)
+        assert sample(rows, "-n", 200, "--dry-run", "--where", "number 4=0..") == 0
+        said = capsys.readouterr().out
+        assert "where:    number 4=0.." in said
+        assert "% of the first candidates pass" in said
+
+    @pytest.mark.parametrize(
+        ("flags", "code", "said"),
+        [
+            (["--where", "number 5=3"], 2, "there is no column 'number 5': did you mean 'number 4' or"),
+            (["--where", "column 0=nam 1"], 2, "did you mean 'name 1'"),
+            (["--where", "number 4=x"], 2, "'x' is no whole number"),
+            (["--where", "number 4=9..3"], 2, "give its lower end first"),
+            (["--where", "number 4=3", "--where", "number 4=4"], 2, "no value satisfies all of these"),
+            (["--where", "number 4>=3"], 2, "a range is written number 4=3.."),
+            (["--where", "number 4=7, number 4!=8"], 4, "'number 4=7' for 0). Give wider ranges or fewer conditions"),
+            (["--where", "number 4=7", "--filter-min-acceptance", "2"], 2, "above 0 and at most 1"),
+            (["--where", "number 4=7", "--filter-quota", "none"], 2, "filter quota without a filter"),
+        ],
+    )
+    def test_what_cannot_be_met_is_refused(
+        self, rows: Bundle, out: Path, capsys: pytest.CaptureFixture[str], flags: list[str], code: int, said: str
+    ) -> None:
+        assert sample(rows, "-n", 20, "-o", out, *flags) == code
+        assert said in " ".join(capsys.readouterr().err.split())
+        assert not (out / "dataset.json").exists()
+
+    def test_a_pipe_has_none(self, rows: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
+        assert sample(rows, "-n", 20, "-o", "-", "--where", "number 4=0..") == 2
+        assert "--where does not apply" in capsys.readouterr().err

@@ -19,3 +19,8 @@ def test_the_options_of_a_filter_are_settings_of_sample() -> None:
 def test_a_wrong_filter_is_refused_before_a_round(value: str) -> None:
     with pytest.raises(RequestError, match="as it begins"):
         check_settings({"sample.count": 10, "sample.filter": value}, "as it begins")
+
+
+def test_conditions_are_a_setting_of_sample() -> None:
+    assert sample_request({"sample.count": 10, "sample.where": "label=Bag, age=3.."}).where == ("label=Bag, age=3..",)
+    assert sample_request({"sample.count": 10}).where == ()
