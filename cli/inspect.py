@@ -174,6 +174,7 @@ def _training_lines(training: Mapping[str, Any]) -> list[tuple[str, str]]:
     if data := training.get("data"):
         digest = f" (sha256 {str(data['sha256'])[:12]}…)" if data.get("sha256") else ""
         lines.append(("trained on", f"{data.get('name')}{digest}"))
+    lines += [("constraint", text) for text in training.get("constraints") or ()]
     if private := training.get("privacy"):
         lines.append(("privacy", _figures({name: private.get(name) for name in ("epsilon", "delta", "unit")})))
     if training.get("epochs") is not None and training.get("steps") is not None:
@@ -379,6 +380,7 @@ def _table(path: Path) -> Findings:
         ("rows fitted", f"{run.fitted:,}"),
         ("target", "none" if run.target is None else f"{run.target}; classes {_classes(run.classes)}"),
         *(("column", f"{one.name}: {one.kind}, {one.codes} codes{', nullable' * one.nullable}") for one in columns),
+        *(("constraint", text) for text in run.constraints),
         *(("left out", f"{name}: {reason}") for name, reason in run.dropped),
         ("metrics", ", ".join(f"{name} {_value(value)}" for name, value in run.metrics.items())),
         ("export it", f"gen-engine export {path} --out NAME.gen"),

@@ -25,10 +25,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 OF_ANY = frozenset({"config", "out", "resume", "as_json", "quiet"})
 """Flags that are no options of training."""
 
-_COLUMNS = ("columns", "column", "keep")
+_COLUMNS = ("columns", "column", "keep", "constraint")
 _OF_IMAGES = frozenset(field.name for field in fields(TrainOptions))
 _OF_TABLES = {
-    family: [field.name for field in fields(options) if field.name not in _OF_IMAGES | {"types", "keep"}]
+    family: [field.name for field in fields(options) if field.name not in _OF_IMAGES | {"types", "keep", "constraints"}]
     for family, options in OPTIONS.items()
 }
 """Family → the options that only tables have."""
@@ -39,6 +39,12 @@ _OWN = (*dict.fromkeys(name for names in _OF_TABLES.values() for name in names),
 def table_options(function: Function) -> Function:
     """Add the flags that only tables have; the command gets them among its other values."""
     for decorate in (
+        click.option(
+            "--constraint",
+            multiple=True,
+            metavar="TEXT",
+            help="What holds in every row: 'start <= end', '0 <= rate <= 100', 'a + b = total'.",
+        ),
         click.option("--keep", multiple=True, metavar="COLUMN", help="Keep this column though it looks personal."),
         click.option(
             "--column",
@@ -49,7 +55,7 @@ def table_options(function: Function) -> Function:
         click.option(
             "--columns",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="TOML file of such declarations, a line COLUMN = 'TYPE' each; --column wins.",
+            help="TOML file of such declarations, a line COLUMN = 'TYPE' each, and a list constraints; --column wins.",
         ),
         *(field_options(OPTIONS[family], only=names) for family, names in _new_options()),
     ):
@@ -110,9 +116,14 @@ def train_on_table(
     from gen_engine.train.tables.start import start_table
 
     values = {name: value for name, value in {**images, **own}.items() if name in names and given(name)}
-    types = _types(own["columns"], own["column"])
+    types, constraints = _read_columns(own["columns"])
+    declared = {
+        "types": types | _types(own["column"]),
+        "keep": tuple(own["keep"]),
+        "constraints": tuple(dict.fromkeys((*constraints, *own["constraint"]))),
+    }
     return start_table(
-        options(**values | {"model": family, "types": types, "keep": tuple(own["keep"])}),
+        options(**values | {"model": family} | declared),
         out,
         resume=resume,
         on_event=on_event,
@@ -125,11 +136,9 @@ def _families_of(name: str) -> str:
     return f"it goes with --model {' and '.join(tables)}" if tables else "it is for models of images, so leave it out"
 
 
-def _types(file: Path | None, pairs: tuple[str, ...]) -> dict[str, str]:
-    """Return the declared types of columns, those of flags before those of the file."""
+def _types(pairs: tuple[str, ...]) -> dict[str, str]:
+    """Return the types of columns that flags declare."""
     types: dict[str, str] = {}
-    if file is not None:
-        types |= _read_types(file)
     for pair in pairs:
         name, equals, kind = pair.rpartition("=")
         if not equals or not name:
@@ -138,19 +147,26 @@ def _types(file: Path | None, pairs: tuple[str, ...]) -> dict[str, str]:
     return types
 
 
-def _read_types(file: Path) -> dict[str, str]:
+def _read_columns(file: Path | None) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return the types and the constraints that a file declares; 'constraints' with a text is a column."""
     from gen_engine.engine.base.toml import read_toml
 
+    if file is None:
+        return {}, ()
     try:
         found = read_toml(file)
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
     except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
         raise ConfigError(f"{file} is not TOML: {error}") from error
+    constraints = found.pop("constraints") if isinstance(found.get("constraints"), list) else []
+    for one in constraints:
+        if not isinstance(one, str):
+            raise ConfigError(f"{file}: constraints must be texts such as 'start <= end', not {one!r}")
     for name, kind in found.items():
         if not isinstance(kind, str):
             raise ConfigError(f"{file}: {name!r} must be one of {', '.join(COLUMN_TYPES)}, not {kind!r}")
-    return found
+    return found, tuple(constraints)
 
 
 def show_table(info: TableInfo, as_json: bool, say: Callable[[str], None]) -> None:
@@ -173,6 +189,7 @@ def table_record(info: TableInfo) -> dict[str, Any]:
         "rows": record.rows,
         "rows_fitted": record.fitted,
         "columns": {one.name: one.kind for one in (record.columns[place] for place in record.order)},
+        "constraints": list(record.constraints),
         "dropped": dict(record.dropped),
         "target": record.target,
         "classes": len(record.classes) if record.target is not None else 0,

@@ -39,6 +39,7 @@ read_training: Final = _known(
         "privacy": _RECORD,
         "distilled": _RECORD,
         "exported_with": _RECORD,
+        "constraints": list_of(prose),
     }
 )
 """Reads ``training``: the model, its data, the run, and for external generators what was inferred."""

@@ -130,6 +130,7 @@ def _training(record: TableRecord, graph: bytes) -> dict[str, Any]:
             {"name": one.name, "type": one.kind, "codes": one.codes, "nullable": one.nullable}
             for one in (record.columns[place] for place in record.order)
         ],
+        "constraints": list(record.constraints),
         "dropped": [{"name": name, "reason": reason} for name, reason in record.dropped],
         "metrics": dict(record.metrics),
     } | exported(graph, ("onnx",))
@@ -156,13 +157,14 @@ def check_equal(model: TableModel, graph: bytes) -> dict[str, Any]:
         labels_B = None if model.target is None else np.arange(start, start + batch) % len(model.classes)
         feeds: dict[str, NDArray[Any]] = {LATENTS_INPUT: z_BZ}
         made = session(feeds if labels_B is None else feeds | {LABELS_INPUT: labels_B})
-        for place, wanted in enumerate(draw_rows(model, z_BZ, labels_B)):
-            unequal = _unequal(made[tensor_name(place)], wanted)
+        drawn = draw_rows(model, z_BZ, labels_B)
+        for place in model.order:
+            unequal = _unequal(made[tensor_name(place)], drawn[place])
             if unequal:
                 name = model.columns[place].name
                 differing[name] = differing.get(name, 0) + unequal
         start += batch
-    values = start * len(model.columns)
+    values = start * len(model.order)
     allowed = 0 if model.codes.exact else max(2, int(MOST_DIFFERING * values))
     if sum(differing.values()) > allowed:
         name, count = max(differing.items(), key=lambda one: one[1])

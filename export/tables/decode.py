@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from gen_engine.export.tables.builder import GraphBuilder, onnx_type
+from gen_engine.export.tables.constraints import InGraph
 from gen_engine.train.tables.coding import PIECES
 from gen_engine.train.tables.columns import GROUPS, ColumnSpec
+from gen_engine.train.tables.constraints.satisfy import satisfy
+from gen_engine.train.tables.constraints.steps import Step, hidden_columns
 from gen_engine.train.tables.decode import count
 from gen_engine.train.tables.values import LEAST
 
@@ -22,7 +25,12 @@ def tensor_name(place: int) -> str:
 
 
 def decode(
-    graph: GraphBuilder, columns: Sequence[ColumnSpec], arrays: Mapping[str, NDArray[Any]], codes_DB: str, u_ZB: str
+    graph: GraphBuilder,
+    columns: Sequence[ColumnSpec],
+    arrays: Mapping[str, NDArray[Any]],
+    codes_DB: str,
+    u_ZB: str,
+    steps: Sequence[Step] = (),
 ) -> None:
     """Add an output [batch] for each column.
 
@@ -32,18 +40,23 @@ def decode(
         arrays: `gen_engine.train.tables.decode.VALUE_ARRAYS`.
         codes_DB: name of the codes, int32.
         u_ZB: name of the uniforms that decoding takes; empty if it takes none.
+        steps: to values that satisfy the constraints.
     """
     tails = count(columns, "tail")
     sizes = [count(columns, group) for group in GROUPS]
     places = graph.split(u_ZB, [count(columns, "binned"), count(columns, "binned_real"), tails, tails])
     first_D1 = arrays["value_first_D"][:, None]
-    start = 0
+    axis, start, rows = graph.array(np.array([0], np.int64), "axis0"), 0, list[str]()
     for group, size, part in zip(GROUPS, sizes, graph.split(codes_DB, sizes), strict=True):
         stop = start + size
         if part:
             values = _decode(graph, arrays, group, part, first_D1[start:stop], places)
-            _finish(graph, columns, values, range(start, stop))
+            rows += [graph.op("Squeeze", row, axis) for row in graph.split(values, [1] * size)]
         start = stop
+    hidden = hidden_columns(steps)
+    for place, value in enumerate(satisfy(InGraph(graph), steps, columns, rows)):
+        if columns[place].name not in hidden:
+            _finish(graph, columns[place], value, tensor_name(place))
 
 
 def _decode(
@@ -92,22 +105,17 @@ def _with_tails(
     return graph.op("Where", in_tail, graph.cast(ids, "int64"), ids_TB)
 
 
-def _finish(graph: GraphBuilder, columns: Sequence[ColumnSpec], values_DB: str, places: Sequence[int]) -> None:
-    """Split a group into columns of their dtypes, [batch] each."""
-    axis = graph.array(np.array([0], np.int64), "axis0")
-    for place, row in zip(places, graph.split(values_DB, [1] * len(places)), strict=True):
-        column = columns[place]
-        integers = column.group in ("exact", "binned", "tail")
-        value, dtype = graph.op("Squeeze", row, axis), "int64" if integers else "float64"
-        if column.kind == "float" and integers:
-            divisor = graph.array(np.array(10.0**column.scale), f"power{column.scale}")
-            number = graph.op("Div", graph.cast(value, "float64"), divisor)
-            if column.nullable:
-                absent = graph.op("Equal", value, graph.array(np.array(LEAST, np.int64), "least"))
-                number = graph.op("Where", absent, graph.array(np.array(np.nan), "nan"), number)
-            value, dtype = number, "float64"
-        name = tensor_name(place)
-        if dtype == column.dtype:
-            graph.nodes.append(helper.make_node("Identity", [value], [name]))
-        else:
-            graph.nodes.append(helper.make_node("Cast", [value], [name], to=onnx_type(column.dtype)))
+def _finish(graph: GraphBuilder, column: ColumnSpec, value: str, name: str) -> None:
+    """Make a column's values, [batch], an output of its dtype."""
+    dtype = "float64" if column.is_real else "int64"
+    if column.kind == "float" and not column.is_real:
+        divisor = graph.array(np.array(10.0**column.scale), f"power{column.scale}")
+        number = graph.op("Div", graph.cast(value, "float64"), divisor)
+        if column.nullable:
+            absent = graph.op("Equal", value, graph.array(np.array(LEAST, np.int64), "least"))
+            number = graph.op("Where", absent, graph.array(np.array(np.nan), "nan"), number)
+        value, dtype = number, "float64"
+    if dtype == column.dtype:
+        graph.nodes.append(helper.make_node("Identity", [value], [name]))
+    else:
+        graph.nodes.append(helper.make_node("Cast", [value], [name], to=onnx_type(column.dtype)))

@@ -41,9 +41,11 @@ def to_onnx(model: TableModel) -> bytes:
     inputs = [helper.make_tensor_value_info(LATENTS_INPUT, TensorProto.FLOAT, [BATCH_AXIS, model.latent_dim])]
     if model.target is not None:
         inputs.append(helper.make_tensor_value_info(LABELS_INPUT, TensorProto.INT64, vector))
+    visible = set(model.order)
     outputs = [
         helper.make_tensor_value_info(tensor_name(place), onnx_type(one.dtype), vector)
         for place, one in enumerate(model.columns)
+        if place in visible
     ]
     built = _build(model)
     graph = helper.make_graph(built.nodes, "table", inputs, outputs, list(built.constants.values()))
@@ -62,5 +64,5 @@ def _build(model: TableModel) -> GraphBuilder:
     u_ZB = graph.op("Mul", graph.op("Add", transposed, graph.scalar(1.0)), graph.scalar(0.5))
     drawing, decoding = graph.split(u_ZB, [model.codes.latents, model.latent_dim - model.codes.latents])
     codes_DB = draw_codes(model.codes, graph, drawing, None if model.target is None else LABELS_INPUT)
-    decode(graph, model.columns, model.values, codes_DB, decoding)
+    decode(graph, model.columns, model.values, codes_DB, decoding, model.steps)
     return graph

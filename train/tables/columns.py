@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from gen_engine.train.tables.coding import Coding
 from gen_engine.train.tables.decide import Decision
-from gen_engine.train.tables.values import Values
+from gen_engine.train.tables.values import LEAST, Values
 
 GROUPS = ("exact", "binned", "exact_real", "binned_real", "tail")
 """Columns are decoded together by how: int64 or float64, one look-up or a place in a piece, or a category of a tail."""
+
+MISSING: Mapping[str, int] = {"boolean": -1, "float": int(LEAST)}
+"""Kind of a grid column → what its missing value is in the tables; of the others it is their dtype's least value."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,16 @@ class ColumnSpec:
 
     unit: str = "s"
     utc: bool = False
+
+    @property
+    def is_real(self) -> bool:
+        """Whether its values are real floats, not integers."""
+        return self.group.endswith("_real")
+
+    @property
+    def missing(self) -> int:
+        """What stands for a missing value among integers; not of a category."""
+        return MISSING[self.kind] if self.kind in MISSING else int(np.iinfo(self.dtype).min)
 
 
 def column_spec(decision: Decision, values: Values, coding: Coding) -> ColumnSpec:

@@ -15,6 +15,9 @@ from gen_engine.train.tables.alias import alias_of_one, draw
 from gen_engine.train.tables.arrays import check_dtypes, check_lengths
 from gen_engine.train.tables.coding import PIECES, Coding
 from gen_engine.train.tables.columns import GROUPS, ColumnSpec
+from gen_engine.train.tables.constraints.arithmetic import NUMPY
+from gen_engine.train.tables.constraints.satisfy import satisfy
+from gen_engine.train.tables.constraints.steps import Step
 from gen_engine.train.tables.values import LEAST
 
 VALUE_ARRAYS: Mapping[str, str] = {
@@ -91,7 +94,7 @@ def _stored(spec: ColumnSpec, coding: Coding) -> NDArray[Any]:
     """Return the values of a column's codes, the missing one as its field stores it."""
     low_KJ = coding.low_KJ.copy()
     if spec.nullable and low_KJ.dtype == np.int64 and spec.kind != "category":
-        low_KJ[-1] = MISSING[spec.kind] if spec.kind in MISSING else np.iinfo(spec.dtype).min
+        low_KJ[-1] = spec.missing
     return low_KJ
 
 
@@ -114,15 +117,12 @@ def check_values(columns: Sequence[ColumnSpec], arrays: Mapping[str, NDArray[Any
     check_lengths(arrays, used | sizes | {"tail_alias_U": categories, "tail_ids_U": categories})
 
 
-MISSING: Mapping[str, int] = {"boolean": -1, "float": int(LEAST)}
-"""Kind of a grid column → what its missing value is in the tables; of the others it is their dtype's least value."""
-
-
 def decode(
     columns: Sequence[ColumnSpec],
     arrays: Mapping[str, NDArray[Any]],
     codes_DB: NDArray[np.int32],
     u_ZB: NDArray[np.float32],
+    steps: Sequence[Step] = (),
 ) -> list[NDArray[Any]]:
     """Return the values of codes, a column of its field's dtype [B] for each of `columns`.
 
@@ -131,6 +131,7 @@ def decode(
         arrays: VALUE_ARRAYS.
         codes_DB: int32.
         u_ZB: float32 over [0, 1], as many rows as :func:`value_latents` says.
+        steps: to values that satisfy the constraints.
     """
     first_D1 = arrays["value_first_D"][:, None]
     tails_2TB = u_ZB[count(columns, "binned", "binned_real") :]
@@ -141,7 +142,8 @@ def decode(
         places_DB = u_ZB[used : used + uses]
         groups += list(_decode(arrays, group, codes_DB[start:stop], first_D1[start:stop], places_DB, tails_2TB))
         start, used = stop, used + uses
-    return [finish(column, values) for column, values in zip(columns, groups, strict=True)]
+    satisfied = satisfy(NUMPY, steps, columns, groups)
+    return [finish(column, values) for column, values in zip(columns, satisfied, strict=True)]
 
 
 def _decode(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gen_engine.train.tables.coded import Coded
 from gen_engine.train.tables.columns import ColumnSpec
+from gen_engine.train.tables.constraints.steps import Step
 from gen_engine.train.tables.decode import decode, value_latents
 from gen_engine.train.tables.options import TableOptions
 
@@ -68,7 +69,7 @@ class TableModel:
     """In the order of GROUPS, and in a group in that of the table: column d of the codes."""
 
     order: tuple[int, ...]
-    """Places of the table's columns in `columns`."""
+    """Places of the table's columns in `columns`. The others are modelled for the constraints' sake, and no output."""
 
     target: str | None
     """Name of the column that the classes are values of; it is not among the columns."""
@@ -83,6 +84,9 @@ class TableModel:
 
     values: Mapping[str, NDArray[Any]]
     """See `gen_engine.train.tables.decode.VALUE_ARRAYS`."""
+
+    steps: tuple[Step, ...] = ()
+    """From these values to values that satisfy the constraints."""
 
     @property
     def latent_dim(self) -> int:
@@ -113,4 +117,4 @@ def draw_rows(
     labels_B = np.zeros(len(latents_BZ), np.int64) if labels_B is None else labels_B
     u_ZB = uniforms(latents_BZ)
     codes_DB = model.codes.draw(u_ZB[: model.codes.latents], labels_B)
-    return decode(model.columns, model.values, codes_DB, u_ZB[model.codes.latents :])
+    return decode(model.columns, model.values, codes_DB, u_ZB[model.codes.latents :], model.steps)

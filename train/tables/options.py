@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from gen_engine.train.errors import ConfigError
+from gen_engine.train.tables.constraints.grammar import Constraint, parse
 
 COLUMN_TYPES = ("float", "integer", "boolean", "category", "date", "datetime", "decimal", "drop")
 """What a column may be declared as."""
@@ -34,6 +36,9 @@ class TableOptions:
     keep: tuple[str, ...] = ()
     """Columns that are kept though they look like personal data."""
 
+    constraints: tuple[str, ...] = ()
+    """What holds in every row, such as ``start <= end``: see `gen_engine.train.tables.constraints.grammar`."""
+
     seed: int = 0
     """Draws the rows that are fitted to, those held out, and what a fit begins with."""
 
@@ -56,6 +61,13 @@ class TableOptions:
             raise ConfigError(f"max-data-size is {self.max_data_size}: it must be at least 1")
         if not 1 <= self.max_rows <= 100_000_000:
             raise ConfigError(f"max-rows is {self.max_rows}: it must be 1 to 100,000,000")
+        for text in self.constraints:
+            parse(text)  # what is no constraint is refused before the table is read
+
+    @cached_property
+    def parsed(self) -> tuple[Constraint, ...]:
+        """The constraints as types."""
+        return tuple(one for text in self.constraints for one in parse(text))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,7 @@ from gen_engine.train.families import TABLE_MODELS
 from gen_engine.train.runs.run_dir import TABLE
 from gen_engine.train.runs.sealed import Stored, read_stored, write_sealed
 from gen_engine.train.tables.columns import GROUPS, ColumnSpec
+from gen_engine.train.tables.constraints.steps import Step, check_steps, hidden_columns, read_step, steps_to_json
 from gen_engine.train.tables.decode import check_values
 from gen_engine.train.tables.model import Family, TableModel
 
@@ -78,9 +79,15 @@ class TableRecord:
     trained_with: Mapping[str, str]
     """Versions of packages."""
 
+    constraints: tuple[str, ...] = ()
+    """That hold in every row, as written."""
+
+    steps: tuple[Step, ...] = ()
+    """See `TableModel.steps`."""
+
     def to_json(self) -> dict[str, Any]:
         """Plain nested dict."""
-        return asdict(self)
+        return asdict(self) | {"steps": steps_to_json(self.steps)}
 
     @classmethod
     def from_json(cls, value: Any, where: str) -> TableRecord:
@@ -102,6 +109,9 @@ class TableRecord:
                 classes=taken.take("classes", list_of(prose, 1)),
                 class_weights=taken.take("class_weights", list_of(number(0, 1), 1)),
                 trained_with=taken.take("trained_with", mapping_of(text())),
+                # Runs of before have neither.
+                constraints=taken.take_optional("constraints", list_of(prose)) or (),
+                steps=taken.take_optional("steps", list_of(read_step)) or (),
             )
 
 
@@ -164,6 +174,7 @@ def load_table(run_dir: Path) -> tuple[TableModel, TableRecord]:
             class_weights=record.class_weights,
             codes=family.load(drawn, sizes, len(record.classes)),
             values=arrays,
+            steps=record.steps,
         )
     except OSError as error:
         raise _damaged(file, error.strerror or str(error)) from error
@@ -191,10 +202,13 @@ def _read(run_dir: Path) -> tuple[TableRecord, Stored]:
 def _check(record: TableRecord) -> None:
     """ValueError unless columns and classes are consistent."""
     groups = [GROUPS.index(one.group) for one in record.columns]
-    if sorted(record.order) != list(range(len(groups))) or groups != sorted(groups):
+    hidden = hidden_columns(record.steps)
+    visible = [place for place, one in enumerate(record.columns) if one.name not in hidden]
+    if sorted(record.order) != visible or groups != sorted(groups):
         raise ValueError("its columns are not in order")
     if len(record.class_weights) != len(record.classes):
         raise ValueError("its record has other classes")
+    check_steps(record.steps, record.columns)
 
 
 def _damaged(file: Path, reason: str) -> CheckpointError:

@@ -25,7 +25,7 @@ from gen_engine.train.tables.read import read_table
 from gen_engine.train.tables.record import TableRecord, has_table, read_record, save_table
 from gen_engine.train.tables.sources import Source, open_table
 
-RESULT = ("data", "threads", "max_data_size")
+RESULT = ("data", "threads", "max_data_size", "constraints")
 """Options that are recorded in another way, or do not change the result."""
 
 
@@ -98,7 +98,7 @@ def _fitted(
     if data.kept.num_rows < data.rows:
         notes.append(f"{data.kept.num_rows:,} of {data.rows:,} rows, drawn at random, are fitted to (--max-rows)")
     on_event(TableRead(name=source.name, rows=data.rows, columns=len(decisions), notes=tuple(notes)))
-    coded = code_columns(data.kept, decisions, options.target, source.name)
+    coded = code_columns(data.kept, decisions, options.target, source.name, options.parsed)
     fitted = sum(map(len, coded.classes.rows_Y))
     if fitted < data.kept.num_rows:
         notes.append(f"{data.kept.num_rows - fitted:,} rows without a value of {options.target!r} were left out")
@@ -116,6 +116,7 @@ def _fitted(
         class_weights=coded.classes.shares,
         codes=codes,
         values=pack_values(coded.specs, coded.codings),
+        steps=coded.steps,
     )
     record = TableRecord(
         family=options.model,
@@ -133,6 +134,8 @@ def _fitted(
         classes=model.classes,
         class_weights=model.class_weights,
         trained_with={"gen-engine": version("gen-engine")},
+        constraints=options.constraints,
+        steps=model.steps,
     )
     return record, model
 
@@ -147,11 +150,12 @@ def _same(run_dir: Path, options: TableOptions, digest: str, on_event: OnEvent) 
     record = read_record(run_dir)
     if record.data_digest != digest:
         raise PlanMismatch(f"{run_dir} holds a model of another table: use another --out, or --no-resume to replace it")
-    asked = _recorded(options)
+    asked = _recorded(options) | {"constraints": list(options.constraints)}
+    made = {**record.options, "constraints": list(record.constraints)}
     for name in sorted(asked):
-        if record.options.get(name) != asked[name]:
+        if made.get(name) != asked[name]:
             raise PlanMismatch(
-                f"{run_dir} holds a model with {name.replace('_', '-')} {record.options.get(name)}, and {asked[name]} "
+                f"{run_dir} holds a model with {name.replace('_', '-')} {made.get(name)}, and {asked[name]} "
                 "was asked for: use another --out, or --no-resume to replace it"
             )
     on_event(Notice(text=f"{run_dir} holds this model already; --no-resume fits it again"))

@@ -113,15 +113,20 @@ def _floats(column: Any, decision: Decision) -> Values:
             f"empty, or leave the column out with --column {decision.name}=drop"
         )
     missing_N = np.isnan(values_N)
-    if 0 <= decision.scale <= 6 and dtype == "float64" and _are_multiples(values_N[~missing_N], decision.scale):
+    if 0 <= decision.scale <= 6 and dtype == "float64" and are_multiples(values_N[~missing_N], decision.scale):
         grid_N = np.full(len(values_N), LEAST)
         grid_N[~missing_N] = np.rint(values_N[~missing_N] * 10.0**decision.scale).astype(np.int64)
         return Values(form="grid", values_N=grid_N, missing_N=missing_N, kind="float", dtype=dtype)
     return Values(form="real", values_N=values_N, missing_N=missing_N, kind="float", dtype=dtype)
 
 
-def _are_multiples(values_N: NDArray[np.float64], scale: int) -> bool:
-    """Whether floats are n / 10^scale, correctly rounded, with integers n that a float holds exactly."""
+def are_multiples(values_N: NDArray[np.float64], scale: int) -> bool:
+    """Whether floats are n / 10^scale, correctly rounded, with integers n that a float holds exactly.
+
+    Args:
+        values_N: finite.
+        scale: 0 to 6.
+    """
     grid_N = np.rint(values_N * 10.0**scale)
     return bool((np.abs(grid_N) < 2**53).all() and (grid_N / 10.0**scale == values_N).all())
 
