@@ -110,7 +110,7 @@ def _below_of_floats(one: Order, lower: Column, upper: Column) -> Below:
     single = upper.measure.dtype == "float32"
     exact = not single or lower.measure.dtype == "float32"
     relative, absolute = _MARGIN[upper.measure.dtype] if one.strict or not exact else (0.0, 0.0)
-    return Below(column=one.lower, form="real", relative=relative, absolute=absolute)
+    return Below(column=one.lower, form="real", strict=one.strict, relative=relative, absolute=absolute)
 
 
 def common_units(one: Total, columns: Mapping[str, Column]) -> tuple[dict[str, int], int]:

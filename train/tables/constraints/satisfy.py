@@ -114,7 +114,9 @@ def _base(ops: Arithmetic[V], one: Below, upper: Operand[V], lower: Operand[V]) 
         if not one.absolute:
             return value
         margin = ops.multiply(ops.absolute(value), ops.constant(one.relative))
-        return ops.add(value, ops.add(margin, ops.constant(one.absolute)))
+        beyond = ops.add(value, ops.add(margin, ops.constant(one.absolute)))
+        # What float32 holds stays where it is when a sum that is not less is rounded.
+        return beyond if one.strict else ops.where(ops.equal(ops.as_single(value), value), value, beyond)
     # The product is off by less than 1, so two steps from below reach the first float that is not less.
     scaled = ops.multiply(value, ops.constant(10.0**upper.scale))
     made = ops.subtract(ops.ceiling(scaled), ops.constant(1))

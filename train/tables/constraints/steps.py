@@ -37,7 +37,8 @@ class Below:
     shift: int = 0
     divisor: int = 1
     strict: bool = False
-    """Of *ceiling*: whether the float has to be greater."""
+    """Of *ceiling*: whether the float has to be greater. Of *real*: whether the margin is kept from every value, not
+    only from those that float32, the other's type, does not hold."""
 
     relative: float = 0.0
     """Of *real*: the margin is |v|·relative + absolute."""

@@ -131,6 +131,18 @@ def test_floats_that_nothing_separates_from_a_limit_are_refused(tmp_path):
     assert (made["low"] < made["high"]).all()
 
 
+@pytest.mark.parametrize("sign", ["<=", "<"])
+def test_floats_of_32_bits_are_not_less_than_those_of_64(tmp_path, sign):
+    """They are rounded after the gap was added."""
+    low = np.random.default_rng(0).random(2000)
+    near = low.astype(np.float32)
+    high = np.where(near <= low, np.nextafter(near, np.float32(2)), near)
+    fitted(tmp_path, {"low": pa.array(low), "high": pa.array(high, pa.float32())}, f"low {sign} high", components=1)
+    made = drawn(tmp_path)
+    assert made["high"].dtype == np.float32
+    assert (made["low"] <= made["high"]).all()
+
+
 def test_missing_values_keep_their_shares_and_what_depends_on_them(tmp_path):
     """Where the lower column is missing the upper one has its own values; where both are there, its gap."""
     rng = np.random.default_rng(0)
