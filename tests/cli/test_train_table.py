@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -113,9 +114,38 @@ def test_columns_are_declared_by_file_and_flag(table: Path, tmp_path: Path, caps
     assert record["dropped"] == {"score": "it was declared so"}
 
 
+def test_constraints_are_declared_by_file_and_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "\n".join(f"{day % 7},{day % 7 + 2},2024-01-{day:02},2024-01-{day + 3:02}" for day in range(1, 29))
+    (tmp_path / "t.csv").write_text(f"low,high,from day,to day\n{rows}\n")
+    (tmp_path / "types.toml").write_text('constraints = ["low < high", "0 <= low"]\nlow = "integer"\n')
+    command = ["train", "--data", str(tmp_path / "t.csv"), "--out", str(tmp_path / "run"), "--json", "-q", *FIT]
+    command += ["--columns", str(tmp_path / "types.toml"), "--constraint", "from day <= to day"]
+    assert main(command) == 0
+    wanted = ["low < high", "0 <= low", "from day <= to day"]
+    assert json.loads(capsys.readouterr().out)["constraints"] == wanted
+    bundle = str(tmp_path / "t.gen")
+    assert main(["export", str(tmp_path / "run"), "-o", bundle]) == 0
+    for path in (str(tmp_path / "run"), bundle):
+        capsys.readouterr()
+        assert main(["inspect", path]) == 0
+        assert re.search("constraint +from day <= to day", capsys.readouterr().out)
+    out = tmp_path / "out"
+    assert main(["sample", bundle, "-n", "500", "--format", "parquet", "-o", str(out), "-q"]) == 0
+    made = pa.concat_tables([parquet.read_table(path) for path in out.rglob("*.parquet")])
+    assert all(low < high for low, high in zip(made["low"].to_pylist(), made["high"].to_pylist(), strict=True))
+    assert all(one <= two for one, two in zip(made["from day"].to_pylist(), made["to day"].to_pylist(), strict=True))
+    assert "from day" in (out / "README.md").read_text()
+    (tmp_path / "types.toml").write_text("constraints = [5]\n")
+    assert main(command) == 2
+    assert "constraints must be texts such as 'start <= end', not 5" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
+        ((*FIT, "--constraint", "since < "), "constraint 'since <': a side or a term of it is empty"),
+        ((*FIT, "--constraint", "since <= score"), "'since' is a date and 'score' a number"),
+        (("--model", "dcgan", "--constraint", "a < b"), "--constraint is for tables"),
         ((*FIT, "--epochs", "3"), "--epochs is no option of mixture"),
         ((*FIT, "--min-leaf", "5"), "--min-leaf is no option of mixture: it goes with --model trees"),
         (("--model", "table-vae", "--pack", "2"), "--pack is no option of table-vae: it goes with --model table-gan"),
