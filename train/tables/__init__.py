@@ -7,6 +7,7 @@
     decide    profiles → each column's type, or a reason  trees/, mixture/, networks/  families
     personal  names, mail, phone, identity numbers        decode    codes → values, by arrays of look-ups
     values    a column → numbers and what is missing      model     what draws codes, and decode: rows from latents
+    constraints/  what holds in every row
 
 Shape suffixes of this package: N rows, D columns, K codes of a column, C components, S codes of all columns together,
 B batch, Z latents, Y classes of the target.
