@@ -104,6 +104,7 @@ class FakeTensorRT:
         return Restricted(
             "INetworkDefinition",
             num_inputs=len(tensors),
+            num_layers=1,
             get_input=tensors.__getitem__,
             num_outputs=1,
             get_output=lambda i: out,

@@ -108,7 +108,7 @@ def load_codes(arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int], classes
 
 def _check_nodes(arrays: Mapping[str, NDArray[Any]], step_M: NDArray[np.int64], end_M: NDArray[np.int32]) -> None:
     """ValueError unless every walk goes on, inside its tree, to a leaf, by columns that are drawn before."""
-    left_M, feature_M, depth_D = arrays["left_M"], arrays["feature_M"], arrays["depth_D"]
+    left_M, feature_M, depth_D = arrays["left_M"].astype(np.int64), arrays["feature_M"], arrays["depth_D"]
     place_M = np.arange(len(left_M))
     inner = left_M != place_M
     if (left_M < place_M).any() or (left_M[inner] + 1 >= end_M[inner]).any():
