@@ -114,6 +114,15 @@ def test_the_ends_of_the_uniforms_draw_codes_that_there_are(end):
     assert (made_D < SIZES).all()
 
 
+@pytest.mark.filterwarnings("error")
+def test_rows_that_all_differ_are_grown_without_a_warning():
+    data = coded(240, classes=1)
+    data = replace(
+        data, codes_ND=np.stack([np.arange(240) % 4, np.arange(240) % 2, np.arange(240) % 4, np.arange(240)], 1)
+    )
+    fitted(data)
+
+
 def test_few_rows_are_one_leaf():
     data = coded(3, classes=1)
     codes, _ = fitted(data)

@@ -7,6 +7,7 @@ Statistics 21) does. Codes are compared as numbers: those of a numeric column ar
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,11 +69,14 @@ def _grow(
     """Return the arrays of a column's tree, nodes and cells numbered from 0, and its log likelihood in nats per row."""
     from sklearn.tree import DecisionTreeClassifier
 
-    grown = DecisionTreeClassifier(
+    tree = DecisionTreeClassifier(
         min_samples_leaf=min(options.min_leaf, len(codes_N)),
         max_depth=options.max_depth,
         random_state=(options.seed * 1_000 + step) % 2**32,
-    ).fit(before_NF, codes_N)
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # codes of few rows may all differ
+        grown = tree.fit(before_NF, codes_N)
     place_M, nodes = _breadth_first(grown.tree_)
     leaf_N = place_M[grown.apply(before_NF)]
     cells, log_likelihood = _cells(leaf_N, codes_N, len(place_M))
