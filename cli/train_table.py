@@ -112,7 +112,7 @@ def train_on_table(
     for parameter in click.get_current_context().command.params:
         name = str(parameter.name)
         if name not in OF_ANY and name not in names and name not in _COLUMNS and given(name):
-            raise click.UsageError(f"{parameter.opts[0]} is no option of {family}: {_families_of(name)}.")
+            raise click.UsageError(f"{parameter.opts[0]} does not apply to {family}: {_families_of(name)}.")
     from gen_engine.train.tables.start import start_table
 
     values = {name: value for name, value in {**images, **own}.items() if name in names and given(name)}

@@ -133,7 +133,7 @@ def compare_columns(
         variant: the same.
         limit: share of the values that may differ.
     """
-    unequal = {name: ~_equal(values, variant[name]) for name, values in reference.items()}
+    unequal = {name: ~equal_values(values, variant[name]) for name, values in reference.items()}
     differing = float(np.mean([mask.mean() for mask in unequal.values()]))
     failures = []
     if differing > limit:
@@ -146,8 +146,8 @@ def compare_columns(
     return ColumnComparison(samples=rows, differing=differing, limit=limit, failures=tuple(failures))
 
 
-def _equal(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
-    """Where values are equal; NaN, which is missing, equals itself."""
+def equal_values(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where values are equal, bool [N]; NaN, a missing value, equals itself."""
     same: NDArray[np.bool_] = one == other
     return same | (np.isnan(one) & np.isnan(other)) if one.dtype.kind == "f" else same
 

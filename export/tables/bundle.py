@@ -25,6 +25,7 @@ from gen_engine.engine.identity.bundle import (
 )
 from gen_engine.engine.identity.latents import Latents
 from gen_engine.engine.sample.schema import RESERVED_NAMES
+from gen_engine.export.compile.gate import MOST_DIFFERING, equal_values
 from gen_engine.export.errors import ParityError
 from gen_engine.export.parity import BATCHES
 from gen_engine.export.record import exported
@@ -136,10 +137,6 @@ def _training(record: TableRecord, graph: bytes) -> dict[str, Any]:
     } | exported(graph, ("onnx",))
 
 
-MOST_DIFFERING = 1e-4
-"""Share of a network's values that may differ by rounding."""
-
-
 def check_equal(model: TableModel, graph: bytes) -> dict[str, Any]:
     """Run the graph in ONNX Runtime and NumPy on the same latents; return the record of it.
 
@@ -191,7 +188,4 @@ def _unequal(actual: NDArray[Any], wanted: NDArray[Any]) -> int:
     """Return in how many rows a column differs; a missing float, NaN, equals itself."""
     if actual.dtype != wanted.dtype or actual.shape != wanted.shape:
         return len(wanted)
-    same = actual == wanted
-    if wanted.dtype.kind == "f":
-        same |= np.isnan(actual) & np.isnan(wanted)
-    return int((~same).sum())
+    return int((~equal_values(actual, wanted)).sum())

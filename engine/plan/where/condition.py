@@ -220,7 +220,7 @@ def _named_range(item: Span, field: Field) -> Ranges:
             f"{quote_name(field.column)}={listing}"
         )
     if not all(end is None or is_whole(end) for end in (low, high)) or low is high is None:
-        raise RequestError(f"{item.text!r} is no range of whole numbers, which the values of column {name!r} are")
+        raise RequestError(f"{item.text!r} is not a range of whole numbers, and column {name!r} holds whole numbers")
     least, most = -math.inf if low is None else int(low), math.inf if high is None else int(high)
     places = [place for place, one in enumerate(names) if least <= int(one) <= most]
     if not places:
